@@ -1,0 +1,123 @@
+"""The op contract: every array operation of tinyllm by name, in three sets that keep in step.
+
+    reference   plain NumPy, one formula a line, any float dtype: for reading, and the truth that the others are held to
+    cpu         Numba-JIT, fused, parallel, vectorised: what runs on NumPy arrays
+    cuda        CUDA C++ through CuPy: what runs on CuPy arrays
+
+The array decides who computes; inside `with use("reference"):` (or with TINYLLM_KERNELS=reference in the environment)
+NumPy arrays go to the plain set. There is no silent fall-back: what the machine lacks is an error.
+
+The legend of all shapes:
+    B batch   T time (query positions)   S source or key positions   C channels   H heads   G key/value heads
+    D head size   V vocabulary   F output features of a linear map, feed-forward size   N rows: any leading axes, (..., C)
+
+The laws of an op:
+  - `op_forward` stands directly above `op_backward`, with the same names in the same order; a backward takes the incoming
+    gradient first. `x` input, `y` output, `w`, `b` weight and bias; `dy`, `dx`, `dw`, `db` the loss's gradients by them.
+  - Parameter gradients accumulate (`dw += ...`), and None in their place means that nobody wants them.
+    Input gradients are new arrays.
+  - Dtype in, dtype out: float32 stays float32. Reductions may accumulate wider.
+  - Kernels know arrays and nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+# file -> its ops
+OPS = {
+    "linear": (
+        "linear_forward",
+        "linear_backward",
+        "linear_activation_forward",
+        "linear_activation_backward",
+    ),
+    "embedding": ("embedding_forward", "embedding_backward"),
+    "position": ("position_forward", "position_backward"),
+    "norm": (
+        "layernorm_forward",
+        "layernorm_backward",
+        "add_layernorm_forward",
+        "add_layernorm_backward",
+        "rmsnorm_forward",
+        "rmsnorm_backward",
+        "add_rmsnorm_forward",
+        "add_rmsnorm_backward",
+    ),
+    "activation": ("activation_forward", "activation_backward", "gated_forward", "gated_backward"),
+    "softmax": ("softmax_forward", "softmax_backward"),
+    "attention": ("attention_forward", "attention_backward"),
+    "dropout": ("dropout_forward", "dropout_backward"),
+    "loss": (
+        "cross_entropy_forward",
+        "cross_entropy_backward",
+        "linear_cross_entropy_forward",
+        "linear_cross_entropy_backward",
+    ),
+    "optimizer": ("adam_step", "global_norm", "scale"),
+    "memory": ("empty", "zeros"),
+}
+FILE_OF = {op: file for file, ops in OPS.items() for op in ops}
+SETS = ("reference", "cpu", "cuda")
+
+_numpy_set = os.environ.get("TINYLLM_KERNELS", "cpu")
+if _numpy_set not in ("reference", "cpu"):
+    raise ValueError(f"TINYLLM_KERNELS is {_numpy_set!r}; set it to 'cpu' or 'reference', or leave it unset")
+
+
+@contextmanager
+def use(name: str) -> Iterator[None]:
+    """Within the block, NumPy arrays are computed by the set `name`: "cpu" or "reference"."""
+    global _numpy_set
+    if name not in ("reference", "cpu"):
+        raise ValueError(f"use({name!r}): a NumPy array can be computed by 'cpu' or 'reference'")
+    before, _numpy_set = _numpy_set, name
+    try:
+        yield
+    finally:
+        _numpy_set = before
+
+
+@functools.cache
+def implementation(op: str, name: str) -> Callable[..., Any]:
+    """The function that computes `op` in the set `name`; its file is imported on first use."""
+    if name not in SETS:
+        raise ValueError(f"{name!r} is no kernel set; there are {', '.join(SETS)}")
+    return getattr(importlib.import_module(f"{__name__}.{name}.{FILE_OF[op]}"), op)
+
+
+def set_of(array: Any) -> str:
+    """The name of the set that computes on this array."""
+    if isinstance(array, np.ndarray):
+        return _numpy_set
+    if type(array).__module__.partition(".")[0] == "cupy":
+        return "cuda"
+    raise TypeError(f"an op takes NumPy or CuPy arrays, and got {type(array).__name__}")
+
+
+def _dispatcher(op: str) -> Callable[..., Any]:
+    def call(*args: Any, **options: Any) -> Any:
+        array = args[0]
+        if isinstance(array, (float, int)):  # a loss's backward begins with dloss, a number
+            array = args[1]
+        return implementation(op, set_of(array))(*args, **options)
+
+    return functools.wraps(implementation(op, "reference"))(call)
+
+
+def __getattr__(op: str) -> Callable[..., Any]:
+    """`kernels.linear_forward` and the like: made when first asked for."""
+    if op not in FILE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {op!r}")
+    return globals().setdefault(op, _dispatcher(op))
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *FILE_OF})
