@@ -37,7 +37,7 @@ def attention_forward(q, k, v, mask=None, causal=False, window=None, scale=None,
     denominator, all that the backward needs to compute the weights again. A query that may see nothing gives zeros, and
     its lse is -inf.
     """
-    (B, T, H, D), S = q.shape, k.shape[1]
+    (T, H, D), S = q.shape[1:], k.shape[1]
     scale = 1 / math.sqrt(D) if scale is None else scale
     x = scores(q, repeat_heads(k, H), allowed(T, S, mask, causal, window), scale, bias)  # (B, H, T, S)
     top = np.maximum(x.max(-1, initial=-np.inf), np.finfo(x.dtype).min)  # finite, for rows that see nothing
@@ -64,7 +64,7 @@ def attention_backward(
     With dropout, y = drop(p) v, so dv takes drop(p), and dp goes back through the same mask.
     (sum_S(dp p) = sum_D(dy y): the fused sets take it from the output, Dao et al. 2022, appendix B.)
     """
-    (B, T, H, D), (S, G) = q.shape, k.shape[1:3]
+    (T, H, D), (S, G) = q.shape[1:], k.shape[1:3]
     scale = 1 / math.sqrt(D) if scale is None else scale
     k, v = repeat_heads(k, H), repeat_heads(v, H)
     p = weights(scores(q, k, allowed(T, S, mask, causal, window), scale, bias), lse)  # (B, H, T, S)
