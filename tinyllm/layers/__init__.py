@@ -1,0 +1,33 @@
+"""The layers that the models are built of."""
+
+from .attention import Attention, Context
+from .block import PreNormBlock, Recompute
+from .cache import KVCache
+from .dropout import Dropout
+from .embedding import Embedding, PositionEmbedding
+from .layer import Layer, Mode
+from .linear import Linear, LinearActivation
+from .mlp import MLP, GatedMLP, activation_named
+from .norm import LayerNorm, RMSNorm
+from .output import Output
+
+__all__ = [
+    "MLP",
+    "Attention",
+    "Context",
+    "Dropout",
+    "Embedding",
+    "GatedMLP",
+    "KVCache",
+    "Layer",
+    "LayerNorm",
+    "Linear",
+    "LinearActivation",
+    "Mode",
+    "Output",
+    "PositionEmbedding",
+    "PreNormBlock",
+    "RMSNorm",
+    "Recompute",
+    "activation_named",
+]

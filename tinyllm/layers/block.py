@@ -1,0 +1,54 @@
+"""The pre-norm transformer block, and activation recomputation around any block."""
+
+from __future__ import annotations
+
+from .layer import Layer
+
+
+class PreNormBlock(Layer):
+    """x + attention(norm1(x)), then x + mlp(norm2(x)) (Radford et al. 2019, section 2.3).
+
+    A block takes and gives the residual stream as a pair: x, and the branch r that is still to be added to it, since the
+    addition and the norm behind it are one pass over memory. The gradient of both is that of their sum.
+    """
+
+    def __init__(self, norm1: Layer, attention: Layer, norm2: Layer, mlp: Layer):
+        super().__init__()
+        self.norm1, self.attention, self.norm2, self.mlp = norm1, attention, norm2, mlp
+
+    def forward(self, x, r, context):
+        x, h = self.norm1.add(x, r)
+        x, h = self.norm2.add(x, self.attention(h, context))
+        return x, self.mlp(h)
+
+    def backward(self, dx):
+        dx = self.norm2.add_backward(self.mlp.backward(dx), dx)
+        return self.norm1.add_backward(self.attention.backward(dx), dx)
+
+
+class Recompute(Layer):
+    """A block that keeps only its inputs and runs its forward again in the backward (Chen et al. 2016).
+
+    Memory for activations falls from all layers' to the inputs of all blocks and the inside of one, for a third more time.
+    The random state is put back as well, so that dropout draws the same masks.
+    """
+
+    def __init__(self, block: Layer):
+        super().__init__()
+        self.block = block
+
+    def named_parameters(self, prefix=""):
+        return self.block.named_parameters(prefix)  # under the same names as without recomputation
+
+    def forward(self, *inputs):
+        self.keep(inputs, self.mode.random.bit_generator.state)
+        with self.without_keeping():
+            return self.block(*inputs)
+
+    def backward(self, *gradients):
+        inputs, random_state = self.kept()
+        now = self.mode.random.bit_generator.state
+        self.mode.random.bit_generator.state = random_state
+        self.block(*inputs)
+        self.mode.random.bit_generator.state = now
+        return self.block.backward(*gradients)

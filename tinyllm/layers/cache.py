@@ -1,0 +1,48 @@
+"""The key/value cache of generation: what attention computed for earlier tokens, which never changes again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class KVCache:
+    """Keys and values of all attention layers for the first `length` positions of B sequences.
+
+    A model appends T positions by calling `extend` from each of its attention layers and then `advance(T)` once.
+    """
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._arrays: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # by layer: (B, capacity, G, D), twice
+
+    def extend(self, layer: Any, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Appends k, v (B, T, G, D) of this layer -> all its keys and values so far, views (B, length + T, G, D)."""
+        end = self.length + k.shape[1]
+        keys, values = self._room(id(layer), k, end)
+        keys[:, self.length : end] = k
+        values[:, self.length : end] = v
+        return keys[:, :end], values[:, :end]
+
+    def _room(self, key: int, k: np.ndarray, end: int) -> tuple[np.ndarray, np.ndarray]:
+        """This layer's arrays with room for `end` positions; the room doubles when it runs out."""
+        if key in self._arrays and self._arrays[key][0].shape[1] >= end:
+            return self._arrays[key]
+        B, _, G, D = k.shape
+        grown = tuple(np.zeros((B, max(64, 2 * end), G, D), k.dtype) for _ in range(2))
+        for new, old in zip(grown, self._arrays.get(key, ())):
+            new[:, : self.length] = old[:, : self.length]
+        self._arrays[key] = grown[0], grown[1]
+        return self._arrays[key]
+
+    def advance(self, T: int) -> None:
+        self.length += T
+
+    def select(self, rows: np.ndarray) -> None:
+        """Keeps the given rows of the batch, in that order; one may come several times (beam search)."""
+        self._arrays = {key: (k[rows], v[rows]) for key, (k, v) in self._arrays.items()}
+
+    def crop(self, length: int) -> None:
+        """Forgets all positions from `length` on."""
+        self.length = min(self.length, length)

@@ -1,0 +1,64 @@
+"""The feed-forward half of a transformer block."""
+
+from __future__ import annotations
+
+from .. import kernels
+from .dropout import Dropout
+from .layer import Layer
+from .linear import Linear, LinearActivation
+
+# Hugging Face's names of activations, and ours
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+    "tanh": "tanh",
+}
+
+
+def activation_named(name: str) -> str:
+    """The kernels' name of an activation; ValueError where there is none."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"the activation {name!r} is not supported; there are {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+class MLP(Layer):
+    """y = w2 f(w1 x + b1) + b2.  x (..., C) -> F features -> y (..., C)."""
+
+    def __init__(self, C, F, activation, bias=True, dropout=0.0, std=0.02, residual_std=0.02):
+        super().__init__()
+        self.up = LinearActivation(C, F, activation_named(activation), bias, std)
+        self.down = Linear(F, C, bias, residual_std)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x):
+        return self.dropout(self.down(self.up(x)))
+
+    def backward(self, dy):
+        return self.up.backward(self.down.backward(self.dropout.backward(dy)))
+
+
+class GatedMLP(Layer):
+    """y = w2 (f(gate x) * (up x)), gate and up one matrix (Shazeer 2020; f = silu is SwiGLU)."""
+
+    def __init__(self, C, F, activation, bias=False, dropout=0.0, std=0.02, residual_std=0.02):
+        super().__init__()
+        self.activation = activation_named(activation)
+        self.gate_up = Linear(C, 2 * F, bias, std)
+        self.down = Linear(F, C, bias, residual_std)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x):
+        gate_up = self.gate_up(x)
+        self.keep(gate_up)
+        return self.dropout(self.down(kernels.gated_forward(gate_up, self.activation)))
+
+    def backward(self, dy):
+        (gate_up,) = self.kept()
+        dy = self.down.backward(self.dropout.backward(dy))
+        return self.gate_up.backward(kernels.gated_backward(dy, gate_up, self.activation))

@@ -1,0 +1,90 @@
+"""GPT-2, a decoder-only transformer.
+
+Radford et al. 2019, Language Models are Unsupervised Multitask Learners; Radford et al. 2018 for what it builds on.
+Fields are named as in Hugging Face's GPT2Config.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..layers import MLP, Attention, Dropout, Embedding, LayerNorm, Output, PositionEmbedding, PreNormBlock, Recompute
+from .model import LanguageModel
+
+
+@dataclass
+class GPTConfig:
+    """GPT-2 small; medium has 24 layers, 16 heads, 1024 channels; large 36, 20, 1280; XL 48, 25, 1600."""
+
+    vocab_size: int = 50257  # 256 bytes, 50,000 merges, <|endoftext|>
+    n_positions: int = 1024  # the longest sequence
+    n_layer: int = 12
+    n_head: int = 12
+    n_embd: int = 768  # channels, C
+    n_inner: int | None = None  # the feed-forward size, 4 C where None
+    activation_function: str = "gelu_new"  # GELU by tanh: erf was slow when GPT-2 was written
+    bias: bool = True  # nanoGPT trains without biases: a bit faster, no worse
+    embd_pdrop: float = 0.1  # dropout: of the embeddings,
+    attn_pdrop: float = 0.1  # of the attention weights,
+    resid_pdrop: float = 0.1  # of what is added to the residual stream
+    layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02  # standard deviation of fresh weights
+    scale_attn_weights: bool = True  # by 1 / sqrt(D)
+    scale_attn_by_inverse_layer_idx: bool = False  # by 1 / (layer + 1) as well (Mistral's GPT-2s)
+    tie_word_embeddings: bool = True  # the output projection is the token embedding
+    recompute: bool = False  # blocks keep their inputs only and run again in the backward: less memory, more time
+
+    def __post_init__(self) -> None:
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd {self.n_embd} must be a multiple of n_head {self.n_head}")
+
+
+class GPT(LanguageModel):
+    """tokens (B, T) -> logits (B, T, V)."""
+
+    def __init__(self, config: GPTConfig, seed: int | None = 0, dtype: str = "float32"):
+        super().__init__()
+        self.config = c = config
+        self.tokens = Embedding(c.vocab_size, c.n_embd, c.initializer_range)
+        self.positions = PositionEmbedding(c.n_positions, c.n_embd, c.initializer_range)
+        self.dropout = Dropout(c.embd_pdrop)
+        self.blocks = [self._block(layer) for layer in range(c.n_layer)]
+        self.norm = LayerNorm(c.n_embd, c.bias, c.layer_norm_epsilon)
+        self.output = Output(c.n_embd, c.vocab_size, self.tokens.w if c.tie_word_embeddings else None)
+        self.initialize(seed, dtype)
+
+    def _block(self, layer: int):
+        c = self.config
+        # 2 n_layer branches are added to the residual stream: scaled so, its variance does not grow with depth
+        std, residual_std = c.initializer_range, c.initializer_range / math.sqrt(2 * c.n_layer)
+        scale = 1 / math.sqrt(c.n_embd // c.n_head) if c.scale_attn_weights else 1.0
+        if c.scale_attn_by_inverse_layer_idx:
+            scale /= layer + 1
+        block = PreNormBlock(
+            LayerNorm(c.n_embd, c.bias, c.layer_norm_epsilon),
+            Attention(
+                c.n_embd, c.n_head, bias=c.bias, scale=scale, dropout=c.attn_pdrop, residual_dropout=c.resid_pdrop,
+                std=std, residual_std=residual_std,
+            ),
+            LayerNorm(c.n_embd, c.bias, c.layer_norm_epsilon),
+            MLP(c.n_embd, c.n_inner or 4 * c.n_embd, c.activation_function, c.bias, c.resid_pdrop, std, residual_std),
+        )  # fmt: skip
+        return Recompute(block) if c.recompute else block
+
+    @property
+    def max_length(self) -> int:
+        return self.config.n_positions
+
+    def hidden(self, tokens, context):
+        x, r = self.dropout(self.positions(self.tokens(tokens), context.positions)), None  # (B, T, C)
+        for block in self.blocks:
+            x, r = block(x, r, context)
+        _, h = self.norm.add(x, r)
+        return h
+
+    def hidden_backward(self, dh):
+        dx = self.norm.add_backward(dh)
+        for block in reversed(self.blocks):
+            dx = block.backward(dx)
+        self.tokens.backward(self.positions.backward(self.dropout.backward(dx)))

@@ -1,0 +1,136 @@
+"""What all models share: how they are called, checked, and run backwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..layers import Context, KVCache, Layer, Output
+
+
+class Model(Layer):
+    """A network with a loss. Training knows of it only `loss`, `backward`, its flat buffers and its mode."""
+
+    config: Any
+
+    def loss(self, *args: Any, **options: Any) -> float:
+        raise NotImplementedError
+
+    def zero_grad(self) -> None:
+        """Sets all gradients to zero."""
+        self.flat.grad.fill(0)
+
+    def train(self, on: bool = True) -> None:
+        """Turns dropout on (or off). A fresh or loaded model has it off."""
+        self.mode.training = on
+
+    def eval(self) -> None:
+        """Turns dropout off."""
+        self.train(False)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.flat.data.dtype
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers are trained; a tied weight counts once."""
+        return self.flat.size
+
+
+def checked_tokens(tokens: Any, vocab_size: int, name: str = "tokens") -> np.ndarray:
+    """tokens as an int array (B, T), each in [0, vocab_size); one clear error otherwise."""
+    array = np.asarray(tokens)
+    if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"{name} must be integers of shape (B, T), and are {array.dtype} of shape {array.shape}")
+    if array.size and (array.min() < 0 or array.max() >= vocab_size):
+        wrong = array[(array < 0) | (array >= vocab_size)][0]
+        raise ValueError(
+            f"{name} holds {wrong}, outside of the vocabulary [0, {vocab_size}): was it made by another tokenizer?"
+        )
+    return array
+
+
+def checked_targets(targets: Any, shape: tuple[int, ...], vocab_size: int) -> np.ndarray:
+    """targets as an int array of the given shape, each in [0, vocab_size) or -100; one clear error otherwise."""
+    array = np.asarray(targets)
+    if array.shape != shape or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"targets must be integers of shape {shape}, and are {array.dtype} of shape {array.shape}")
+    wrong = array[((array < 0) & (array != -100)) | (array >= vocab_size)]
+    if wrong.size:
+        raise ValueError(f"targets holds {wrong[0]}; each must lie in [0, {vocab_size}), or be -100 to be ignored")
+    return array
+
+
+def checked_mask(mask: Any, B: int, T: int, S: int) -> np.ndarray | None:
+    """attention_mask as bool (B, S) or (B, T, S); one clear error otherwise."""
+    if mask is None:
+        return None
+    array = np.asarray(mask)
+    if array.shape not in ((B, S), (B, T, S), (1, T, S)):
+        raise ValueError(f"attention_mask must have shape ({B}, {S}) or ({B}, {T}, {S}), and has {array.shape}")
+    return array.astype(bool)
+
+
+class LanguageModel(Model):
+    """A decoder: predicts each next token. A model of this kind defines `hidden` and `hidden_backward`, its two halves
+    between the tokens (B, T) and the last hidden state (B, T, C), and has an `output` layer."""
+
+    output: Output
+
+    def hidden(self, tokens: np.ndarray, context: Context) -> np.ndarray:
+        raise NotImplementedError
+
+    def hidden_backward(self, dh: np.ndarray) -> None:
+        raise NotImplementedError
+
+    @property
+    def vocab_size(self) -> int:
+        return self.config.vocab_size
+
+    @property
+    def max_length(self) -> int:
+        """The longest sequence that the model can take."""
+        raise NotImplementedError
+
+    def __call__(self, tokens, attention_mask=None, positions=None, cache=None, last_only=False):  # type: ignore[override]
+        """logits (B, T, V) of tokens (B, T).
+
+        attention_mask (B, S) or (B, T, S), true for real tokens, S the length with the cache's; positions (B, T) where they
+        do not simply count up; cache: a KVCache that holds the tokens before and receives these; last_only: (B, 1, V).
+        """
+        tokens, context = self._checked(tokens, attention_mask, positions, cache)
+        with self.without_keeping():
+            h = self.hidden(tokens, context)
+            if cache is not None:
+                cache.advance(tokens.shape[1])
+            return self.output(h[:, -1:] if last_only else h)
+
+    def loss(self, tokens, targets, attention_mask=None, positions=None, label_smoothing=0.0):
+        """Mean cross-entropy, a Python float, of predicting targets (B, T); -100 is ignored."""
+        self.forget()
+        tokens, context = self._checked(tokens, attention_mask, positions)
+        targets = checked_targets(targets, tokens.shape, self.vocab_size)
+        return self.output.loss(self.hidden(tokens, context), targets, label_smoothing)
+
+    def backward(self, dloss=1.0):
+        """Adds the gradient of dloss * loss, of the loss computed last, into every Parameter.grad."""
+        self.hidden_backward(self.output.backward(dloss))
+
+    def _checked(self, tokens, attention_mask, positions, cache=None):
+        tokens = checked_tokens(tokens, self.vocab_size)
+        B, T = tokens.shape
+        past = cache.length if cache is not None else 0
+        if past + T > self.max_length:
+            raise ValueError(
+                f"the sequence has {past + T} tokens, and this model takes at most {self.max_length}: "
+                "shorten it, or use a model with a longer context"
+            )
+        if positions is None:
+            positions = np.arange(past, past + T)
+        mask = checked_mask(attention_mask, B, T, past + T)
+        return tokens, Context(mask, np.asarray(positions), cache)
+
+
+__all__ = ["KVCache", "LanguageModel", "Model", "checked_mask", "checked_targets", "checked_tokens"]

@@ -1,0 +1,46 @@
+"""AdamW over a model's flat buffers, and gradient clipping."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import kernels
+from ..models.model import Model
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015) with decoupled weight decay (Loshchilov & Hutter 2019), which is for matrices alone.
+
+    lr: the learning rate, may be set anew before each step; m, v (n,): the moments, laid out as the model's flat buffers;
+    steps: how many were made.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ):
+        self.flat = model.flat
+        self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
+        self.m = np.zeros_like(self.flat.data)
+        self.v = np.zeros_like(self.flat.data)
+        self.steps = 0
+
+    def step(self) -> None:
+        """One update of all parameters from their gradients."""
+        self.steps += 1
+        matrices, vectors = slice(0, self.flat.decayed), slice(self.flat.decayed, self.flat.size)
+        for part, decay in ((matrices, self.weight_decay), (vectors, 0.0)):
+            arrays = (a[part] for a in (self.flat.data, self.flat.grad, self.m, self.v))
+            kernels.adam_step(*arrays, self.steps, self.lr, *self.betas, self.eps, decay)
+
+
+def clip_grad_norm(model: Model, max_norm: float) -> float:
+    """Scales all gradients so that their global norm is at most max_norm -> the norm before (Pascanu et al. 2013)."""
+    norm = kernels.global_norm(model.flat.grad)
+    if norm > max_norm:
+        kernels.scale(model.flat.grad, max_norm / (norm + 1e-6))
+    return norm

@@ -1,0 +1,93 @@
+"""Parameters: all weights of a model in one flat array, all gradients in another, each Parameter a view into both.
+
+Zeroing, clipping, Adam and an all-reduce are then one pass over one array. The matrices come first in it, the vectors
+(biases, norms) behind them, because weight decay is for matrices alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+Initial = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+
+
+def normal(std: float) -> Initial:
+    return lambda random, shape: random.standard_normal(shape, np.float32) * np.float32(std)
+
+
+def constant(value: float) -> Initial:
+    return lambda random, shape: np.full(shape, value, np.float32)
+
+
+class Parameter:
+    """A weight: its `shape`, its `name` in the model, and once placed in a Flat `data` and `grad`, views of that shape."""
+
+    def __init__(self, shape: Sequence[int], initial: Initial):
+        self.shape = tuple(shape)
+        self.initial = initial
+        self.name = ""
+        self.flat: Flat | None = None
+        self.start = 0
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def decays(self) -> bool:
+        """Whether weight decay applies: to matrices, not to biases and norms."""
+        return len(self.shape) > 1
+
+    def _view(self, array: np.ndarray) -> np.ndarray:
+        return array[self.start : self.start + self.size].reshape(self.shape)
+
+    def _placed(self) -> Flat:
+        if self.flat is None:
+            raise RuntimeError(f"parameter {self.name!r} has no memory yet; call initialize() on its layer first")
+        return self.flat
+
+    @property
+    def data(self) -> np.ndarray:
+        return self._view(self._placed().data)
+
+    @data.setter
+    def data(self, value: np.ndarray) -> None:
+        self.data[...] = value  # so that `p.data -= step` works and the view stays a view
+
+    @property
+    def grad(self) -> np.ndarray:
+        return self._view(self._placed().grad)
+
+    @grad.setter
+    def grad(self, value: np.ndarray) -> None:
+        self.grad[...] = value
+
+    def __repr__(self) -> str:
+        return f"Parameter({self.name!r}, {self.shape})"
+
+
+class Flat:
+    """One array for the data of all parameters, and one for their gradients, made when first asked for.
+
+    data, grad (n,); the first `decayed` numbers are those of matrices.
+    """
+
+    def __init__(self, parameters: list[Parameter], dtype: np.dtype | str = "float32"):
+        ordered = sorted(parameters, key=lambda p: not p.decays)  # stable: else in the model's order
+        self.size = sum(p.size for p in ordered)
+        self.decayed = sum(p.size for p in ordered if p.decays)
+        self.data = np.zeros(self.size, dtype)
+        self._grad: np.ndarray | None = None
+        start = 0
+        for p in ordered:
+            p.flat, p.start = self, start
+            start += p.size
+
+    @property
+    def grad(self) -> np.ndarray:
+        if self._grad is None:
+            self._grad = np.zeros_like(self.data)
+        return self._grad
