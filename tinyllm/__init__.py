@@ -1,6 +1,7 @@
 """tinyllm: language models from first principles, every gradient derived and written by hand."""
 
-from . import kernels
+import tinyllm.kernels as kernels  # not `from .`: a checker that reads the tree cannot know that kernels/ lands here
+
 from .models import GPT, GPTConfig
 from .optim import Adam, clip_grad_norm
 

@@ -32,7 +32,8 @@ def softmax_forward(x, mask=None, causal=False):
     """
     ok = np.ones((1, 1), bool) if mask is None else mask
     if causal:
-        ok = ok & allowed(*x.shape[-2:], causal=True)[0, 0]
+        T, S = x.shape[-2:]
+        ok = ok & allowed(T, S, causal=True)[0, 0]
     top = np.max(x, -1, keepdims=True, where=ok, initial=-np.inf)
     e = np.where(ok, np.exp(np.where(ok, x, top) - np.where(np.isfinite(top), top, 0)), 0).astype(x.dtype)
     total = e.sum(-1, keepdims=True)

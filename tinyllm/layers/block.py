@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from .attention import Attention
 from .layer import Layer
+from .mlp import MLP, GatedMLP
+from .norm import LayerNorm, RMSNorm
 
 
 class PreNormBlock(Layer):
@@ -12,7 +15,7 @@ class PreNormBlock(Layer):
     addition and the norm behind it are one pass over memory. The gradient of both is that of their sum.
     """
 
-    def __init__(self, norm1: Layer, attention: Layer, norm2: Layer, mlp: Layer):
+    def __init__(self, norm1: LayerNorm | RMSNorm, attention: Attention, norm2: LayerNorm | RMSNorm, mlp: MLP | GatedMLP):
         super().__init__()
         self.norm1, self.attention, self.norm2, self.mlp = norm1, attention, norm2, mlp
 

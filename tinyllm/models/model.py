@@ -94,7 +94,7 @@ class LanguageModel(Model):
         """The longest sequence that the model can take."""
         raise NotImplementedError
 
-    def __call__(self, tokens, attention_mask=None, positions=None, cache=None, last_only=False):  # type: ignore[override]
+    def __call__(self, tokens, attention_mask=None, positions=None, cache=None, last_only=False):
         """logits (B, T, V) of tokens (B, T).
 
         attention_mask (B, S) or (B, T, S), true for real tokens, S the length with the cache's; positions (B, T) where they
