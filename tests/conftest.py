@@ -1,0 +1,32 @@
+"""What all tests share: hypothesis profiles and the folder of shared data.
+
+HYPOTHESIS_PROFILE=thorough draws ten times as many examples, new ones in each run. There is no __init__.py under tests/:
+a folder named like another package (tokenizers, kernels) must not hide it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# deadline=None: the first example of a kernel may have to compile it
+settings.register_profile(
+    "ci", derandomize=True, database=None, max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "thorough", max_examples=300, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of shared data sets, beside the checkout or where TINYLLM_SHARED_DATA says; skips where it is absent."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    path = Path(os.environ.get("TINYLLM_SHARED_DATA", beside))
+    if not path.is_dir():
+        pytest.skip(f"the shared data sets are not at {path}; set TINYLLM_SHARED_DATA to their folder")
+    return path
