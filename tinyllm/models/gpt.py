@@ -72,6 +72,11 @@ class GPT(LanguageModel):
         )  # fmt: skip
         return Recompute(block) if c.recompute else block
 
+    @classmethod
+    def tiny(cls, **options):
+        """The smallest GPT that has everything: for gradcheck and tests."""
+        return cls(GPTConfig(**{"vocab_size": 13, "n_positions": 8, "n_layer": 2, "n_head": 2, "n_embd": 8, **options}))
+
     @property
     def max_length(self) -> int:
         return self.config.n_positions

@@ -17,6 +17,10 @@ class Model(Layer):
     def loss(self, *args: Any, **options: Any) -> float:
         raise NotImplementedError
 
+    def example(self, random: np.random.Generator) -> tuple[Any, ...]:
+        """A small random batch, as the arguments of `loss`: for gradcheck and tests."""
+        raise NotImplementedError
+
     def zero_grad(self) -> None:
         """Sets all gradients to zero."""
         self.flat.grad.fill(0)
@@ -84,6 +88,14 @@ class LanguageModel(Model):
 
     def hidden_backward(self, dh: np.ndarray) -> None:
         raise NotImplementedError
+
+    def example(self, random):
+        B, T = 2, min(7, self.max_length)
+        tokens, targets = random.integers(0, self.vocab_size, (2, B, T))
+        targets[0, T // 2] = -100
+        attention_mask = np.ones((B, T), bool)
+        attention_mask[0, : T // 3] = False  # padding on the left of the first row
+        return tokens, targets, attention_mask
 
     @property
     def vocab_size(self) -> int:
