@@ -18,6 +18,7 @@ from tinyllm.layers import (
     Linear,
     LinearActivation,
     PositionEmbedding,
+    PostNormBlock,
     PreNormBlock,
     Recompute,
     RMSNorm,
@@ -80,6 +81,7 @@ CASES = {
     "attention with dropout": (Attention(C, 2, G=1, dropout=0.3, residual_dropout=0.2, bias=False), X, Context(MASK)),
     "block": (block(), X, R, Context(MASK)),
     "block with dropout": (block(dropout=0.2), X, R, Context(MASK)),
+    "post-norm block": (PostNormBlock(Attention(C, 2), LayerNorm(C), MLP(C, 12, "gelu"), LayerNorm(C)), X, Context(MASK)),
     "block, recomputed, with dropout": (block(recompute=True, dropout=0.2), X, R, Context(MASK)),
 }
 

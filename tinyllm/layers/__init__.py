@@ -1,7 +1,7 @@
 """The layers that the models are built of."""
 
 from .attention import Attention, Context
-from .block import PreNormBlock, Recompute
+from .block import PostNormBlock, PreNormBlock, Recompute
 from .cache import KVCache
 from .dropout import Dropout
 from .embedding import Embedding, PositionEmbedding
@@ -26,6 +26,7 @@ __all__ = [
     "Mode",
     "Output",
     "PositionEmbedding",
+    "PostNormBlock",
     "PreNormBlock",
     "RMSNorm",
     "Recompute",

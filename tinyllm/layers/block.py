@@ -1,4 +1,4 @@
-"""The pre-norm transformer block, and activation recomputation around any block."""
+"""Transformer blocks with their norms before or behind the branches, and activation recomputation around any block."""
 
 from __future__ import annotations
 
@@ -27,6 +27,24 @@ class PreNormBlock(Layer):
     def backward(self, dx):
         dx = self.norm2.add_backward(self.mlp.backward(dx), dx)
         return self.norm1.add_backward(self.attention.backward(dx), dx)
+
+
+class PostNormBlock(Layer):
+    """norm1(x + attention(x)), then norm2(x + mlp(x)) (Vaswani et al. 2017, section 3.1)."""
+
+    def __init__(self, attention: Attention, norm1: LayerNorm | RMSNorm, mlp: MLP | GatedMLP, norm2: LayerNorm | RMSNorm):
+        super().__init__()
+        self.attention, self.norm1, self.mlp, self.norm2 = attention, norm1, mlp, norm2
+
+    def forward(self, x, context):
+        _, x = self.norm1.add(x, self.attention(x, context))
+        _, x = self.norm2.add(x, self.mlp(x))
+        return x
+
+    def backward(self, dx):
+        dx = self.norm2.add_backward(dx)
+        dx = self.norm1.add_backward(dx + self.mlp.backward(dx))
+        return dx + self.attention.backward(dx)
 
 
 class Recompute(Layer):
