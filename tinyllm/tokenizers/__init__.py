@@ -1,0 +1,27 @@
+"""Tokenizers: text to ids and back, each written here, each reading and writing the files that others use.
+
+tokenizer = tinyllm.tokenizers.load(path)
+ids = tokenizer.encode("Hello, world!")
+text = tokenizer.decode(ids)
+"""
+
+from tinyllm.tokenizers.added import AddedToken
+from tinyllm.tokenizers.base import Settings, StreamDecoder, Template, Tokenizer
+from tinyllm.tokenizers.bpe import BPETokenizer
+from tinyllm.tokenizers.bytes import ByteTokenizer
+from tinyllm.tokenizers.character import CharacterTokenizer
+from tinyllm.tokenizers.files import TokenizerError
+from tinyllm.tokenizers.loading import load
+
+__all__ = [
+    "AddedToken",
+    "BPETokenizer",
+    "ByteTokenizer",
+    "CharacterTokenizer",
+    "Settings",
+    "StreamDecoder",
+    "Template",
+    "Tokenizer",
+    "TokenizerError",
+    "load",
+]

@@ -1,0 +1,214 @@
+"""Byte-level BPE against tiktoken and the tokenizers library, and its training."""
+
+import json
+import random
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+import regex
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizer_texts import texts
+
+from tinyllm.tokenizers import BPETokenizer, TokenizerError, load
+from tinyllm.tokenizers.bpe import GPT2_PATTERN, Cache, _merge_long, learn_merges, merge, to_bytes
+
+SAMPLE = "The cat sat on the mat. The cat's hat, the rat's mat: 123 456! Ünïcödé 日本 " * 20
+
+
+@pytest.fixture(scope="module")
+def gpt2(shared_data):
+    return load(shared_data / "models" / "gpt2_bpe")
+
+
+@pytest.fixture(scope="module")
+def tiktoken_gpt2(shared_data):
+    tiktoken = pytest.importorskip("tiktoken", reason="tiktoken is the peer")
+    encoder = json.loads((shared_data / "models" / "gpt2_bpe" / "encoder.json").read_text(encoding="utf-8"))
+    ranks = {to_bytes(token): id for token, id in encoder.items() if token != "<|endoftext|>"}
+    return tiktoken.Encoding("gpt2", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 50256})
+
+
+@pytest.fixture(scope="module")
+def tokenizers_gpt2(shared_data):
+    tokenizers = pytest.importorskip("tokenizers", reason="the tokenizers library is the peer")
+    folder = shared_data / "models" / "gpt2_bpe"
+    return tokenizers.ByteLevelBPETokenizer(str(folder / "encoder.json"), str(folder / "vocab.bpe"))
+
+
+@given(texts)
+def test_gpt2_ids_equal_both_peers(gpt2, tiktoken_gpt2, tokenizers_gpt2, text):
+    ids = gpt2.encode(text)
+    assert ids == tiktoken_gpt2.encode_ordinary(text)
+    assert ids == tokenizers_gpt2.encode(text).ids
+    assert gpt2.decode(ids) == text
+
+
+def test_gpt2_ids_on_real_text(gpt2, tiktoken_gpt2, tokenizers_gpt2, corpus, shakespeare):
+    for text in [*corpus, shakespeare]:
+        ids = gpt2.encode(text)
+        assert ids == tiktoken_gpt2.encode_ordinary(text)
+        assert ids == tokenizers_gpt2.encode(text).ids
+        assert gpt2.decode(ids) == text
+
+
+@given(st.text("ab", max_size=400), st.text(max_size=5), st.integers(1, 30))
+def test_long_words(gpt2, tiktoken_gpt2, text, piece, times):
+    for word in (text, piece * times):
+        assert gpt2.encode(word) == tiktoken_gpt2.encode_ordinary(word)
+
+
+def test_special_tokens_are_text_until_allowed(gpt2, tiktoken_gpt2):
+    text = "one<|endoftext|>two"
+    assert gpt2.encode(text) == tiktoken_gpt2.encode_ordinary(text)
+    allowed = gpt2.encode(text, allow_special=True)
+    assert allowed == tiktoken_gpt2.encode(text, allowed_special="all")
+    assert gpt2.eos_id == 50256 and gpt2.eos_id in allowed
+    assert gpt2.decode(allowed) == text and gpt2.decode(allowed, skip_special_tokens=True) == "onetwo"
+
+
+@given(st.lists(st.integers(0, 50256), max_size=30))
+def test_decode_any_ids(gpt2, tiktoken_gpt2, ids):
+    assert gpt2.decode(ids) == tiktoken_gpt2.decode(ids, errors="replace")
+
+
+def test_half_a_surrogate_pair_is_replaced(gpt2, tiktoken_gpt2):
+    for text in ("a\ud800b", "\ud83d\ude00", "\udc00"):
+        assert gpt2.encode(text) == tiktoken_gpt2.encode_ordinary(text)
+
+
+@given(st.lists(st.integers(0, 5), max_size=90), st.randoms(use_true_random=False))
+def test_both_ways_to_merge_agree(ids, rng):
+    merged, next_id = {}, 6
+    for rank in range(12):
+        merged[rng.randrange(next_id), rng.randrange(next_id)] = rank, next_id
+        next_id += 1
+    assert merge(ids[:48], merged) == _merge_long(ids[:48], merged)
+
+
+# Damaged files --------------------------------------------------------------------------------------------------------
+
+
+def test_damaged_files_are_named(tmp_path, shared_data):
+    folder = shared_data / "models" / "gpt2_bpe"
+    vocab, merges = (folder / "encoder.json").read_bytes(), (folder / "vocab.bpe").read_bytes()
+    cases = [
+        (vocab[:1000], merges, "not JSON"),
+        (b"[]", merges, "not a vocabulary"),
+        (vocab, merges + b"three in line\n", "not a merge"),
+        (vocab, b"\xff\xfe", "not UTF-8"),
+        (b'{"a": 0}', merges, "lacks"),
+    ]
+    for vocab_bytes, merges_bytes, words in cases:
+        (tmp_path / "vocab.json").write_bytes(vocab_bytes)
+        (tmp_path / "merges.txt").write_bytes(merges_bytes)
+        with pytest.raises(TokenizerError, match=words):
+            load(tmp_path)
+    with pytest.raises(TokenizerError, match="no tokenizer in"):
+        load(tmp_path.parent)
+    with pytest.raises(TokenizerError, match="no such file"):
+        load(tmp_path / "absent")
+    (tmp_path / "merges.txt").unlink()
+    with pytest.raises(TokenizerError, match="cannot read .*merges.txt"):
+        load(tmp_path / "vocab.json")
+
+
+# Training -------------------------------------------------------------------------------------------------------------
+
+
+def naive_merges(text, room, min_frequency):
+    """The definition: count every pair of neighbours anew before each merge."""
+    words = Counter(regex.findall(GPT2_PATTERN, text))
+    split = {word: list(word.encode()) for word in words}
+    learned = []
+    for new in range(256, 256 + room):
+        counts = Counter()
+        for word, count in words.items():
+            for pair in pairwise(split[word]):
+                counts[pair] += count
+        if not counts or max(counts.values()) < min_frequency:
+            break
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        learned.append(best)
+        for ids in split.values():
+            i = 0
+            while i < len(ids) - 1:
+                if (ids[i], ids[i + 1]) == best:
+                    ids[i : i + 2] = [new]
+                i += 1
+    return learned
+
+
+@given(st.text("ab c", max_size=60), st.integers(0, 30), st.integers(1, 3))
+def test_training_follows_the_definition(text, room, min_frequency):
+    words = Counter(regex.findall(GPT2_PATTERN, text))
+    learned = learn_merges([list(w.encode()) for w in words], list(words.values()), 256, room, min_frequency)
+    assert learned == naive_merges(text, room, min_frequency)
+
+
+def test_training_gives_the_peers_merges(shakespeare):
+    tokenizers = pytest.importorskip("tokenizers", reason="the tokenizers library is the peer")
+    peer = tokenizers.ByteLevelBPETokenizer()
+    peer.train_from_iterator([shakespeare], vocab_size=2000, min_frequency=2, show_progress=False)
+    steps = []
+    ours = BPETokenizer.train(shakespeare, 2001, progress=lambda done, total: steps.append((done, total)))
+    assert ours.merges == [tuple(pair) for pair in json.loads(peer._tokenizer.to_str())["model"]["merges"]]
+    assert ours.vocab_size == 2001 and ours.eos_id == 2000 and steps[-1] == (1744, 1744)
+    assert ours.encode(shakespeare) == peer.encode(shakespeare).ids
+    assert ours.decode(ours.encode(shakespeare)) == shakespeare
+
+
+def test_training_from_pieces_and_with_special_tokens():
+    whole = BPETokenizer.train("low lower lowest\n" * 9 + "<|endoftext|>", 300)
+    pieces = BPETokenizer.train(iter(["low lower lowest\n"] * 9), 300)
+    assert whole.merges == pieces.merges, "a special token in the text is no text"
+    assert whole.encode("low<|endoftext|>") == [*pieces.encode("low"), whole.eos_id]
+    with pytest.raises(TokenizerError, match="too small"):
+        BPETokenizer.train("abc", 256)
+    assert BPETokenizer.train("", 300).vocab_size == 257
+
+
+@given(text=texts)
+@settings(max_examples=40)
+def test_what_we_train_round_trips(text):
+    tokenizer = trained()
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.decode(tokenizer.encode(text, allow_special=False)) == text
+
+
+def trained(cache=[]):  # noqa: B006  one tokenizer for every example
+    if not cache:
+        cache.append(BPETokenizer.train(SAMPLE, 400, ["<|endoftext|>", "<|pad|>"]))
+    return cache[0]
+
+
+def test_what_we_save_the_peers_read(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers", reason="the tokenizers library is the peer")
+    transformers = pytest.importorskip("transformers", reason="transformers is the peer")
+    ours = trained()
+    ours.chat_template = "{{ messages }}"
+    ours.save(tmp_path)
+    ours.chat_template = None
+    text = SAMPLE[:300] + "<|endoftext|> naïve 日本語 👩‍👩‍👧 \n\n x"
+    ids = ours.encode(text)
+    assert tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode(text).ids == ids
+    fast = transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    assert fast.encode(text) == ids and fast.decode(ids) == text
+    assert (fast.eos_token_id, fast.pad_token_id, len(fast)) == (ours.eos_id, ours.pad_id, ours.vocab_size)
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path).encode(text) == ids
+    again = load(tmp_path)
+    assert again.encode(text) == ids and again.pad_id == ours.pad_id and again.chat_template == "{{ messages }}"
+    assert load(tmp_path / "merges.txt").encode(text) == ids
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "merges.txt", "tokenizer.json", "tokenizer_config.json", "vocab.json",
+    ]  # fmt: skip
+
+
+def test_cache_forgets_when_full():
+    rng = random.Random(0)
+    cache = Cache(lambda word: [len(word)], size=10, longest=20)
+    for _ in range(1000):
+        word = "x" * rng.randrange(40)
+        assert cache[word] == [len(word)]
+        assert len(cache) <= 10 and all(len(kept) <= 20 for kept in cache)

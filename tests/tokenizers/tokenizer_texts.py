@@ -1,0 +1,14 @@
+"""What the tokenizers' tests call text: any characters, and those over which tokenizers differ from each other."""
+
+from hypothesis import strategies as st
+
+FRAGMENTS = (
+    "don't I'LL we'Ve 'S 'ſ ſ K|  two  spaces | \n\n\t x |\r\n|\u00a0|\u3000|\u2028|\x85|\x1c|\x00|\u200d|\ufeff|"
+    "naïve|ne\u0301e|Å|ﬁ|½|①|२३|12345|3.14|日本語|한국어|안녕|العربية|ไทย|👩‍👩‍👧|🇩🇪|🤷🏽‍♂️|é|ß|İ|ǅ|ⅷ|"
+    "<s>|</s>|<unk>|<|endoftext|>|[CLS]|[SEP]|##ing|▁|▁▁a|Ġ|aaaaaaaaa|-----|!!!|...|(x)[y]{z}|"
+    "def f(x):\n    return x|http://a.b/c?d=e|hello world|The quick brown fox"
+).split("|")
+
+texts = st.lists(
+    st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=6), st.text(" \n\t.,'!aAbBéÉ0", max_size=8)), max_size=8
+).map("".join)

@@ -1,0 +1,64 @@
+"""Tokens that stand beside a vocabulary: found in the text as they are written, before anything else looks at it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import regex
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A token of its own, with the options that Hugging Face's tokenizer.json gives it.
+
+    special: controls the model (decoding may skip it); lstrip, rstrip: swallows the white space before or after it;
+    single_word: only where no letter touches it; normalized: looked for in the normalised text, not in the raw one.
+    """
+
+    content: str
+    id: int
+    special: bool = True
+    lstrip: bool = False
+    rstrip: bool = False
+    single_word: bool = False
+    normalized: bool = False
+
+
+class AddedTokens:
+    """Finds added tokens in a text: leftmost first, and the longest of those that begin at one place."""
+
+    def __init__(self, tokens: Iterable[AddedToken], spelling=lambda content: content):
+        """`spelling` turns a content into what stands in the text searched (the normaliser, for normalised tokens)."""
+        self.tokens = {spelling(token.content): token for token in tokens}
+        longest_first = sorted(filter(None, self.tokens), key=len, reverse=True)
+        self.pattern = regex.compile("|".join(map(regex.escape, longest_first))) if longest_first else None
+
+    def split(self, text: str, allow_special: bool = True) -> list[tuple[str, AddedToken | None, int]]:
+        """The text as (part, its added token or None, where it starts); special tokens are plain text unless allowed."""
+        parts: list[tuple[str, AddedToken | None, int]] = []
+        done = 0
+        for match in self.pattern.finditer(text) if self.pattern else ():
+            token = self.tokens[match[0]]
+            start, end = match.span()
+            if start < done or (token.special and not allow_special):
+                continue
+            if token.single_word and (_letter(text[start - 1 : start]) or _letter(text[end : end + 1])):
+                continue
+            if token.lstrip:
+                start = max(done, len(text[:start].rstrip(WHITE_SPACE)))
+            if token.rstrip:
+                end = len(text) - len(text[end:].lstrip(WHITE_SPACE))
+            if start > done:
+                parts.append((text[done:start], None, done))
+            parts.append((text[start:end], token, start))
+            done = end
+        if done < len(text):
+            parts.append((text[done:], None, done))
+        return parts
+
+
+# Unicode's White_Space property. Python's str.strip() would add U+001C to U+001F, which the peers do not.
+WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+
+
+def _letter(character: str) -> bool:
+    return regex.match(r"\w", character) is not None

@@ -1,0 +1,279 @@
+"""What every tokenizer does: encode, decode, batches, special tokens, streaming, saving."""
+
+import codecs
+import operator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyllm.tokenizers.added import AddedToken, AddedTokens
+from tinyllm.tokenizers.files import TokenizerError, write_json
+
+ROLES = ("bos", "eos", "pad", "unk", "cls", "sep", "mask")
+
+# What a special token is for, where nothing but its spelling tells.
+CONVENTIONS = {
+    "<s>": ("bos",),
+    "</s>": ("eos",),
+    "<pad>": ("pad",),
+    "<|pad|>": ("pad",),
+    "<unk>": ("unk",),
+    "<mask>": ("mask",),
+    "<|endoftext|>": ("bos", "eos"),
+    "<|begin_of_text|>": ("bos",),
+    "<|end_of_text|>": ("eos",),
+    "[PAD]": ("pad",),
+    "[UNK]": ("unk",),
+    "[CLS]": ("cls",),
+    "[SEP]": ("sep",),
+    "[MASK]": ("mask",),
+}
+
+
+@dataclass(frozen=True)
+class Template:
+    """The special tokens that a model expects around a text, and around a pair of texts.
+
+    Each is a sequence of (item, token type): an id, or "A" for the first text, "B" for the second.
+    """
+
+    single: tuple[tuple[int | str, int], ...] = (("A", 0),)
+    pair: tuple[tuple[int | str, int], ...] = (("A", 0), ("B", 1))
+
+
+@dataclass
+class Settings:
+    """What a tokenizer is beside its vocabulary and its rules; tokenizer_config.json holds all but the first two."""
+
+    added: Sequence[AddedToken] = ()
+    template: Template = field(default_factory=Template)
+    roles: dict[str, str] = field(default_factory=dict)  # "eos" -> "</s>"
+    chat_template: str | None = None
+    parse_special: bool = True  # text that spells a special token becomes that token
+    config: dict[str, Any] = field(default_factory=dict)  # tokenizer_config.json as it was read
+
+
+class Tokenizer:
+    """Text to ids and back. A subclass gives `_encode_part`, `_piece` and `_tokens`; see each for what it promises."""
+
+    def __init__(self, settings: Settings | None = None):
+        self.settings = settings or Settings()
+        self.chat_template = self.settings.chat_template
+        self._raw_added = AddedTokens(token for token in self.settings.added if not token.normalized)
+        normalized = [token for token in self.settings.added if token.normalized]
+        self._normalized_added = AddedTokens(normalized, self._normalize) if normalized else None
+        self._added_by_id = {token.id: token for token in self.settings.added}
+        self._roles = dict(self.settings.roles)
+        for token in self.settings.added:
+            for role in CONVENTIONS.get(token.content, ()) if token.special else ():
+                self._roles.setdefault(role, token.content)
+
+    # What a subclass gives -----------------------------------------------------------------------------------------
+
+    def _normalize(self, text: str) -> str:
+        """The text as the vocabulary wants it."""
+        return text
+
+    def _encode_part(self, text: str, first: bool) -> list[int]:
+        """Ids of a normalised part between added tokens; `first` where it begins the whole text."""
+        raise NotImplementedError
+
+    def _piece(self, id: int, first: bool) -> bytes:
+        """UTF-8 bytes that the vocabulary's token adds to a text; `first` where nothing stands before it."""
+        raise NotImplementedError
+
+    def _tokens(self) -> list[str | None]:
+        """The vocabulary as the file spells it, by id; None where an id is not in use."""
+        raise NotImplementedError
+
+    def _to_json(self) -> dict[str, Any]:
+        """The tokenizer as tokenizer.json."""
+        raise NotImplementedError
+
+    # Encoding ------------------------------------------------------------------------------------------------------
+
+    def encode(self, text: str, add_special_tokens: bool = False, allow_special: bool | None = None) -> list[int]:
+        """The ids of a text.
+
+        add_special_tokens puts the model's own tokens around it (<s>, [CLS] ... [SEP], </s>; GPT-2 has none).
+        allow_special: whether text that spells a special token, "</s>", becomes it. None: as the library does whose
+        files these are; Hugging Face's tokenizer.json says yes; OpenAI's vocab.bpe and SentencePiece's .model say no.
+        Pass False for text that a stranger wrote. Half a surrogate pair, which is no text, becomes U+FFFD.
+        """
+        ids = self._encode(text, allow_special)
+        return [id for id, _ in self._wrap(ids, None)] if add_special_tokens else ids
+
+    def encode_pair(self, first: str, second: str, allow_special: bool | None = None) -> tuple[list[int], list[int]]:
+        """Ids and token types of two texts with the model's special tokens: BERT's [CLS] first [SEP] second [SEP]."""
+        wrapped = self._wrap(self._encode(first, allow_special), self._encode(second, allow_special))
+        return [id for id, _ in wrapped], [kind for _, kind in wrapped]
+
+    def encode_batch(
+        self, texts: Iterable[str], add_special_tokens: bool = False, padding_side: str = "right"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Texts of different lengths as ids (B, T) int64, padded, and a mask (B, T) bool, False at the padding.
+
+        A tokenizer without a pad token pads with its end-of-text token, or with 0: the mask is what counts.
+        """
+        if padding_side not in ("left", "right"):
+            raise ValueError(f"padding_side is 'left' or 'right', not {padding_side!r}")
+        rows = [self.encode(text, add_special_tokens) for text in texts]
+        fill = next((id for id in (self.pad_id, self.eos_id) if id is not None), 0)
+        tokens = np.full((len(rows), max(map(len, rows), default=0)), fill, dtype=np.int64)
+        mask = np.zeros(tokens.shape, dtype=bool)
+        for row, row_tokens, row_mask in zip(rows, tokens, mask):
+            where = slice(0, len(row)) if padding_side == "right" else slice(len(row_tokens) - len(row), None)
+            row_tokens[where], row_mask[where] = row, True
+        return tokens, mask
+
+    def _encode(self, text: str, allow_special: bool | None) -> list[int]:
+        if not isinstance(text, str):
+            raise TypeError(f"encode takes one text (str), not {type(text).__name__}; encode_batch takes several")
+        allow_special = self.settings.parse_special if allow_special is None else allow_special
+        ids: list[int] = []
+        for part, token, start in self._raw_added.split(well_formed(text), allow_special):
+            if token is not None:
+                ids.append(token.id)
+                continue
+            part = self._normalize(part)
+            if self._normalized_added is None:
+                ids += self._encode_part(part, start == 0)
+                continue
+            for inner, inner_token, inner_start in self._normalized_added.split(part, allow_special):
+                if inner_token is None:
+                    ids += self._encode_part(inner, start == 0 and inner_start == 0)
+                else:
+                    ids.append(inner_token.id)
+        return ids
+
+    def _wrap(self, first: list[int], second: list[int] | None) -> list[tuple[int, int]]:
+        """(id, token type) with the template's special tokens around one text or two."""
+        template = self.settings.template.single if second is None else self.settings.template.pair
+        wrapped: list[tuple[int, int]] = []
+        for item, kind in template:
+            ids = {"A": first, "B": second or []}[item] if isinstance(item, str) else [item]
+            wrapped += [(id, kind) for id in ids]
+        return wrapped
+
+    # Decoding ------------------------------------------------------------------------------------------------------
+
+    def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
+        """The text of ids. Bytes that are no UTF-8 become U+FFFD; an id outside the vocabulary is a TokenizerError."""
+        stream = StreamDecoder(self, skip_special_tokens)
+        return b"".join(map(stream.piece, _integers(ids))).decode("utf-8", errors="replace")
+
+    # The vocabulary ------------------------------------------------------------------------------------------------
+
+    @property
+    def vocab_size(self) -> int:
+        """How many rows an embedding of these ids needs: the largest id, plus one."""
+        return max(len(self._tokens()), max(self._added_by_id, default=-1) + 1)
+
+    def token_to_id(self, token: str) -> int | None:
+        """The id of a token spelled as in the vocabulary's file, or None."""
+        return self._ids().get(token)
+
+    def id_to_token(self, id: int) -> str | None:
+        """The token as the vocabulary's file spells it ("Ġthe", "##ing", "▁a", "</s>"), or None."""
+        if id in self._added_by_id:
+            return self._added_by_id[id].content
+        tokens = self._tokens()
+        return tokens[id] if 0 <= id < len(tokens) else None
+
+    def _ids(self) -> dict[str, int]:
+        if not hasattr(self, "_ids_by_token"):
+            self._ids_by_token = {token: id for id, token in enumerate(self._tokens()) if token is not None}
+            self._ids_by_token |= {token.content: token.id for token in self.settings.added}
+        return self._ids_by_token
+
+    def _role(self, role: str) -> int | None:
+        return self._ids().get(self._roles[role]) if role in self._roles else None
+
+    bos_id = property(lambda self: self._role("bos"), doc="Id of the token that begins a text, or None.")
+    eos_id = property(lambda self: self._role("eos"), doc="Id of the token that ends a text, or None.")
+    pad_id = property(lambda self: self._role("pad"), doc="Id that fills the shorter rows of a batch, or None.")
+    unk_id = property(lambda self: self._role("unk"), doc="Id of what the vocabulary lacks, or None.")
+    cls_id = property(lambda self: self._role("cls"), doc="Id of BERT's first token, or None.")
+    sep_id = property(lambda self: self._role("sep"), doc="Id of the token after each of BERT's texts, or None.")
+    mask_id = property(lambda self: self._role("mask"), doc="Id of the token that hides a word, or None.")
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """Every special token and its id."""
+        return {token.content: token.id for token in self.settings.added if token.special}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(vocab_size={self.vocab_size}, special_tokens={len(self.special_tokens)})"
+
+    # Saving --------------------------------------------------------------------------------------------------------
+
+    def save(self, directory: str | Path) -> None:
+        """Write tokenizer.json and tokenizer_config.json, which tinyllm, tokenizers and transformers read.
+
+        Each file is written whole or not at all.
+        """
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        write_json(directory / "tokenizer.json", self._to_json())
+        write_json(directory / "tokenizer_config.json", self._to_config())
+
+    def _to_config(self) -> dict[str, Any]:
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+        config |= self.settings.config
+        config |= {f"{role}_token": self._roles[role] for role in ROLES if role in self._roles}
+        if not self.settings.parse_special:
+            config["split_special_tokens"] = True
+        if self.chat_template is not None:
+            config["chat_template"] = self.chat_template
+        return config
+
+
+class StreamDecoder:
+    """Decodes ids one at a time, for a terminal: `feed` gives the text that is complete, `finish` what is left.
+
+    A character whose bytes lie in several tokens appears when its last byte has come. All that is given, joined,
+    is `tokenizer.decode` of all the ids.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = False):
+        self.tokenizer = tokenizer
+        self.skip_special_tokens = skip_special_tokens
+        self._first = True
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def feed(self, id: int) -> str:
+        return self._utf8.decode(self.piece(operator.index(id)))
+
+    def finish(self) -> str:
+        return self._utf8.decode(b"", final=True)
+
+    def piece(self, id: int) -> bytes:
+        """The bytes that the next token adds."""
+        token = self.tokenizer._added_by_id.get(id)
+        if token is not None and token.special and self.skip_special_tokens:
+            return b""
+        first, self._first = self._first, False
+        return token.content.encode() if token is not None else self.tokenizer._piece(id, first)
+
+
+def well_formed(text: str) -> str:
+    """The text with surrogate pairs joined and lone surrogates replaced by U+FFFD, so that UTF-8 can hold it."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def no_such_id(id: int, size: int) -> TokenizerError:
+    """The error for an id that the vocabulary does not have."""
+    return TokenizerError(f"id {id} is not in this vocabulary of {size} tokens: is it another tokenizer's?")
+
+
+def _integers(ids: Iterable[int]) -> list[int]:
+    if isinstance(ids, str):
+        raise TypeError("decode takes ids (integers), not text")
+    return [operator.index(id) for id in (ids.tolist() if isinstance(ids, np.ndarray) else ids)]

@@ -1,0 +1,33 @@
+"""One token for each byte of the UTF-8 text: nothing to train, nothing unknown."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tinyllm.tokenizers.added import AddedToken
+from tinyllm.tokenizers.base import Settings, Tokenizer, no_such_id
+
+
+class ByteTokenizer(Tokenizer):
+    """Byte b has id b; special tokens come after, from 256 on."""
+
+    def __init__(self, special_tokens: Sequence[str] = ("<|endoftext|>",), settings: Settings | None = None):
+        added = [AddedToken(content, 256 + i) for i, content in enumerate(special_tokens)]
+        super().__init__(settings or Settings(added))
+
+    def _encode_part(self, text: str, first: bool) -> list[int]:
+        return list(text.encode("utf-8"))
+
+    def _piece(self, id: int, first: bool) -> bytes:
+        if not 0 <= id < 256:
+            raise no_such_id(id, self.vocab_size)
+        return bytes([id])
+
+    def _tokens(self) -> list[str | None]:
+        from tinyllm.tokenizers.bpe import BYTE_TO_CHARACTER
+
+        return list(BYTE_TO_CHARACTER)
+
+    def _to_json(self) -> dict[str, Any]:
+        from tinyllm.tokenizers.tokenizer_json import byte_to_json
+
+        return byte_to_json(self)

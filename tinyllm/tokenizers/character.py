@@ -1,0 +1,49 @@
+"""One token for each character that the training text has: the smallest vocabulary, and the longest sequences."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tinyllm.tokenizers.added import AddedToken
+from tinyllm.tokenizers.base import Settings, Tokenizer, no_such_id
+from tinyllm.tokenizers.files import TokenizerError
+
+
+class CharacterTokenizer(Tokenizer):
+    """characters[i] has id i; special tokens come after."""
+
+    def __init__(self, characters: Sequence[str], settings: Settings | None = None):
+        self.characters = list(characters)
+        self._id = {character: id for id, character in enumerate(self.characters)}
+        super().__init__(settings)
+
+    @classmethod
+    def train(cls, texts: str | Iterable[str], special_tokens: Sequence[str] = ()) -> "CharacterTokenizer":
+        """The characters of a text, or of several, in code point order, and then the special tokens."""
+        characters = sorted(set().union(*([texts] if isinstance(texts, str) else texts)))
+        if not characters:
+            raise TokenizerError("there are no characters to train on: the text is empty")
+        added = [AddedToken(content, len(characters) + i) for i, content in enumerate(special_tokens)]
+        return cls(characters, Settings(added))
+
+    def _encode_part(self, text: str, first: bool) -> list[int]:
+        try:
+            return list(map(self._id.__getitem__, text))
+        except KeyError as error:
+            unknown = error.args[0]
+        raise TokenizerError(
+            f"{unknown!r} (U+{ord(unknown):04X}, character {text.index(unknown)} of the text) is not among the "
+            f"{len(self.characters)} characters this tokenizer was trained on: leave it out, or train with text that has it"
+        )
+
+    def _piece(self, id: int, first: bool) -> bytes:
+        if not 0 <= id < len(self.characters):
+            raise no_such_id(id, self.vocab_size)
+        return self.characters[id].encode()
+
+    def _tokens(self) -> list[str | None]:
+        return list(self.characters)
+
+    def _to_json(self) -> dict[str, Any]:
+        from tinyllm.tokenizers.tokenizer_json import character_to_json
+
+        return character_to_json(self)

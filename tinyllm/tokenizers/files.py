@@ -1,0 +1,62 @@
+"""Reading and writing tokenizer files: UTF-8, whole or not at all, and one clear sentence about a file that is wrong."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+class TokenizerError(ValueError):
+    """A tokenizer file, a training request or an input that cannot be right; the message says what to do."""
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's bytes, or a TokenizerError that names it."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TokenizerError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def read_text(path: Path) -> str:
+    """The file as UTF-8 with its line ends as they are (a vocabulary may hold "\\r"); a byte-order mark is dropped."""
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(f"{path} is not UTF-8 text (byte {error.start}): truncated, or of another kind") from None
+
+
+def read_json(path: Path) -> Any:
+    """The file's JSON value."""
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise TokenizerError(
+            f"{path} is not JSON ({error.msg}, line {error.lineno}): truncated, or of another kind"
+        ) from None
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write atomically: a temporary file beside the target, flushed to the disk, then renamed over it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp gives 0600: a tokenizer is no secret
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically, "\\n" kept as it is on every system."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, non-ASCII characters as themselves."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")

@@ -1,0 +1,73 @@
+"""Which file of a directory holds its tokenizer, and what kind of file one is."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tinyllm.tokenizers.base import Settings, Template, Tokenizer
+from tinyllm.tokenizers.bpe import BPETokenizer
+from tinyllm.tokenizers.config import added_tokens, read_config, roles_of
+from tinyllm.tokenizers.files import TokenizerError, read_json, read_text
+from tinyllm.tokenizers.tokenizer_json import read_tokenizer_json
+
+
+def load(path: str | Path) -> Tokenizer:
+    """The tokenizer of a directory or of one file.
+
+    tokenizer.json; vocab.json and merges.txt, or encoder.json and vocab.bpe as OpenAI named them. A directory with
+    several takes the first of these that it has. TokenizerError: nothing there, damaged, or of a kind not known.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = next((path / name for name in READERS if (path / name).is_file()), None)
+        if found is None:
+            raise TokenizerError(f"no tokenizer in {path}: it has none of {', '.join(READERS)}")
+        return READERS[found.name](found)
+    if not path.is_file():
+        raise TokenizerError(f"no tokenizer at {path}: no such file or directory")
+    if path.name in READERS:
+        return READERS[path.name](path)
+    if path.suffix == ".json":
+        return read_tokenizer_json(path)
+    raise TokenizerError(f"{path.name} is no tokenizer file that tinyllm knows: {', '.join(READERS)}")
+
+
+def read_gpt2(path: Path) -> BPETokenizer:
+    """vocab.json and merges.txt (GPT-2, OPT, RoBERTa), or OpenAI's encoder.json and vocab.bpe, given either of the two."""
+    names = ("encoder.json", "vocab.bpe") if path.name in ("encoder.json", "vocab.bpe") else ("vocab.json", "merges.txt")
+    vocab_path, merges_path = (path.parent / name for name in names)
+    vocab = read_json(vocab_path)
+    if not isinstance(vocab, dict) or not all(isinstance(id, int) for id in vocab.values()):
+        raise TokenizerError(f"{vocab_path} is not a vocabulary: it should map each token to its id")
+    merges = []
+    for number, line in enumerate(read_text(merges_path).split("\n"), 1):
+        line = line.removesuffix("\r")
+        if not line or line.startswith("#version"):
+            continue
+        left, space, right = line.partition(" ")
+        if not (left and right) or " " in right:
+            raise TokenizerError(f"{merges_path}, line {number}: {line!r} is not a merge, two tokens with a space between")
+        merges.append((left, right))
+    config = read_config(path.parent)
+    roles = roles_of(config)
+    settings = Settings(
+        added=added_tokens(path.parent, config, vocab),
+        template=_with_bos(vocab[roles["bos"]]) if config.get("add_bos_token") else Template(),
+        roles=roles,
+        chat_template=config.get("chat_template"),
+        parse_special=not config.get("split_special_tokens", not config),
+        config=config,
+    )
+    return BPETokenizer(vocab, merges, settings, add_prefix_space=config.get("add_prefix_space", False))
+
+
+def _with_bos(bos: int) -> Template:
+    return Template(((bos, 0), ("A", 0)), ((bos, 0), ("A", 0), (bos, 0), ("B", 0)))
+
+
+READERS: dict[str, Callable[[Path], Tokenizer]] = {
+    "tokenizer.json": read_tokenizer_json,
+    "vocab.json": read_gpt2,
+    "merges.txt": read_gpt2,
+    "encoder.json": read_gpt2,
+    "vocab.bpe": read_gpt2,
+}
