@@ -41,7 +41,8 @@ class Parameter:
         """Whether weight decay applies: to matrices, not to biases and norms."""
         return len(self.shape) > 1
 
-    def _view(self, array: np.ndarray) -> np.ndarray:
+    def view(self, array: np.ndarray) -> np.ndarray:
+        """This parameter's part of an array that is laid out as the Flat's."""
         return array[self.start : self.start + self.size].reshape(self.shape)
 
     def _placed(self) -> Flat:
@@ -51,7 +52,7 @@ class Parameter:
 
     @property
     def data(self) -> np.ndarray:
-        return self._view(self._placed().data)
+        return self.view(self._placed().data)
 
     @data.setter
     def data(self, value: np.ndarray) -> None:
@@ -59,7 +60,7 @@ class Parameter:
 
     @property
     def grad(self) -> np.ndarray:
-        return self._view(self._placed().grad)
+        return self.view(self._placed().grad)
 
     @grad.setter
     def grad(self, value: np.ndarray) -> None:

@@ -23,7 +23,7 @@ class Adam:
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ):
-        self.flat = model.flat
+        self.flat, self.parameters = model.flat, model.parameters()
         self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
         self.m = np.zeros_like(self.flat.data)
         self.v = np.zeros_like(self.flat.data)
@@ -36,6 +36,12 @@ class Adam:
         for part, decay in ((matrices, self.weight_decay), (vectors, 0.0)):
             arrays = (a[part] for a in (self.flat.data, self.flat.grad, self.m, self.v))
             kernels.adam_step(*arrays, self.steps, self.lr, *self.betas, self.eps, decay)
+
+    def moments(self) -> dict[str, np.ndarray]:
+        """Both moments of each parameter as views, for a checkpoint: m.NAME and v.NAME."""
+        return {
+            f"{letter}.{p.name}": p.view(array) for letter, array in (("m", self.m), ("v", self.v)) for p in self.parameters
+        }
 
 
 def clip_grad_norm(model: Model, max_norm: float) -> float:

@@ -1,0 +1,5 @@
+"""`python -m tinyllm` is the command `tinyllm`."""
+
+from .cli import main
+
+main()

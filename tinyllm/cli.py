@@ -1,0 +1,89 @@
+"""The command line: `tinyllm NAME ...` runs `command` of tinyllm/commands/NAME.py, imported only then."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+# command -> its line in `tinyllm --help`
+COMMANDS = {
+    "train": "Train a model on text, or resume a run.",
+    "generate": "Continue a text.",
+    "chat": "Talk with a model that was trained on dialogue.",
+    "gradcheck": "Compare every gradient with finite differences.",
+    "data": "List and fetch well-known public data sets.",
+    "info": "Versions, processor, threads and caches of this machine.",
+}
+
+# what a user can put right: shown as one line, without a traceback
+USER_ERRORS = (ValueError, OSError, FloatingPointError, ModuleNotFoundError, MemoryError)
+
+
+class Failure(click.ClickException):
+    """An error as one red line on stderr; exit code 1."""
+
+    def show(self, file: Any = None) -> None:
+        click.secho(f"Error: {self.message}", fg="red", err=True)
+
+
+class Commands(click.Group):
+    """The commands of COMMANDS, each imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return importlib.import_module(f"tinyllm.commands.{name.replace('-', '_')}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # the reader of our output has left: click knows what to do
+        except USER_ERRORS as error:
+            if ctx.params["debug"]:
+                raise
+            raise Failure(str(error) or type(error).__name__) from None
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        from . import __version__
+
+        click.echo(f"tinyllm {__version__}")
+        ctx.exit()
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--debug", is_flag=True, envvar="TINYLLM_DEBUG", help="Show the whole traceback of an error.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version."
+)
+def cli(debug: bool) -> None:
+    """Language models from first principles, every gradient derived and written by hand.
+
+    `tinyllm COMMAND --help` tells what a command does, with examples.
+    """
+
+
+def main(args: list[str] | None = None) -> None:
+    """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character shows "?" in its place
+    os.environ.setdefault("PYTHONUTF8", "1")  # for processes that we start
+    cli.main(args, prog_name="tinyllm")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""`tinyllm info`: what tinyllm finds on this machine, to read and to paste into a report."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+VARIABLES = ("TINYLLM_", "NUMBA_", "OMP_", "OPENBLAS_", "MKL_", "CUDA_VISIBLE")
+
+
+@click.command()
+def command() -> None:
+    """Show versions, the processor, threads, caches and the GPU: paste it into a bug report."""
+    rows = [row for part in (_versions, _processor, _threads, _places, _gpu) for row in part()]
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        click.echo(f"{click.style(f'{name:<{width}}', bold=True)}  {value}")
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    from .. import __version__
+
+    yield "tinyllm", f"{__version__} at {Path(__file__).parents[1]}"
+    yield "Python", f"{platform.python_version()} ({platform.python_implementation()}) on {platform.platform()}"
+    for package in ("numpy", "numba", "llvmlite", "safetensors", "matplotlib"):
+        yield package, _version(package) or "not installed"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> Iterator[tuple[str, str]]:
+    yield "processor", f"{processor_name()}, {os.cpu_count()} logical processors"
+    yield "vector units", ", ".join(vector_units()) or "none that NumPy knows"
+
+
+def processor_name() -> str:
+    """The processor's name as its maker calls it, where the system tells."""
+    if Path("/proc/cpuinfo").exists():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    if platform.system() == "Darwin":
+        answer = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True)
+        if answer.returncode == 0:
+            return answer.stdout.strip()
+    return platform.processor() or platform.machine()
+
+
+def vector_units() -> list[str]:
+    """The instruction sets for vectors that NumPy finds on this processor."""
+    import numpy as np
+
+    found: dict[str, Any] = np.show_config(mode="dicts")["SIMD Extensions"]  # type: ignore[assignment]
+    return [*found.get("baseline", []), *found.get("found", [])]
+
+
+def _threads() -> Iterator[tuple[str, str]]:
+    import numba
+
+    yield "threads", f"{numba.get_num_threads()} (NUMBA_NUM_THREADS sets them)"
+    yield "threading layer", threading_layer()
+    yield "NumPy's BLAS", blas_name()
+
+
+def threading_layer() -> str:
+    """The thread pool that Numba runs parallel kernels in."""
+    import numba
+    import numpy as np
+
+    @numba.njit(parallel=True)
+    def fill(x: np.ndarray) -> None:  # the layer is chosen when the first parallel function runs
+        for i in numba.prange(x.size):
+            x[i] = 1
+
+    fill(np.empty(2))
+    return numba.threading_layer()
+
+
+def blas_name() -> str:
+    import numpy as np
+
+    blas: dict[str, Any] = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[assignment]
+    return f"{blas.get('name')} {blas.get('version')}"
+
+
+def _places() -> Iterator[tuple[str, str]]:
+    from ..data.files import cache_dir
+    from ..kernels.cpu.jit import CACHE_FOLDER
+
+    yield "data cache", str(cache_dir())
+    yield "kernel cache", str(CACHE_FOLDER or "none can be made: kernels are compiled anew in every process")
+    for name, value in sorted(os.environ.items()):
+        if name.startswith(VARIABLES):
+            yield name, value
+
+
+def _gpu() -> Iterator[tuple[str, str]]:
+    if importlib.util.find_spec("cupy") is None:
+        yield "GPU", "CuPy is not installed"
+        return
+    import cupy
+
+    try:
+        devices = [cupy.cuda.runtime.getDeviceProperties(i) for i in range(cupy.cuda.runtime.getDeviceCount())]
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        yield "GPU", f"CuPy {cupy.__version__}, but no device: {error}"
+        return
+    for i, device in enumerate(devices):
+        yield f"GPU {i}", f"{device['name'].decode()}, {device['totalGlobalMem'] / 2**30:.0f} GiB; CuPy {cupy.__version__}"

@@ -1,0 +1,170 @@
+"""Command-line options made from a dataclass, so that every option is said once: its name, type, default and help.
+
+    @dataclass
+    class Options:
+        model: Path  # a field without a default is an argument
+
+        # Sampling
+        temperature: float = 0.8  # 0 is greedy
+        stop: list[str] = field(default_factory=list)  # may be given several times
+
+A field's help is the comment behind it, a comment on a line of its own begins a group in `--help`. Types: bool (--name and
+--no-name), int, float, str, Path, Literal (a choice), any of them `| None`, list[...] (may be given several times) and
+tuples of one length. What a value must be beyond its type, the dataclass checks itself, for Python and the shell alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import io
+import textwrap
+import tokenize
+import types
+import typing
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+TYPES = {int: click.INT, float: click.FLOAT, str: click.STRING, Path: click.Path(path_type=Path)}
+
+
+def comments(cls: type) -> dict[str, tuple[str, str]]:
+    """field -> (its group, its help) as the comments in the dataclass's source say; empty where there is no source."""
+    try:
+        source = textwrap.dedent(inspect.getsource(cls))
+    except OSError:
+        return {}
+    found: dict[str, tuple[str, str]] = {}
+    names = {field.name for field in dataclasses.fields(cls)}
+    group = name = ""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        first = token.line.split(":")[0].strip()
+        if token.type == tokenize.NAME and token.string == first and first in names:
+            name = first
+            found[name] = (group, "")
+        elif token.type == tokenize.COMMENT and token.line.strip().startswith("#"):
+            group, name = token.string.lstrip("# "), ""
+        elif token.type == tokenize.COMMENT and name:
+            found[name] = (group, token.string.removeprefix("# "))
+    return found
+
+
+class Parameter(click.Option):
+    """An option that knows its group in --help."""
+
+    group = "Options"
+
+
+class Argument(click.Argument):
+    """An argument that has a help line."""
+
+    help = ""
+
+
+def parameters(cls: type, skip: Iterable[str] = (), group: str = "Options", defaults: dict[str, Any] | None = None):
+    """The click parameters of a dataclass's fields.
+
+    With `defaults` (what to show as the default) an option that is not given is None, so that one sees whether it was.
+    """
+    helps, hints = comments(cls), typing.get_type_hints(cls)
+    made: list[click.Parameter] = []
+    for field in dataclasses.fields(cls):
+        if field.name in skip:
+            continue
+        own_group, help = helps.get(field.name, ("", ""))
+        type_options = _type_options(hints[field.name])
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if default is dataclasses.MISSING:
+            argument = Argument([field.name], **type_options)
+            argument.help = help
+            made.append(argument)
+            continue
+        flag = "--" + field.name.replace("_", "-")
+        if hints[field.name] is bool:
+            flag += "/--no-" + field.name.replace("_", "-")
+        shown = default if defaults is None else defaults.get(field.name, default)
+        option = Parameter(
+            [flag, field.name],
+            default=default if defaults is None else None,
+            show_default=_shown(shown),
+            help=help,
+            **type_options,
+        )
+        option.group = own_group or group
+        made.append(option)
+    return made
+
+
+def _type_options(hint: Any) -> dict[str, Any]:
+    """What click calls the type of a field."""
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if hint is bool:
+        return {}
+    if origin is typing.Literal:
+        return {"type": click.Choice([str(choice) for choice in inside])}
+    if origin in (types.UnionType, typing.Union):
+        (hint,) = (item for item in inside if item is not type(None))
+        return _type_options(hint)
+    if origin is list:
+        return {**_type_options(inside[0]), "multiple": True}
+    if origin is tuple:
+        return {**_type_options(inside[0]), "nargs": len(inside)}
+    return {"type": TYPES[hint]}
+
+
+def _shown(default: Any) -> str | bool:
+    if default is None or default == "" or default == []:
+        return False
+    if isinstance(default, (list, tuple)):
+        return " ".join(map(str, default))
+    return {True: "on", False: "off"}[default] if isinstance(default, bool) else f"{default}"
+
+
+class Command(click.Command):
+    """A command whose --help shows its arguments, its options by group, and examples."""
+
+    examples = ""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if isinstance(parameter, Argument):
+                groups.setdefault("Arguments", []).append((parameter.make_metavar(ctx), parameter.help))
+            elif record := parameter.get_help_record(ctx):
+                groups.setdefault(getattr(parameter, "group", "Options"), []).append(record)
+        last = groups.pop("Options", [])  # --help stands there
+        for name, records in [*groups.items(), ("Options", last)]:
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records, col_max=34)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.examples:
+            with formatter.section("Examples"):
+                for line in textwrap.dedent(self.examples).strip().splitlines():
+                    formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+        super().format_epilog(ctx, formatter)
+
+
+def command(cls: type, examples: str = "", name: str | None = None) -> Callable[[Callable[[Any], Any]], Command]:
+    """Makes a function of one dataclass the command of that name: its help is the function's docstring."""
+
+    def make(function: Callable[[Any], Any]) -> Command:
+        def call(**values: Any) -> Any:
+            return function(cls(**_as_fields(cls, values)))
+
+        made = Command(name or function.__name__, params=parameters(cls), callback=call, help=inspect.getdoc(function))
+        made.examples = examples
+        return made
+
+    return make
+
+
+def _as_fields(cls: type, values: dict[str, Any]) -> dict[str, Any]:
+    """click's values as the dataclass wants them: lists where it gives tuples of several."""
+    hints = typing.get_type_hints(cls)
+    lists = {name for name, hint in hints.items() if typing.get_origin(hint) is list}
+    return {name: list(value or ()) if name in lists else value for name, value in values.items()}
