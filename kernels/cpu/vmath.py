@@ -150,7 +150,9 @@ def _by_type(float32: Any, float64: Any) -> Any:
     def function(x):
         raise TypeError("this function is for compiled kernels")
 
-    @overload(function, jit_options=SCALAR | {"error_model": "numpy"})
+    options: Any = {**SCALAR, "error_model": "numpy"}
+
+    @overload(function, jit_options=options)
     def typed(x):
         return (lambda x: float32(x)) if x == types.float32 else (lambda x: float64(x))
 

@@ -1,0 +1,289 @@
+"""Vector code for matrix products, written as LLVM IR: one tile of a product held in registers, and the packing for it.
+
+Numba compiles loops, and LLVM's vectoriser reaches 7 to 80 GFLOP/s a thread with the loops of a matrix product. What the
+processor can do (117 on a Zen 4 core, 258 on a Zen 5) needs a block of the result, a tile, that stays in registers over
+the whole inner loop: TILE_ROWS x TILE_COLUMNS sums, to each of which every step adds one product. A step reads TILE_COLUMNS
+numbers of b, as vectors, and TILE_ROWS numbers of a, each spread over a vector: so few reads for so many sums that the
+multipliers never wait. The size is what fits the register file, by the processor's features.
+
+All functions here are for compiled kernels. They take addresses (`array.ctypes.data`, in bytes) and counts in elements, of
+float32, and know no array bounds: matmul.py and attention.py see to it that nothing is read or written outside.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from llvmlite import ir
+from numba import carray, types
+from numba.core import cgutils, config
+from numba.core.codegen import get_host_cpu_features
+from numba.extending import intrinsic
+
+from .jit import jit
+
+
+class Tile(NamedTuple):
+    """Sums that a microkernel holds in registers: rows x (vectors * lanes)."""
+
+    lanes: int
+    rows: int
+    vectors: int
+
+
+# Registers: 32 of 16 floats, 16 of 8, 32 of 4, 16 of 4. A tile needs rows * vectors + vectors + 1 of them.
+TILES = {"avx512": Tile(16, 12, 2), "avx2": Tile(8, 6, 2), "neon": Tile(4, 8, 3), "plain": Tile(4, 4, 2)}
+
+
+def simd_level() -> str:
+    """Which of TILES this processor runs best; TINYLLM_SIMD in the environment overrides it."""
+    forced = os.environ.get("TINYLLM_SIMD")
+    if forced is not None and forced not in TILES:
+        raise ValueError(f"TINYLLM_SIMD is {forced!r}; set it to one of {', '.join(TILES)}, or leave it unset")
+    if forced is not None:
+        return forced
+    chosen = getattr(config, "CPU_FEATURES", None)  # NUMBA_CPU_FEATURES
+    features = (get_host_cpu_features() if chosen is None else chosen).split(",")
+    if "+avx512f" in features:
+        return "avx512"
+    if "+avx2" in features and "+fma" in features:
+        return "avx2"
+    return "neon" if platform.machine().lower() in ("arm64", "aarch64") else "plain"
+
+
+LEVEL = simd_level()
+LANES, TILE_ROWS, TILE_VECTORS = TILES[LEVEL]
+TILE_COLUMNS = TILE_VECTORS * LANES
+
+f32, i32, i64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+VECTOR = ir.VectorType(f32, LANES)
+
+
+def _int(value: int) -> ir.Constant:
+    return ir.Constant(i64, value)
+
+
+def _element(builder: ir.IRBuilder, base: Any, *offsets: Any) -> Any:
+    """Pointer to base[sum of offsets], in floats."""
+    for offset in offsets:
+        base = builder.gep(base, [_int(offset) if isinstance(offset, int) else offset])
+    return base
+
+
+def _load(builder: ir.IRBuilder, pointer: Any) -> Any:
+    """LANES floats from here on; any address."""
+    return builder.load(builder.bitcast(pointer, VECTOR.as_pointer()), align=4)
+
+
+def _store(builder: ir.IRBuilder, vector: Any, pointer: Any) -> None:
+    builder.store(vector, builder.bitcast(pointer, VECTOR.as_pointer()), align=4)
+
+
+def _shuffle(builder: ir.IRBuilder, a: Any, b: Any, lanes: list[int]) -> Any:
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(i32, len(lanes)), lanes))
+
+
+def _spread(builder: ir.IRBuilder, number: Any) -> Any:
+    """A vector with this number in every lane."""
+    undefined = ir.Constant(VECTOR, ir.Undefined)
+    return _shuffle(builder, builder.insert_element(undefined, number, ir.Constant(i32, 0)), undefined, [0] * LANES)
+
+
+def _routine(name: str, n_args: int, build: Callable[..., None]) -> Any:
+    """A function for kernels that takes n_args integers and returns nothing, its body written by build(builder, *args).
+
+    It is a function of its own in the machine code too, never inlined: its registers are its own, and there is one copy.
+    """
+
+    def declared(module: ir.Module) -> ir.Function:
+        if name in module.globals:
+            return module.globals[name]
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [i64] * n_args), name)
+        function.linkage = "linkonce_odr"
+        function.attributes.add("noinline")
+        function.attributes.add("nounwind")
+        builder = ir.IRBuilder(function.append_basic_block())
+        build(builder, *function.args)
+        builder.ret_void()
+        return function
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.call(declared(builder.module), args)
+        return context.get_dummy_value()
+
+    def typed(context: Any, *args: Any) -> Any:
+        return types.void(*[types.int64] * n_args), codegen
+
+    # Numba reads the number of arguments from the signature, hence one lambda for each.
+    by_count = {
+        5: lambda context, a, b, c, d, e: typed(context),
+        7: lambda context, a, b, c, d, e, f, g: typed(context),
+        9: lambda context, a, b, c, d, e, f, g, h, i: typed(context),
+    }
+    return intrinsic(by_count[n_args])
+
+
+def make_tile(
+    rows: int = TILE_ROWS, vectors: int = TILE_VECTORS, a_row: int | None = None, a_step: int | None = None, unroll: int = 4
+) -> Any:
+    """tile(k, a, b, start, start_row, c, c_row): c = start + a b over one tile of rows x (vectors * LANES).
+
+    a(i, s), for row i and step s < k, lies at a + i * a_row + s * a_step: either way round. b is packed, (k, vectors * LANES)
+    without gaps. Row i of c lies at c + i * c_row. start likewise, and what it is says what the product does: c itself to
+    accumulate, another matrix to add, a bias with start_row = 0, or the address 0 for nothing.
+    Where a_row and a_step are not known here, the tile takes them as well: tile(k, a, a_row, a_step, b, ...). It is as
+    fast on x86; elsewhere computing 12 addresses a step may cost something.
+    """
+    fixed = a_row is not None and a_step is not None
+
+    def build_fixed(builder: ir.IRBuilder, k: Any, a: Any, *rest: Any) -> None:
+        build(builder, k, a, _int(a_row or 0), _int(a_step or 0), *rest)
+
+    def build(
+        builder: ir.IRBuilder,
+        k: Any,
+        a: Any,
+        a_row: Any,
+        a_step: Any,
+        b: Any,
+        start: Any,
+        start_row: Any,
+        c: Any,
+        c_row: Any,
+    ) -> None:
+        a, b, c = (builder.inttoptr(address, f32.as_pointer()) for address in (a, b, c))
+        fma = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fmuladd.v{LANES}f32"
+        )
+        sums = [[builder.alloca(VECTOR) for _ in range(vectors)] for _ in range(rows)]  # LLVM makes registers of them
+        for row in sums:
+            for place in row:
+                builder.store(ir.Constant(VECTOR, [0.0] * LANES), place)
+
+        def step(s: Any) -> None:
+            b_step, a_offset = builder.mul(s, _int(vectors * LANES)), builder.mul(s, a_step)
+            b_vectors = [_load(builder, _element(builder, b, b_step, j * LANES)) for j in range(vectors)]
+            for i in range(rows):
+                number = _spread(builder, builder.load(_element(builder, a, a_offset, builder.mul(a_row, _int(i)))))
+                for j in range(vectors):
+                    builder.store(builder.call(fma, [number, b_vectors[j], builder.load(sums[i][j])]), sums[i][j])
+
+        whole = builder.sub(k, builder.srem(k, _int(unroll)))
+        with cgutils.for_range_slice(builder, _int(0), whole, _int(unroll)) as (s, _):
+            for u in range(unroll):
+                step(builder.add(s, _int(u)))
+        with cgutils.for_range_slice(builder, whole, k, _int(1)) as (s, _):
+            step(s)
+
+        def write(added: Any) -> None:
+            for i in range(rows):
+                for j in range(vectors):
+                    value = builder.load(sums[i][j])
+                    if added is not None:
+                        place = _element(builder, added, builder.mul(start_row, _int(i)), j * LANES)
+                        value = builder.fadd(value, _load(builder, place))
+                    _store(builder, value, _element(builder, c, builder.mul(c_row, _int(i)), j * LANES))
+
+        with builder.if_else(builder.icmp_signed("==", start, _int(0))) as (nothing, something):
+            with nothing:
+                write(None)
+            with something:
+                write(builder.inttoptr(start, f32.as_pointer()))
+
+    name = f"tinyllm_tile_{rows}x{vectors}x{LANES}"
+    if fixed:
+        return _routine(f"{name}_{a_row}_{a_step}", 7, build_fixed)
+    return _routine(name, 9, build)
+
+
+def _transpose(builder: ir.IRBuilder, vectors: list[Any]) -> list[Any]:
+    """LANES vectors of LANES as a matrix, transposed: swap blocks of 1, 2, 4, ... across the diagonal."""
+    size = 1
+    while size < LANES:
+        swapped = list(vectors)
+        low = [lane if not lane & size else LANES + (lane ^ size) for lane in range(LANES)]
+        high = [lane | size if not lane & size else LANES + lane for lane in range(LANES)]
+        for i in range(LANES):
+            if not i & size:
+                pair = vectors[i], vectors[i | size]
+                swapped[i], swapped[i | size] = _shuffle(builder, *pair, low), _shuffle(builder, *pair, high)
+        vectors, size = swapped, 2 * size
+    return vectors
+
+
+def _build_transpose(builder: ir.IRBuilder, n: Any, source: Any, source_row: Any, target: Any, target_row: Any) -> None:
+    source, target = (builder.inttoptr(address, f32.as_pointer()) for address in (source, target))
+    last, zeros = builder.sub(n, _int(1)), ir.Constant(VECTOR, [0.0] * LANES)
+    rows = []
+    for i in range(LANES):
+        there = builder.icmp_signed("<", _int(i), n)
+        row = builder.mul(source_row, builder.select(there, _int(i), last))
+        rows.append(builder.select(there, _load(builder, _element(builder, source, row)), zeros))
+    for i, vector in enumerate(_transpose(builder, rows)):
+        _store(builder, vector, _element(builder, target, builder.mul(target_row, _int(i))))
+
+
+transpose_block: Any = _routine(f"tinyllm_transpose_{LANES}", 5, _build_transpose)
+"""transpose_block(n, source, source_row, target, target_row): 0 < n <= LANES rows of LANES, and zeros for rows to come,
+transposed to LANES rows of LANES."""
+
+
+@intrinsic
+def copy_vector(context, source, target):
+    """copy_vector(source, target): LANES floats."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, target = (builder.inttoptr(address, f32.as_pointer()) for address in args)
+        _store(builder, _load(builder, source), target)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def _pointer(context, address):
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], f32.as_pointer())
+
+    return types.CPointer(types.float32)(types.int64), codegen
+
+
+@jit(forceinline=True)
+def floats(address, n):
+    """The n floats from this address on, as an array: for loops that LLVM vectorises."""
+    return carray(_pointer(address), n)
+
+
+@jit
+def pack(k, n, b, b_row, panel):
+    """panel (k, TILE_COLUMNS) = b (k, n), zeros where b ends; 0 < n <= TILE_COLUMNS. Row s of b lies at b + s * b_row."""
+    if n == TILE_COLUMNS:
+        for s in range(k):
+            for v in range(0, TILE_COLUMNS, LANES):
+                copy_vector(b + 4 * (s * b_row + v), panel + 4 * (s * TILE_COLUMNS + v))
+    else:
+        for s in range(k):
+            source, target = floats(b + 4 * s * b_row, n), floats(panel + 4 * s * TILE_COLUMNS, TILE_COLUMNS)
+            target[:n] = source
+            target[n:] = 0
+
+
+@jit
+def pack_transposed(k, n, b, b_row, panel):
+    """panel (k, TILE_COLUMNS) = the transpose of b (n, k), zeros where b ends; 0 < n <= TILE_COLUMNS."""
+    whole = k - k % LANES
+    for v in range(0, TILE_COLUMNS, LANES):
+        rows = min(n - v, LANES)
+        if rows <= 0:
+            for s in range(k):
+                floats(panel + 4 * (s * TILE_COLUMNS + v), LANES)[:] = 0
+            continue
+        for s in range(0, whole, LANES):
+            transpose_block(rows, b + 4 * (v * b_row + s), b_row, panel + 4 * (s * TILE_COLUMNS + v), TILE_COLUMNS)
+        for s in range(whole, k):
+            target = floats(panel + 4 * (s * TILE_COLUMNS + v), LANES)
+            for i in range(LANES):
+                target[i] = floats(b + 4 * ((v + i) * b_row + s), 1)[0] if i < rows else 0
