@@ -131,8 +131,8 @@ def make_tile(
 ) -> Any:
     """tile(k, a, b, start, start_row, c, c_row): c = start + a b over one tile of rows x (vectors * LANES).
 
-    a(i, s), for row i and step s < k, lies at a + i * a_row + s * a_step: either way round. b is packed, (k, vectors * LANES)
-    without gaps. Row i of c lies at c + i * c_row. start likewise, and what it is says what the product does: c itself to
+    a(i, s), for row i and step s < k, lies at a + i * a_row + s * a_step: either way round. b is packed,
+    (k, vectors * LANES) without gaps. Row i of c lies at c + i * c_row. start likewise, and what it is says what the product does: c itself to
     accumulate, another matrix to add, a bias with start_row = 0, or the address 0 for nothing.
     Where a_row and a_step are not known here, the tile takes them as well: tile(k, a, a_row, a_step, b, ...). It is as
     fast on x86; elsewhere computing 12 addresses a step may cost something.
@@ -231,8 +231,7 @@ transpose_block: Any = _routine(f"tinyllm_transpose_{LANES}", 5, _build_transpos
 transposed to LANES rows of LANES."""
 
 
-@intrinsic
-def copy_vector(context, source, target):
+def _copy_vector(context: Any, source: Any, target: Any) -> Any:
     """copy_vector(source, target): LANES floats."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -243,12 +242,17 @@ def copy_vector(context, source, target):
     return types.void(types.int64, types.int64), codegen
 
 
-@intrinsic
-def _pointer(context, address):
+copy_vector: Any = intrinsic(_copy_vector)
+
+
+def _address_as_pointer(context: Any, address: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], f32.as_pointer())
 
     return types.CPointer(types.float32)(types.int64), codegen
+
+
+_pointer: Any = intrinsic(_address_as_pointer)
 
 
 @jit(forceinline=True)
