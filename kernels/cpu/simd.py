@@ -132,8 +132,8 @@ def make_tile(
     """tile(k, a, b, start, start_row, c, c_row): c = start + a b over one tile of rows x (vectors * LANES).
 
     a(i, s), for row i and step s < k, lies at a + i * a_row + s * a_step: either way round. b is packed,
-    (k, vectors * LANES) without gaps. Row i of c lies at c + i * c_row. start likewise, and what it is says what the product does: c itself to
-    accumulate, another matrix to add, a bias with start_row = 0, or the address 0 for nothing.
+    (k, vectors * LANES) without gaps. Row i of c lies at c + i * c_row. start likewise, and what it is says what the
+    product does: c itself to accumulate, another matrix to add, a bias with start_row = 0, or the address 0 for nothing.
     Where a_row and a_step are not known here, the tile takes them as well: tile(k, a, a_row, a_step, b, ...). It is as
     fast on x86; elsewhere computing 12 addresses a step may cost something.
     """
@@ -197,6 +197,9 @@ def make_tile(
     if fixed:
         return _routine(f"{name}_{a_row}_{a_step}", 7, build_fixed)
     return _routine(name, 9, build)
+
+
+tile = make_tile()  # of a in place: for what is not worth a copy
 
 
 def _transpose(builder: ir.IRBuilder, vectors: list[Any]) -> list[Any]:
