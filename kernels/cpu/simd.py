@@ -274,8 +274,10 @@ def pack(k, n, b, b_row, panel):
     else:
         for s in range(k):
             source, target = floats(b + 4 * s * b_row, n), floats(panel + 4 * s * TILE_COLUMNS, TILE_COLUMNS)
-            target[:n] = source
-            target[n:] = 0
+            for j in range(n):
+                target[j] = source[j]
+            for j in range(n, TILE_COLUMNS):
+                target[j] = 0
 
 
 @jit
@@ -286,7 +288,9 @@ def pack_transposed(k, n, b, b_row, panel):
         rows = min(n - v, LANES)
         if rows <= 0:
             for s in range(k):
-                floats(panel + 4 * (s * TILE_COLUMNS + v), LANES)[:] = 0
+                target = floats(panel + 4 * (s * TILE_COLUMNS + v), LANES)
+                for i in range(LANES):
+                    target[i] = 0
             continue
         for s in range(0, whole, LANES):
             transpose_block(rows, b + 4 * (v * b_row + s), b_row, panel + 4 * (s * TILE_COLUMNS + v), TILE_COLUMNS)
