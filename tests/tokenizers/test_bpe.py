@@ -117,34 +117,40 @@ def test_damaged_files_are_named(tmp_path, shared_data):
 # Training -------------------------------------------------------------------------------------------------------------
 
 
-def naive_merges(text, room, min_frequency):
+def naive_merges(words, tokens, vocab_size, min_frequency):
     """The definition: count every pair of neighbours anew before each merge."""
-    words = Counter(regex.findall(GPT2_PATTERN, text))
-    split = {word: list(word.encode()) for word in words}
     learned = []
-    for new in range(256, 256 + room):
+    split = {word: list(word) for word in words}
+    while len(tokens) < vocab_size:
         counts = Counter()
         for word, count in words.items():
             for pair in pairwise(split[word]):
                 counts[pair] += count
-        if not counts or max(counts.values()) < min_frequency:
+        open_pairs = counts.keys() - set(learned)
+        best = min(open_pairs, key=lambda pair: (-counts[pair], *map(tokens.index, pair)), default=None)
+        if best is None or counts[best] < min_frequency:
             break
-        best = min(counts, key=lambda pair: (-counts[pair], pair))
         learned.append(best)
-        for ids in split.values():
+        if "".join(best) not in tokens:
+            tokens.append("".join(best))
+        for parts in split.values():
             i = 0
-            while i < len(ids) - 1:
-                if (ids[i], ids[i + 1]) == best:
-                    ids[i : i + 2] = [new]
+            while i < len(parts) - 1:
+                if (parts[i], parts[i + 1]) == best:
+                    parts[i : i + 2] = ["".join(best)]
                 i += 1
     return learned
 
 
 @given(st.text("ab c", max_size=60), st.integers(0, 30), st.integers(1, 3))
+@settings(max_examples=100)
 def test_training_follows_the_definition(text, room, min_frequency):
     words = Counter(regex.findall(GPT2_PATTERN, text))
-    learned = learn_merges([list(w.encode()) for w in words], list(words.values()), 256, room, min_frequency)
-    assert learned == naive_merges(text, room, min_frequency)
+    tokens, expected_tokens = list(" abc"), list(" abc")
+    spelled = [[tokens.index(letter) for letter in word] for word in words]
+    learned = learn_merges(spelled, list(words.values()), tokens, 4 + room, min_frequency)
+    assert learned == naive_merges(words, expected_tokens, 4 + room, min_frequency)
+    assert tokens == expected_tokens and len(set(tokens)) == len(tokens)
 
 
 def test_training_gives_the_peers_merges(shakespeare):

@@ -7,15 +7,18 @@ text = tokenizer.decode(ids)
 
 from tinyllm.tokenizers.added import AddedToken
 from tinyllm.tokenizers.base import Settings, StreamDecoder, Template, Tokenizer
+from tinyllm.tokenizers.bert_characters import BertNormalizer
 from tinyllm.tokenizers.bpe import BPETokenizer
 from tinyllm.tokenizers.bytes import ByteTokenizer
 from tinyllm.tokenizers.character import CharacterTokenizer
 from tinyllm.tokenizers.files import TokenizerError
 from tinyllm.tokenizers.loading import load
+from tinyllm.tokenizers.wordpiece import WordPieceTokenizer
 
 __all__ = [
     "AddedToken",
     "BPETokenizer",
+    "BertNormalizer",
     "ByteTokenizer",
     "CharacterTokenizer",
     "Settings",
@@ -23,5 +26,6 @@ __all__ = [
     "Template",
     "Tokenizer",
     "TokenizerError",
+    "WordPieceTokenizer",
     "load",
 ]

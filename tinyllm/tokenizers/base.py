@@ -85,6 +85,10 @@ class Tokenizer:
         """UTF-8 bytes that the vocabulary's token adds to a text; `first` where nothing stands before it."""
         raise NotImplementedError
 
+    def _added_piece(self, token: AddedToken, first: bool) -> bytes:
+        """What an added token adds to a text."""
+        return token.content.encode()
+
     def _tokens(self) -> list[str | None]:
         """The vocabulary as the file spells it, by id; None where an id is not in use."""
         raise NotImplementedError
@@ -104,12 +108,21 @@ class Tokenizer:
         Pass False for text that a stranger wrote. Half a surrogate pair, which is no text, becomes U+FFFD.
         """
         ids = self._encode(text, allow_special)
-        return [id for id, _ in self._wrap(ids, None)] if add_special_tokens else ids
+        return self.wrap(ids)[0] if add_special_tokens else ids
 
     def encode_pair(self, first: str, second: str, allow_special: bool | None = None) -> tuple[list[int], list[int]]:
         """Ids and token types of two texts with the model's special tokens: BERT's [CLS] first [SEP] second [SEP]."""
-        wrapped = self._wrap(self._encode(first, allow_special), self._encode(second, allow_special))
-        return [id for id, _ in wrapped], [kind for _, kind in wrapped]
+        return self.wrap(self._encode(first, allow_special), self._encode(second, allow_special))
+
+    def wrap(self, first: list[int], second: list[int] | None = None) -> tuple[list[int], list[int]]:
+        """The ids of one text, or of two, with the model's special tokens around them; and the token types."""
+        ids: list[int] = []
+        types: list[int] = []
+        for item, kind in self.settings.template.single if second is None else self.settings.template.pair:
+            more = {"A": first, "B": second or []}[item] if isinstance(item, str) else [item]
+            ids += more
+            types += [kind] * len(more)
+        return ids, types
 
     def encode_batch(
         self, texts: Iterable[str], add_special_tokens: bool = False, padding_side: str = "right"
@@ -148,15 +161,6 @@ class Tokenizer:
                 else:
                     ids.append(inner_token.id)
         return ids
-
-    def _wrap(self, first: list[int], second: list[int] | None) -> list[tuple[int, int]]:
-        """(id, token type) with the template's special tokens around one text or two."""
-        template = self.settings.template.single if second is None else self.settings.template.pair
-        wrapped: list[tuple[int, int]] = []
-        for item, kind in template:
-            ids = {"A": first, "B": second or []}[item] if isinstance(item, str) else [item]
-            wrapped += [(id, kind) for id in ids]
-        return wrapped
 
     # Decoding ------------------------------------------------------------------------------------------------------
 
@@ -256,7 +260,9 @@ class StreamDecoder:
         if token is not None and token.special and self.skip_special_tokens:
             return b""
         first, self._first = self._first, False
-        return token.content.encode() if token is not None else self.tokenizer._piece(id, first)
+        if token is not None:
+            return self.tokenizer._added_piece(token, first)
+        return self.tokenizer._piece(id, first)
 
 
 def well_formed(text: str) -> str:

@@ -5,6 +5,7 @@ merged, again and again, until no pair is left that training has merged.
 """
 
 import heapq
+import operator
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -187,8 +188,7 @@ class BPETokenizer(Tokenizer):
         fewer when no pair is left that occurs min_frequency times. progress(done, total) is called after each 100 merges.
         Special tokens in the texts stand apart from what is learned.
         """
-        room = vocab_size - 256 - len(special_tokens)
-        if room < 0:
+        if vocab_size < 256 + len(special_tokens):
             raise TokenizerError(
                 f"vocab_size {vocab_size} is too small: 256 bytes and {len(special_tokens)} special tokens "
                 f"need {256 + len(special_tokens)}"
@@ -202,13 +202,9 @@ class BPETokenizer(Tokenizer):
                 if token is None:
                     counts.update(bare._split(part))
         words = [[byte_ids[byte] for byte in word.encode()] for word in counts]
-        pairs = learn_merges(words, list(counts.values()), 256, room, min_frequency, progress)
-
         tokens = [BYTE_TO_CHARACTER[byte] for byte in BYTES_IN_VOCABULARY_ORDER]
-        merges = []
-        for left, right in pairs:
-            merges.append((tokens[left], tokens[right]))
-            tokens.append(tokens[left] + tokens[right])
+        room = vocab_size - len(special_tokens)
+        merges = learn_merges(words, list(counts.values()), tokens, room, min_frequency, progress)
         added = [AddedToken(content, len(tokens) + i) for i, content in enumerate(special_tokens)]
         vocab = {token: id for id, token in enumerate([*tokens, *special_tokens])}
         return cls(vocab, merges, Settings(added), patterns=patterns, use_regex=use_regex)
@@ -288,15 +284,17 @@ GONE = -1
 def learn_merges(
     words: list[list[int]],
     counts: list[int],
-    next_id: int,
-    room: int,
+    tokens: list[str],
+    vocab_size: int,
     min_frequency: int,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Pair]:
-    """The pairs to merge, in order; the k-th gives id next_id + k. Overwrites the words.
+    join: Callable[[str, str], str] = operator.add,
+) -> list[tuple[str, str]]:
+    """The pairs to merge, in order; appends what they give to tokens, up to vocab_size. Overwrites the words.
 
-    Each pair keeps its count and the words it may be in, so that a merge touches those words alone; a heap holds the
-    counts, and an entry that has grown stale is corrected when it comes up.
+    words: ids, into tokens; counts: how often each word occurs. Each pair keeps its count and the words it may be in, so
+    that a merge touches those words alone; a heap holds the counts, and an entry that has grown stale is corrected when it
+    comes up. Two pairs may give one token ("a" + "bc", "ab" + "c").
     """
     count_of: defaultdict[Pair, int] = defaultdict(int)
     words_of: defaultdict[Pair, set[int]] = defaultdict(set)
@@ -307,28 +305,33 @@ def learn_merges(
     heap = [(-count, pair) for pair, count in count_of.items()]
     heapq.heapify(heap)
 
-    learned: list[Pair] = []
-    while heap and len(learned) < room:
+    ids = {token: id for id, token in enumerate(tokens)}
+    learned: dict[Pair, tuple[str, str]] = {}
+    start = len(tokens)
+    while heap and len(tokens) < vocab_size:
         count, pair = heapq.heappop(heap)
+        if pair in learned:
+            continue
         if -count != count_of[pair]:
             if count_of[pair] > 0:
                 heapq.heappush(heap, (-count_of[pair], pair))
             continue
         if -count < min_frequency:
             break
-        new = next_id + len(learned)
-        learned.append(pair)
+        learned[pair] = parts = tokens[pair[0]], tokens[pair[1]]
+        new = ids.setdefault(join(*parts), len(tokens))
+        if new == len(tokens):
+            tokens.append(join(*parts))
+            if progress and (new - start) % 100 == 99:
+                progress(new + 1 - start, vocab_size - start)
         born: set[Pair] = set()
         for w in words_of.pop(pair):
             _merge_in_word(words[w], pair, new, counts[w], w, count_of, words_of, born)
-        del count_of[pair]
         for child in born:
             heapq.heappush(heap, (-count_of[child], child))
-        if progress and len(learned) % 100 == 0:
-            progress(len(learned), room)
     if progress:
-        progress(len(learned), room)
-    return learned
+        progress(len(tokens) - start, vocab_size - start)
+    return list(learned.values())
 
 
 def _merge_in_word(

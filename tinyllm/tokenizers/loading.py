@@ -3,18 +3,22 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from tinyllm.tokenizers.added import WHITE_SPACE
 from tinyllm.tokenizers.base import Settings, Template, Tokenizer
+from tinyllm.tokenizers.bert_characters import BertNormalizer
 from tinyllm.tokenizers.bpe import BPETokenizer
 from tinyllm.tokenizers.config import added_tokens, read_config, roles_of
 from tinyllm.tokenizers.files import TokenizerError, read_json, read_text
 from tinyllm.tokenizers.tokenizer_json import read_tokenizer_json
+from tinyllm.tokenizers.wordpiece import WordPieceTokenizer, bert_vocabulary
 
 
 def load(path: str | Path) -> Tokenizer:
     """The tokenizer of a directory or of one file.
 
-    tokenizer.json; vocab.json and merges.txt, or encoder.json and vocab.bpe as OpenAI named them. A directory with
-    several takes the first of these that it has. TokenizerError: nothing there, damaged, or of a kind not known.
+    tokenizer.json; vocab.json and merges.txt, or encoder.json and vocab.bpe as OpenAI named them; vocab.txt (BERT).
+    A directory with several takes the first of these that it has.
+    TokenizerError: nothing there, damaged, or of a kind not known.
     """
     path = Path(path)
     if path.is_dir():
@@ -64,10 +68,32 @@ def _with_bos(bos: int) -> Template:
     return Template(((bos, 0), ("A", 0)), ((bos, 0), ("A", 0), (bos, 0), ("B", 0)))
 
 
+def read_vocab_txt(path: Path) -> WordPieceTokenizer:
+    """BERT's vocab.txt, one token a line.
+
+    tokenizer_config.json beside it says whether text is lower-cased; without one, it is unless a token has a capital letter.
+    """
+    lines = read_text(path).removesuffix("\n").split("\n")
+    vocab, settings = bert_vocabulary([line.rstrip(WHITE_SPACE) for line in lines])
+    if "[UNK]" not in vocab:
+        raise TokenizerError(f"{path} is not a WordPiece vocabulary: it has no line [UNK]")
+    config = read_config(path.parent)
+    cased = any(token != token.lower() for token in vocab if not (token.startswith("[") and token.endswith("]")))
+    settings.added = added_tokens(path.parent, config, vocab)
+    settings.roles, settings.config, settings.chat_template = roles_of(config), config, config.get("chat_template")
+    normalizer = BertNormalizer(
+        lowercase=config.get("do_lower_case", not cased),
+        strip_accents=config.get("strip_accents"),
+        handle_chinese_chars=config.get("tokenize_chinese_chars", True),
+    )
+    return WordPieceTokenizer(vocab, settings, normalizer=normalizer)
+
+
 READERS: dict[str, Callable[[Path], Tokenizer]] = {
     "tokenizer.json": read_tokenizer_json,
     "vocab.json": read_gpt2,
     "merges.txt": read_gpt2,
     "encoder.json": read_gpt2,
     "vocab.bpe": read_gpt2,
+    "vocab.txt": read_vocab_txt,
 }

@@ -9,11 +9,13 @@ from typing import Any
 
 from tinyllm.tokenizers.added import AddedToken
 from tinyllm.tokenizers.base import Settings, Template, Tokenizer
+from tinyllm.tokenizers.bert_characters import BertNormalizer
 from tinyllm.tokenizers.bpe import BYTE_TO_CHARACTER, BPETokenizer
 from tinyllm.tokenizers.bytes import ByteTokenizer
 from tinyllm.tokenizers.character import CharacterTokenizer
 from tinyllm.tokenizers.config import read_config, roles_of
 from tinyllm.tokenizers.files import TokenizerError, read_json
+from tinyllm.tokenizers.wordpiece import WordPieceTokenizer
 
 Json = dict[str, Any]
 
@@ -262,4 +264,48 @@ def byte_to_json(tokenizer: ByteTokenizer) -> Json:
     return spec
 
 
-READERS: dict[str, Callable[[Json, Settings], Tokenizer]] = {"BPE": read_bpe, "WordLevel": read_character}
+# WordPiece ---------------------------------------------------------------------------------------------------------
+
+
+def read_wordpiece(spec: Json, settings: Settings) -> WordPieceTokenizer:
+    normalizer, cutter, decoder = spec.get("normalizer"), spec.get("pre_tokenizer"), spec.get("decoder")
+    if not normalizer or normalizer["type"] != "BertNormalizer":
+        raise refuse(normalizer or {"type": "no normalizer"}, "for WordPiece")
+    if not cutter or cutter["type"] != "BertPreTokenizer":
+        raise refuse(cutter or {"type": "no pre-tokenizer"}, "for WordPiece")
+    if decoder and decoder["type"] != "WordPiece":
+        raise refuse(decoder, "as decoder of WordPiece")
+    model = spec["model"]
+    return WordPieceTokenizer(
+        model["vocab"],
+        settings,
+        normalizer=BertNormalizer(**{key: normalizer[key] for key in NORMALIZER_KEYS}),
+        unknown=model["unk_token"],
+        prefix=model["continuing_subword_prefix"],
+        longest_word=model["max_input_chars_per_word"],
+        tidy=decoder is None or decoder.get("cleanup", True),
+    )
+
+
+NORMALIZER_KEYS = ("lowercase", "strip_accents", "clean_text", "handle_chinese_chars")
+
+
+def wordpiece_to_json(tokenizer: WordPieceTokenizer) -> Json:
+    normalizer = {"type": "BertNormalizer", **{key: getattr(tokenizer.normalizer, key) for key in NORMALIZER_KEYS}}
+    model = {
+        "type": "WordPiece",
+        "unk_token": tokenizer.unknown,
+        "continuing_subword_prefix": tokenizer.prefix,
+        "max_input_chars_per_word": tokenizer.longest_word,
+        "vocab": tokenizer.vocab,
+    }
+    decoder = {"type": "WordPiece", "prefix": tokenizer.prefix, "cleanup": tokenizer.tidy}
+    cutter = {"type": "BertPreTokenizer"}
+    return envelope(tokenizer, normalizer=normalizer, pre_tokenizer=cutter, decoder=decoder, model=model)
+
+
+READERS: dict[str, Callable[[Json, Settings], Tokenizer]] = {
+    "BPE": read_bpe,
+    "WordPiece": read_wordpiece,
+    "WordLevel": read_character,
+}
