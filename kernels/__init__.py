@@ -41,6 +41,7 @@ OPS = {
     ),
     "embedding": ("embedding_forward", "embedding_backward"),
     "position": ("position_forward", "position_backward"),
+    "rotary": ("rotary_forward", "rotary_backward"),
     "norm": (
         "layernorm_forward",
         "layernorm_backward",

@@ -123,6 +123,19 @@ def position(d: Draw) -> dict[str, Any]:
     }
 
 
+def rotary(d: Draw) -> dict[str, Any]:
+    B, T, H, half = d.of(1, 2), d.of(1, 3), d.of(1, 2), d.of(1, 2)
+    if not d.tiny:
+        B, T, H, half = d.of(0, 1, 4), d.of(1, 7, 100), d.of(1, 3, 8), d.of(1, 5, 16, 32)
+    return {
+        "x": d.normal(B, T, H, 2 * half),
+        "positions": d.integers(0, d.of(5, 60_000), *d.of((T,), (B, T))),
+        "frequencies": d.laid_out(d.rng.random(half).astype(d.dtype)),
+        "scale": d.of(1.0, 1.3),
+        "neighbours": d.maybe(),
+    }
+
+
 def rmsnorm(d: Draw) -> dict[str, Any]:
     C = d.size()
     eps = d.of(0.1, 0.02) if d.tiny else d.of(1e-5, 1e-3, 0.1)  # tiny: not so curved that differences go wrong
@@ -229,6 +242,7 @@ OPS = {
     "linear_cross_entropy": Op(linear_cross_entropy, ("loss", "lse", "last")),
 }
 
+    "rotary": Op(rotary),
 
 @st.composite
 def calls(draw: st.DrawFn, op: str, dtype: str = "float64", tiny: bool = False) -> tuple[Draw, dict[str, Any]]:
