@@ -4,8 +4,21 @@ import tinyllm.kernels as kernels  # not `from .`: a checker that reads the tree
 
 from .checkpoint import load, save
 from .gradcheck import gradcheck
-from .models import GPT, GPTConfig
+from .models import GPT, OPT, GPTConfig, Llama, LlamaConfig, OPTConfig
 from .optim import Adam, clip_grad_norm
 
 __version__ = "0.1.0"
-__all__ = ["GPT", "Adam", "GPTConfig", "clip_grad_norm", "gradcheck", "kernels", "load", "save"]
+__all__ = [
+    "GPT",
+    "OPT",
+    "Adam",
+    "GPTConfig",
+    "Llama",
+    "LlamaConfig",
+    "OPTConfig",
+    "clip_grad_norm",
+    "gradcheck",
+    "kernels",
+    "load",
+    "save",
+]

@@ -10,6 +10,7 @@ from .linear import Linear, LinearActivation
 from .mlp import MLP, GatedMLP, activation_named
 from .norm import LayerNorm, RMSNorm
 from .output import Output
+from .rotary import Rotary
 
 __all__ = [
     "MLP",
@@ -30,5 +31,6 @@ __all__ = [
     "PreNormBlock",
     "RMSNorm",
     "Recompute",
+    "Rotary",
     "activation_named",
 ]

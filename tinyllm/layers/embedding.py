@@ -8,11 +8,15 @@ from .layer import Layer
 
 
 class Embedding(Layer):
-    """y = w[tokens].  tokens (B, T) ints -> y (B, T, C).  w (V, C)."""
+    """y = w[tokens].  tokens (B, T) ints -> y (B, T, C).  w (V, C).
 
-    def __init__(self, V: int, C: int, std: float = 0.02):
+    padding: a token whose vector gets no gradient from here, as PyTorch's padding_idx.
+    """
+
+    def __init__(self, V: int, C: int, std: float = 0.02, padding: int | None = None):
         super().__init__()
         self.w = Parameter((V, C), normal(std))
+        self.padding = padding
 
     def forward(self, tokens):
         self.keep(tokens)
@@ -20,7 +24,10 @@ class Embedding(Layer):
 
     def backward(self, dy):
         (tokens,) = self.kept()
+        before = None if self.padding is None else self.w.grad[self.padding].copy()
         kernels.embedding_backward(dy, tokens, self.w.grad)
+        if before is not None:
+            self.w.grad[self.padding] = before
 
 
 class PositionEmbedding(Layer):

@@ -130,6 +130,10 @@ class LanguageModel(Model):
         """Adds the gradient of dloss * loss, of the loss computed last, into every Parameter.grad."""
         self.hidden_backward(self.output.backward(dloss))
 
+    def default_positions(self, mask: np.ndarray | None, past: int, T: int) -> np.ndarray:
+        """Where T tokens stand that follow on `past` others, (T,) or (B, T), if the caller does not say."""
+        return np.arange(past, past + T)
+
     def _checked(self, tokens, attention_mask, positions, cache=None):
         tokens = checked_tokens(tokens, self.vocab_size)
         B, T = tokens.shape
@@ -139,9 +143,9 @@ class LanguageModel(Model):
                 f"the sequence has {past + T} tokens, and this model takes at most {self.max_length}: "
                 "shorten it, or use a model with a longer context"
             )
-        if positions is None:
-            positions = np.arange(past, past + T)
         mask = checked_mask(attention_mask, B, T, past + T)
+        if positions is None:
+            positions = self.default_positions(mask, past, T)
         return tokens, Context(mask, np.asarray(positions), cache)
 
 

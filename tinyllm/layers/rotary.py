@@ -1,0 +1,132 @@
+"""Rotary position embedding (Su et al. 2021) as a layer, with the kinds of scaling that lengthen a trained model's context.
+
+A kind gives the frequencies (D/2,) of the pairs and a factor for q and k, from the head size D, the base theta, the length
+that the model is made for, the length of the sequence at hand, and its own options, named as in Hugging Face's rope_scaling.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from .layer import Layer
+
+
+def powers(D: int, theta: float) -> np.ndarray:
+    """theta^(-2i/D) for pair i: wavelengths from 2 pi positions to nearly 2 pi theta (Su et al. 2021, section 3.2.2)."""
+    return theta ** (-np.arange(0, D, 2) / D)
+
+
+def default(D, theta, made_for, length):
+    return powers(D, theta), 1.0
+
+
+def linear(D, theta, made_for, length, *, factor):
+    """All positions move closer together (Chen et al. 2023, Extending Context Window via Position Interpolation)."""
+    return powers(D, theta) / factor, 1.0
+
+
+def dynamic(D, theta, made_for, length, *, factor):
+    """A base that grows with the sequence once it is longer than the model is made for (Peng et al. 2023, section 3.3)."""
+    stretch = factor * max(length, made_for) / made_for - (factor - 1)
+    return powers(D, theta * stretch ** (D / (D - 2))), 1.0
+
+
+def llama3(D, theta, made_for, length, *, factor, low_freq_factor, high_freq_factor, original_max_position_embeddings=None):
+    """Pairs that turn often within the original length stay, those that hardly turn slow down, between them a blend."""
+    frequencies = powers(D, theta)
+    turns = (original_max_position_embeddings or made_for) * frequencies / (2 * math.pi)
+    keep = np.clip((turns - low_freq_factor) / (high_freq_factor - low_freq_factor), 0, 1)
+    return keep * frequencies + (1 - keep) * frequencies / factor, 1.0
+
+
+def yarn(
+    D, theta, made_for, length, *, factor=None, original_max_position_embeddings=None, beta_fast=None, beta_slow=None,
+    truncate=True, attention_factor=None, mscale=None, mscale_all_dim=None, finetuned=None,
+):  # fmt: skip
+    """As llama3, with a blend that is linear in the pair's number, and a softmax made sharper (Peng et al. 2023, YaRN)."""
+    original = original_max_position_embeddings or made_for
+    factor = factor or made_for / original
+
+    def pair_that_turns(times):
+        return D * math.log(original / (times * 2 * math.pi)) / (2 * math.log(theta))
+
+    first, last = pair_that_turns(beta_fast or 32), pair_that_turns(beta_slow or 1)
+    if truncate:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, D - 1)
+    slow = np.clip((np.arange(D // 2) - first) / ((last - first) or 0.001), 0, 1)
+    frequencies = powers(D, theta)
+
+    def sharper(weight):
+        return 0.1 * weight * math.log(factor) + 1 if factor > 1 else 1.0
+
+    if attention_factor is None:
+        attention_factor = sharper(mscale) / sharper(mscale_all_dim) if mscale and mscale_all_dim else sharper(1)
+    return (1 - slow) * frequencies + slow * frequencies / factor, attention_factor
+
+
+KINDS: dict[str, Callable[..., tuple[np.ndarray, float]]] = {
+    "default": default,
+    "linear": linear,
+    "dynamic": dynamic,
+    "llama3": llama3,
+    "yarn": yarn,
+}
+
+
+class Rotary(Layer):
+    """Turns each head's vector by its position, in place.  x (B, T, H, D), positions (T,) or (B, T) ints -> x.
+
+    theta: the base; made_for: the longest sequence of the model as trained; scaling: {"rope_type": one of KINDS, and its
+    options}; neighbours: pairs are the numbers 2i and 2i + 1 (the paper, llama2.c), otherwise i and D/2 + i (Hugging Face).
+    """
+
+    def __init__(
+        self,
+        D: int,
+        theta: float = 10000.0,
+        made_for: int = 2048,
+        scaling: dict[str, Any] | None = None,
+        neighbours: bool = False,
+    ):
+        super().__init__()
+        options = dict(scaling or {})
+        kind = options.pop("rope_type", None) or options.pop("type", "default")
+        if D % 2:
+            raise ValueError(f"rotary positions turn pairs of numbers, and a head of {D} is odd")
+        if kind not in KINDS:
+            raise ValueError(f"rope_scaling has the kind {kind!r}; there are {', '.join(KINDS)}")
+        self.kind, self.options = KINDS[kind], options
+        self.D, self.theta, self.made_for, self.neighbours = D, theta, made_for, neighbours
+        try:
+            inspect.signature(self.kind).bind(D, theta, made_for, made_for, **options)
+        except TypeError as error:
+            raise ValueError(f"rope_scaling {scaling}: {error}") from None
+        self.frequencies, self.scale = self.at(made_for)
+
+    def at(self, length: int) -> tuple[np.ndarray, float]:
+        """The frequencies (D/2,) in a sequence of that length, and the factor of q and k."""
+        return self.kind(self.D, self.theta, self.made_for, length, **self.options)
+
+    @property
+    def longest(self) -> int:
+        """The longest sequence with this scaling: rope_scaling may lengthen what the model is made for."""
+        factor = self.options.get("factor") or 1
+        return max(self.made_for, int(factor * (self.options.get("original_max_position_embeddings") or self.made_for)))
+
+    def forward(self, x, positions):
+        frequencies = self.frequencies
+        if self.kind is dynamic and positions.size:
+            frequencies, _ = self.at(int(positions.max()) + 1)
+        self.keep(positions, frequencies)
+        return kernels.rotary_forward(x, positions, frequencies, self.scale, self.neighbours, out=x)
+
+    def backward(self, dx):
+        positions, frequencies = self.kept()
+        return kernels.rotary_backward(dx, positions, frequencies, self.scale, self.neighbours, out=dx)

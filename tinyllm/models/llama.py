@@ -1,0 +1,121 @@
+"""LLaMA, a decoder-only transformer of which most open models since are variants: Mistral, Qwen2, SmolLM.
+
+Touvron et al. 2023, LLaMA: Open and Efficient Foundation Language Models, and Llama 2; Grattafiori et al. 2024, The Llama 3
+Herd of Models. Against GPT-2: RMSNorm, rotary positions, a gated feed-forward, fewer key/value heads, no biases.
+Fields are named as in Hugging Face's LlamaConfig.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..layers import Attention, Embedding, GatedMLP, Output, PreNormBlock, Recompute, RMSNorm, Rotary
+from .model import LanguageModel
+
+
+@dataclass
+class LlamaConfig:
+    """LLaMA 7B; 13B has 40 layers, 40 heads, 5120 channels, 13824 features; LLaMA 3 8B 32, 32 and 8, 4096, 14336."""
+
+    vocab_size: int = 32000
+    hidden_size: int = 4096  # channels, C
+    intermediate_size: int = 11008  # feed-forward features, F: 8/3 C rounded up, as a gated one has three matrices, not two
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 32  # H
+    num_key_value_heads: int | None = None  # G: each serves H / G query heads (Ainslie et al. 2023); H where None
+    head_dim: int | None = None  # D, C / H where None
+    hidden_act: str = "silu"  # of the gate: SwiGLU (Shazeer 2020)
+    max_position_embeddings: int = 2048  # the longest sequence
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 10000.0  # the longest wavelength over 2 pi; LLaMA 3 has 500,000 for its longer context
+    rope_scaling: dict[str, Any] | None = (
+        None  # {"rope_type": linear, dynamic, llama3 or yarn, and its options} (layers/rotary)
+    )
+    rope_neighbours: bool = False  # pairs of neighbouring numbers are turned, as in the paper; else a half against the other
+    attention_bias: bool = False  # of q, k, v
+    attention_output_bias: bool | None = None  # of the output projection: as the others where None; Qwen2 has none there
+    mlp_bias: bool = False
+    sliding_window: int | None = None  # each token sees that many keys, itself included (Mistral)
+    layer_types: list[str] | None = None  # "sliding_attention" or "full_attention" for each layer; with a window all slide
+    attention_dropout: float = 0.0  # of the attention weights
+    initializer_range: float = 0.02  # standard deviation of fresh weights
+    tie_word_embeddings: bool = False  # the output projection is the token embedding
+    eos_token_id: int | list[int] | None = None  # generation ends at it, or at any of them
+    pad_token_id: int | None = None  # fills rows of a batch that have ended; its embedding is not trained
+    recompute: bool = False  # blocks keep their inputs only and run again in the backward: less memory, more time
+
+    def __post_init__(self) -> None:
+        self.num_key_value_heads = self.num_key_value_heads or self.num_attention_heads
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"num_attention_heads {self.num_attention_heads} must be a multiple of num_key_value_heads "
+                f"{self.num_key_value_heads}"
+            )
+        if self.head_dim is None:
+            if self.hidden_size % self.num_attention_heads:
+                raise ValueError(
+                    f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}, "
+                    "or head_dim be given"
+                )
+            self.head_dim = self.hidden_size // self.num_attention_heads
+        if self.layer_types is not None and len(self.layer_types) != self.num_hidden_layers:
+            raise ValueError(f"layer_types has {len(self.layer_types)} entries for {self.num_hidden_layers} layers")
+
+
+class Llama(LanguageModel):
+    """tokens (B, T) -> logits (B, T, V)."""
+
+    config: LlamaConfig
+
+    def __init__(self, config: LlamaConfig, seed: int | None = 0, dtype: str = "float32"):
+        super().__init__()
+        self.config = c = config
+        assert c.head_dim is not None  # the configuration has seen to it
+        std = c.initializer_range
+        self.rotary = Rotary(c.head_dim, c.rope_theta, c.max_position_embeddings, c.rope_scaling, c.rope_neighbours)
+        self.tokens = Embedding(c.vocab_size, c.hidden_size, std, c.pad_token_id)
+        self.blocks = [self._block(layer) for layer in range(c.num_hidden_layers)]
+        self.norm = RMSNorm(c.hidden_size, c.rms_norm_eps)
+        self.output = Output(c.hidden_size, c.vocab_size, self.tokens.w if c.tie_word_embeddings else None, std=std)
+        self.initialize(seed, dtype)
+
+    def _block(self, layer: int):
+        c = self.config
+        slides = c.layer_types is None or c.layer_types[layer] == "sliding_attention"
+        std = c.initializer_range
+        block = PreNormBlock(
+            RMSNorm(c.hidden_size, c.rms_norm_eps),
+            Attention(
+                c.hidden_size, c.num_attention_heads, c.num_key_value_heads, c.head_dim, c.attention_bias,
+                proj_bias=c.attention_output_bias, dropout=c.attention_dropout, window=c.sliding_window if slides else None,
+                rotary=self.rotary, std=std, residual_std=std,
+            ),
+            RMSNorm(c.hidden_size, c.rms_norm_eps),
+            GatedMLP(c.hidden_size, c.intermediate_size, c.hidden_act, c.mlp_bias, std=std, residual_std=std),
+        )  # fmt: skip
+        return Recompute(block) if c.recompute else block
+
+    @classmethod
+    def tiny(cls, **options):
+        """The smallest LLaMA that has everything: for gradcheck and tests."""
+        sizes = {"vocab_size": 13, "hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 2}
+        heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 8}
+        return cls(LlamaConfig(**{**sizes, **heads, **options}))
+
+    @property
+    def max_length(self) -> int:
+        return self.rotary.longest
+
+    def hidden(self, tokens, context):
+        x, r = self.tokens(tokens), None  # (B, T, C)
+        for block in self.blocks:
+            x, r = block(x, r, context)
+        _, h = self.norm.add(x, r)
+        return h
+
+    def hidden_backward(self, dh):
+        dx = self.norm.add_backward(dh)
+        for block in reversed(self.blocks):
+            dx = block.backward(dx)
+        self.tokens.backward(dx)

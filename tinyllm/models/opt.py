@@ -1,0 +1,159 @@
+"""OPT, a GPT with ReLU whose positions are counted from the padding on.
+
+Zhang et al. 2022, OPT: Open Pre-trained Transformer Language Models. OPT-350M alone has its norms behind the branches, and
+embeddings narrower than its channels. Fields are named as in Hugging Face's OPTConfig.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..layers import (
+    MLP,
+    Attention,
+    Embedding,
+    Layer,
+    LayerNorm,
+    Linear,
+    Output,
+    PositionEmbedding,
+    PostNormBlock,
+    PreNormBlock,
+    Recompute,
+)
+from .model import LanguageModel
+
+OFFSET = 2  # the first rows of the position table are fairseq's own: no token, padding
+
+
+@dataclass
+class OPTConfig:
+    """OPT-125M; 350M has 24 layers, 16 heads, 1024 channels, do_layer_norm_before=False, word_embed_proj_dim=512; 1.3B has
+    24, 32, 2048; 2.7B 32, 32, 2560; 6.7B 32, 32, 4096; ffn_dim is 4 channels everywhere."""
+
+    vocab_size: int = 50272  # GPT-2's, four more, and some that round it up
+    hidden_size: int = 768  # channels, C
+    num_hidden_layers: int = 12
+    ffn_dim: int = 3072  # feed-forward features, F
+    num_attention_heads: int = 12
+    max_position_embeddings: int = 2048  # the longest sequence
+    activation_function: str = "relu"
+    do_layer_norm_before: bool = True  # norms before the branches; else behind the sums, and none at the end
+    _remove_final_layer_norm: bool = False  # some early fine-tuned checkpoints have none
+    word_embed_proj_dim: int | None = None  # channels of the token embeddings, projected to C and back; C where None
+    enable_bias: bool = True  # of the linear maps (Galactica has none)
+    layer_norm_elementwise_affine: bool = True  # norms have weights and biases
+    dropout: float = 0.1  # of what is added to the residual stream
+    attention_dropout: float = 0.0  # of the attention weights
+    init_std: float = 0.02  # standard deviation of fresh weights
+    tie_word_embeddings: bool = True  # the output projection is the token embedding
+    eos_token_id: int | list[int] | None = None  # generation ends at it, or at any of them
+    pad_token_id: int | None = None  # fills rows of a batch that have ended; its embedding is not trained
+    recompute: bool = False  # blocks keep their inputs only and run again in the backward: less memory, more time
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"
+            )
+
+
+class OPT(LanguageModel):
+    """tokens (B, T) -> logits (B, T, V). E: channels of the token embeddings."""
+
+    config: OPTConfig
+
+    def __init__(self, config: OPTConfig, seed: int | None = 0, dtype: str = "float32"):
+        super().__init__()
+        self.config = c = config
+        C, E, std = c.hidden_size, c.word_embed_proj_dim or c.hidden_size, c.init_std
+        self.tokens = Embedding(c.vocab_size, E, std, c.pad_token_id)
+        self.project_in = None if E == C else Linear(E, C, bias=False, std=std)
+        self.positions = PositionEmbedding(c.max_position_embeddings + OFFSET, C, std)
+        self.blocks = [self._block() for _ in range(c.num_hidden_layers)]
+        self.norm = self._norm() if c.do_layer_norm_before and not c._remove_final_layer_norm else None
+        self.project_out = None if E == C else Linear(C, E, bias=False, std=std)
+        self.output = Output(E, c.vocab_size, self.tokens.w if c.tie_word_embeddings else None, std=std)
+        self.initialize(seed, dtype)
+
+    def _norm(self):
+        return LayerNorm(self.config.hidden_size, affine=self.config.layer_norm_elementwise_affine)
+
+    def _block(self):
+        c = self.config
+        std, residual_std = c.init_std, c.init_std / math.sqrt(2 * c.num_hidden_layers)
+        attention = Attention(
+            c.hidden_size, c.num_attention_heads, bias=c.enable_bias, dropout=c.attention_dropout,
+            residual_dropout=c.dropout, std=std, residual_std=residual_std,
+        )  # fmt: skip
+        mlp = MLP(c.hidden_size, c.ffn_dim, c.activation_function, c.enable_bias, c.dropout, std, residual_std)
+        block: Layer
+        if c.do_layer_norm_before:
+            block = PreNormBlock(self._norm(), attention, self._norm(), mlp)
+        else:
+            block = PostNormBlock(attention, self._norm(), mlp, self._norm())
+        return Recompute(block) if c.recompute else block
+
+    @classmethod
+    def tiny(cls, **options):
+        """The smallest OPT that has everything: for gradcheck and tests."""
+        sizes = {"vocab_size": 13, "hidden_size": 8, "num_hidden_layers": 2, "ffn_dim": 12, "num_attention_heads": 2}
+        return cls(OPTConfig(**{**sizes, "max_position_embeddings": 8, **options}))
+
+    @property
+    def max_length(self) -> int:
+        return self.config.max_position_embeddings
+
+    def default_positions(self, mask, past, T):
+        """Positions count the real tokens; padding has -1. Where a mask (B, T, S) packs examples, each begins anew."""
+        if mask is None:
+            return super().default_positions(mask, past, T)
+        if mask.ndim == 2:
+            return (mask.cumsum(1) * mask - 1)[:, past:]  # (B, T)
+        return np.tril(mask, past).sum(-1) - 1  # keys that the token sees, up to itself
+
+    def hidden(self, tokens, context):
+        x = self.tokens(tokens)  # (B, T, E)
+        if self.project_in is not None:
+            x = self.project_in(x)
+        x = self.positions(x, context.positions + OFFSET)  # (B, T, C)
+        h = self.pre_norm(x, context) if self.config.do_layer_norm_before else self.post_norm(x, context)
+        return h if self.project_out is None else self.project_out(h)
+
+    def hidden_backward(self, dh):
+        if self.project_out is not None:
+            dh = self.project_out.backward(dh)
+        dx = self.pre_norm_backward(dh) if self.config.do_layer_norm_before else self.post_norm_backward(dh)
+        dx = self.positions.backward(dx)
+        if self.project_in is not None:
+            dx = self.project_in.backward(dx)
+        self.tokens.backward(dx)
+
+    def pre_norm(self, x, context):
+        r = None
+        for block in self.blocks:
+            x, r = block(x, r, context)
+        if self.norm is None:
+            return x + r
+        _, h = self.norm.add(x, r)
+        return h
+
+    def pre_norm_backward(self, dx):
+        if self.norm is not None:
+            dx = self.norm.add_backward(dx)
+        for block in reversed(self.blocks):
+            dx = block.backward(dx)
+        return dx
+
+    def post_norm(self, x, context):
+        for block in self.blocks:
+            x = block(x, context)
+        return x
+
+    def post_norm_backward(self, dx):
+        for block in reversed(self.blocks):
+            dx = block.backward(dx)
+        return dx
