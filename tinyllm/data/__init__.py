@@ -1,0 +1,48 @@
+"""Text, tokens and batches: what a model learns from, from the file to the array."""
+
+from tinyllm.data.batches import IGNORED, Batches, full_pass, split
+from tinyllm.data.download import dataset_folder, dataset_path, fetch, is_fetched
+from tinyllm.data.examples import Example, ExampleBatches, example, examples_pass, padded, pairs
+from tinyllm.data.files import DataError, atomic_file, cache_dir
+from tinyllm.data.registry import DATASETS, Dataset, RemoteFile, find_dataset
+from tinyllm.data.sources import open_source
+from tinyllm.data.stdlib import stdlib_source, stdlib_text
+from tinyllm.data.text import Source, TextFiles, Texts, open_text, read_text
+from tinyllm.data.tokens import cached_tokens, open_tokens, tokenize, tokenizer_fingerprint, write_tokens
+
+__all__ = [
+    "DATASETS",
+    "IGNORED",
+    "Batches",
+    "DataError",
+    "Dataset",
+    "Example",
+    "ExampleBatches",
+    "RemoteFile",
+    "Source",
+    "TextFiles",
+    "Texts",
+    "atomic_file",
+    "cache_dir",
+    "cached_tokens",
+    "dataset_folder",
+    "dataset_path",
+    "example",
+    "examples_pass",
+    "fetch",
+    "find_dataset",
+    "full_pass",
+    "is_fetched",
+    "open_source",
+    "open_text",
+    "open_tokens",
+    "padded",
+    "pairs",
+    "read_text",
+    "split",
+    "stdlib_source",
+    "stdlib_text",
+    "tokenize",
+    "tokenizer_fingerprint",
+    "write_tokens",
+]

@@ -1,0 +1,37 @@
+"""What a user may name as data: the standard library, a data set of the registry, a file or a folder."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tinyllm.data.download import fetch
+from tinyllm.data.files import DataError
+from tinyllm.data.registry import DATASETS, find_dataset
+from tinyllm.data.stdlib import stdlib_source
+from tinyllm.data.text import Source, open_text
+
+
+def open_source(
+    what: str | Path, suffixes: Iterable[str] | None = None, separator: str | None = None, quiet: bool = False
+) -> Source:
+    """The documents of "stdlib", "stdlib:code" or "stdlib:docs"; of a data set by name, fetched if need be; of a path.
+
+    A name comes before a path of the same name: write ./stdlib for a folder called stdlib. `suffixes` and `separator` are
+    open_text's. Raises DataError where `what` is none of these, or no plain text.
+    """
+    if isinstance(what, str):
+        if what == "stdlib" or what.startswith("stdlib:"):
+            return stdlib_source(what.removeprefix("stdlib").lstrip(":") or "code")
+        if what in DATASETS:
+            return _open_dataset(what, separator, quiet)
+        if not Path(what).exists():
+            raise DataError(f"{what} is neither a file or folder, nor one of the names stdlib, {', '.join(DATASETS)}")
+    return open_text(what, suffixes, separator)
+
+
+def _open_dataset(name: str, separator: str | None, quiet: bool) -> Source:
+    dataset = find_dataset(name)
+    if dataset.text is None:
+        raise DataError(f"{name} is no plain text but made for {dataset.purpose}: see tinyllm data path {name}")
+    source = open_text(fetch(name, quiet) / dataset.text, separator=separator or dataset.separator)
+    source.name = name
+    return source
