@@ -1,7 +1,105 @@
-"""For now the reference's own attention, which stores T x S; to be replaced by a fused kernel that never does."""
+"""Fused attention: the T x S matrix never exists whole.
+
+As in FlashAttention (Dao et al. 2022) the queries are taken a block of rows at a time, whose scores stay in the cache
+between the two products that make and use them, and the backward computes them again from lse. The keys and values of a
+head are packed for the microkernel once. A task is one head of one sequence (backward: one key/value head, with all its
+query heads, so that nobody else adds into its dk and dv), and the tasks are divided over the threads.
+
+Two ways: `_tiles` for float32, by products of tiles on padded copies in scratch memory, and `_rows`, one query at a time
+and for either dtype: for the few queries of a decoding step, bound by reading the cache, and for float64.
+"""
 
 from __future__ import annotations
 
-from ..reference.attention import attention_backward, attention_forward
+import math
 
-__all__ = ["attention_backward", "attention_forward"]
+import numpy as np
+from numba import get_num_threads
+
+from . import memory
+from .attention_rows import backward_rows, forward_rows
+from .attention_tiles import backward_scratch, backward_tiles, forward_scratch, forward_tiles
+
+FEW_QUERIES = 4  # fewer than these per head are computed row by row
+
+
+def attention_forward(q, k, v, mask=None, causal=False, window=None, scale=None, bias=None, dropout=0.0, seed=0):
+    sizes = _sizes(q, k)
+    B, T, S, H, G, D = sizes
+    y, lse = memory.empty(q, (B, T, H, D)), memory.empty(q, (B, H, T))
+    q, k, v = (a if _is_readable(a) else np.ascontiguousarray(a) for a in (q, k, v))  # alive until the kernel is done
+    places, masks = [_place(a) for a in (q, k, v)], _masks(q, mask, bias)
+    options = _options(q, sizes, causal, window, scale, dropout, seed)
+    threads = _threads(B * H)
+    if _by_tiles(q, sizes):
+        forward_tiles(*places, y, lse, sizes, options, *masks, memory.empty(q, (threads, forward_scratch(sizes))))
+    else:
+        forward_rows(*places, y, lse, sizes, options, *masks, threads)
+    return y, lse
+
+
+def attention_backward(
+    dy, q, k, v, y, lse,
+    mask=None, causal=False, window=None, scale=None, bias=None, dropout=0.0, seed=0, dbias=None, out=None,
+):  # fmt: skip
+    sizes = _sizes(q, k)
+    B, T, S, H, G, D = sizes
+    out = tuple(memory.empty(q, a.shape) for a in (q, k, v)) if out is None else out
+    written = [a if _is_readable(a) else memory.empty(a, a.shape) for a in out]
+    read = [a if _is_readable(a) else np.ascontiguousarray(a) for a in (q, k, v, dy, y)]
+    places, masks = [_place(a) for a in (*read, *written)], _masks(q, mask, bias)
+    options = _options(q, sizes, causal, window, scale, dropout, seed)
+    bias_gradient = np.zeros((0, 0, 0), q.dtype) if dbias is None else np.ascontiguousarray(dbias)
+    arguments = *places, lse, sizes, options, *masks, bias_gradient
+    threads = _threads(B * G if dbias is None else G)
+    if _by_tiles(q, sizes):
+        backward_tiles(*arguments, memory.empty(q, (threads, backward_scratch(sizes))))
+    else:
+        backward_rows(*arguments, threads)
+    for target, array in zip((*out, dbias), (*written, bias_gradient)):
+        if target is not None and target is not array:
+            target[...] = array
+    return out
+
+
+def _sizes(q, k):
+    """(B, T, S, H, G, D)."""
+    (B, T, H, D), (S, G) = q.shape, k.shape[1:3]
+    return B, T, S, H, G, D
+
+
+def _by_tiles(q, sizes):
+    _, T, S, _, _, D = sizes
+    return q.dtype == np.float32 and T >= FEW_QUERIES and S > 0 and D > 0
+
+
+def _threads(tasks):
+    return max(1, min(get_num_threads(), tasks))
+
+
+def _is_readable(x):
+    """Whether the kernels can take x as it lies: the heads' numbers side by side, whatever the other strides."""
+    return x.strides[3] == x.itemsize or x.shape[3] == 1
+
+
+def _place(x):
+    """Address of the first number, and the strides of the first three axes, in bytes: (B, T, H, D) for a kernel."""
+    return x.__array_interface__["data"][0], *x.strides[:3]
+
+
+def _options(q, sizes, causal, window, scale, dropout, seed):
+    """What is the same for all rows: causal, window, scale, dropout's threshold, its factor and the seed's halves."""
+    T, S, D = sizes[1], sizes[2], sizes[5]
+    scale = q.dtype.type(1 / math.sqrt(D) if scale is None else scale)
+    window = T + S if window is None else window  # none: further than any key
+    threshold, factor = np.uint32(min(int(dropout * 2**32), 2**32 - 1)), q.dtype.type(1 / (1 - dropout))
+    return bool(causal), window, scale, threshold, factor, np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF)
+
+
+def _masks(q, mask, bias):
+    """mask as uint8 (1 or B, 1 or T, S) and bias (H, T, S), contiguous; empty arrays where there is none."""
+    if mask is None:
+        mask = np.zeros((0, 0, 0), np.uint8)
+    else:
+        mask = np.ascontiguousarray(mask[:, None] if mask.ndim == 2 else mask).view(np.uint8)
+    return mask, np.zeros((0, 0, 0), q.dtype) if bias is None else np.ascontiguousarray(bias, q.dtype)

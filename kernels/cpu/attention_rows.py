@@ -1,0 +1,216 @@
+"""Attention, one query at a time: what each row of the scores goes through, and the plain way to compute whole heads.
+
+A row's functions are shared with attention_tiles.py: they differ only in how the products around them are made.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import carray, prange, types
+from numba.extending import intrinsic
+
+from .jit import jit, parallel_jit
+from .vmath import exp, maximum
+
+GOLDEN = np.uint32(0x9E3779B9)
+
+
+@jit
+def mix(h):
+    """As in the reference. Numba makes 64 bits of a product of 32: each is cut back."""
+    h = np.uint32(h ^ (h >> np.uint32(16)))
+    h = np.uint32(h * np.uint32(0x21F0AAAD))
+    h = np.uint32(h ^ (h >> np.uint32(15)))
+    h = np.uint32(h * np.uint32(0x735A2D97))
+    return np.uint32(h ^ (h >> np.uint32(15)))
+
+
+@intrinsic
+def _pointer(context, address, like):
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(like.dtype)(types.int64, like), codegen
+
+
+@jit(forceinline=True)
+def numbers(place, b, s, h, D, like):
+    """The D numbers of head h at position s of sequence b, as an array. place: (address, strides of the three, in bytes)."""
+    return carray(_pointer(place[0] + b * place[1] + s * place[2] + h * place[3], like), D)
+
+
+@jit
+def visible(t, T, S, causal, window):
+    """The keys [first, last) that query t may see by its position, S - T + t."""
+    position = S - T + t
+    last = min(S, position + 1) if causal else S
+    return max(0, position - window + 1), max(0, last)
+
+
+@jit
+def hide(x, allowed):
+    """-inf where the mask forbids."""
+    for s in range(len(x)):
+        x[s] = x[s] if allowed[s] else -np.inf
+
+
+@jit
+def add(x, y):
+    for s in range(len(x)):
+        x[s] += y[s]
+
+
+@jit
+def set_zero(x):
+    for s in range(len(x)):
+        x[s] = 0
+
+
+@jit
+def multiply(x, factor):
+    for s in range(len(x)):
+        x[s] *= factor
+
+
+@jit
+def dot(a, b):
+    total = type(a[0])(0)
+    for d in range(len(a)):
+        total += a[d] * b[d]
+    return total
+
+
+@jit
+def add_scaled(y, a, x):
+    """y += a x."""
+    for d in range(len(y)):
+        y[d] += a * x[d]
+
+
+@jit
+def softmax_row(x):
+    """x becomes exp(x - max) -> 1 / sum, lse; zeros, 0 and -inf where every score is -inf."""
+    top = x[0]
+    for s in range(len(x)):
+        top = maximum(top, x[s])
+    if top == -np.inf:
+        set_zero(x)
+        return type(top)(0), top
+    total = type(top)(0)
+    for s in range(len(x)):
+        e = exp(x[s] - top)
+        x[s] = e
+        total += e
+    return type(top)(1) / total, top + type(top)(np.log(total))
+
+
+@jit
+def row_key(row, low, high):
+    """The word of dropout's hash that belongs to a row; see dropout.py."""
+    return mix(mix(np.uint32(np.uint32(row) + low)) ^ high)
+
+
+@jit
+def drop(x, key, first, threshold, factor):
+    """Dropout of the row's numbers, which stand in columns first, first + 1, ..."""
+    for s in range(len(x)):
+        kept = mix(np.uint32(key + np.uint32(np.uint32(first + s) * GOLDEN))) >= threshold
+        x[s] = x[s] * factor if kept else x[s] * 0
+
+
+@jit
+def weights_row(x, lse):
+    """x becomes exp(x - lse): the softmax again."""
+    if lse == -np.inf:
+        set_zero(x)
+        return
+    for s in range(len(x)):
+        x[s] = exp(x[s] - lse)
+
+
+@jit
+def scores_gradient(p, dp, delta):
+    """dp becomes p (dp - delta), the gradient of the scores; delta = sum_S(dp p) = sum_D(dy y)."""
+    for s in range(len(p)):
+        dp[s] = p[s] * (dp[s] - delta)
+
+
+@jit
+def masked(x, b, h, t, first, last, mask, bias):
+    """Adds the bias to the scores of keys [first, last) and hides what the mask forbids."""
+    if bias.size:
+        add(x[first:last], bias[h, t, first:last])
+    if mask.size:
+        hide(x[first:last], mask[b % mask.shape[0], t % mask.shape[1], first:last])
+
+
+@jit
+def _scores(x, query, k, scale, b, h, g, t, first, last, mask, bias):
+    for s in range(first, last):
+        x[s] = dot(query, numbers(k, b, s, g, len(query), x)) * scale
+    masked(x, b, h, t, first, last, mask, bias)
+
+
+@parallel_jit
+def forward_rows(q, k, v, y, lse, sizes, options, mask, bias, threads):
+    """y and lse of all heads; q, k, v: places, the rest as attention.py prepares them."""
+    B, T, S, H, G, D = sizes
+    causal, window, scale, threshold, factor, low, high = options
+    for thread in prange(threads):
+        x = np.empty(S, y.dtype)
+        for task in range(thread * B * H // threads, (thread + 1) * B * H // threads):
+            b, h = task // H, task % H
+            g = h * G // H
+            for t in range(T):
+                out = y[b, t, h]
+                set_zero(out)
+                lse[b, h, t] = -np.inf
+                first, last = visible(t, T, S, causal, window)
+                if first >= last:
+                    continue
+                _scores(x, numbers(q, b, t, h, D, x), k, scale, b, h, g, t, first, last, mask, bias)
+                inverse, lse[b, h, t] = softmax_row(x[first:last])
+                if threshold:
+                    drop(x[first:last], row_key((b * H + h) * T + t, low, high), first, threshold, factor)
+                for s in range(first, last):
+                    add_scaled(out, x[s], numbers(v, b, s, g, D, x))
+                multiply(out, inverse)
+
+
+@parallel_jit
+def backward_rows(q, k, v, dy, y, dq, dk, dv, lse, sizes, options, mask, bias, dbias, threads):
+    """dq, dk, dv written, dbias added to; the arrays as places, the rest as attention.py prepares them."""
+    B, T, S, H, G, D = sizes
+    causal, window, scale, threshold, factor, low, high = options
+    together = B if dbias.size else 1  # dbias sums over the batch: one thread has a head's whole batch
+    tasks = B * G // together
+    for thread in prange(threads):
+        p, dp = np.empty(S, lse.dtype), np.empty(S, lse.dtype)
+        for task in range(thread * tasks // threads * together, (thread + 1) * tasks // threads * together):
+            g, b = task // B, task % B
+            for s in range(S):
+                set_zero(numbers(dk, b, s, g, D, p))
+                set_zero(numbers(dv, b, s, g, D, p))
+            for h in range(g * (H // G), (g + 1) * (H // G)):
+                for t in range(T):
+                    query, dout, dquery = numbers(q, b, t, h, D, p), numbers(dy, b, t, h, D, p), numbers(dq, b, t, h, D, p)
+                    set_zero(dquery)
+                    first, last = visible(t, T, S, causal, window)
+                    if first >= last:
+                        continue
+                    _scores(p, query, k, scale, b, h, g, t, first, last, mask, bias)
+                    weights_row(p[first:last], lse[b, h, t])
+                    for s in range(first, last):
+                        dp[s] = dot(dout, numbers(v, b, s, g, D, p))
+                    key = row_key((b * H + h) * T + t, low, high)
+                    if threshold:
+                        drop(dp[first:last], key, first, threshold, factor)
+                    scores_gradient(p[first:last], dp[first:last], dot(dout, numbers(y, b, t, h, D, p)))
+                    if dbias.size:
+                        add(dbias[h, t, first:last], dp[first:last])
+                    if threshold:
+                        drop(p[first:last], key, first, threshold, factor)
+                    for s in range(first, last):
+                        add_scaled(dquery, dp[s] * scale, numbers(k, b, s, g, D, p))
+                        add_scaled(numbers(dk, b, s, g, D, p), dp[s] * scale, query)
+                        add_scaled(numbers(dv, b, s, g, D, p), p[s], dout)
