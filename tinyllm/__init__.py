@@ -2,6 +2,7 @@
 
 import tinyllm.kernels as kernels  # not `from .`: a checker that reads the tree cannot know that kernels/ lands here
 
+from . import huggingface
 from .checkpoint import load, save
 from .gradcheck import gradcheck
 from .models import GPT, OPT, GPTConfig, Llama, LlamaConfig, OPTConfig
@@ -18,6 +19,7 @@ __all__ = [
     "OPTConfig",
     "clip_grad_norm",
     "gradcheck",
+    "huggingface",
     "kernels",
     "load",
     "save",

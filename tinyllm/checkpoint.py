@@ -236,12 +236,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], format: str = "tinyllm") -> None:
     """A safetensors file: the header's length in 8 bytes, the header in JSON, then each array's bytes, little-endian.
 
     Written here and not by the library, which would first make a copy of every array.
     """
-    header: dict[str, Any] = {"__metadata__": {"format": "tinyllm"}}
+    header: dict[str, Any] = {"__metadata__": {"format": format}}
     end = 0
     for name, array in tensors.items():
         start, end = end, end + array.nbytes

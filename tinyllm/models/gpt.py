@@ -33,9 +33,14 @@ class GPTConfig:
     scale_attn_weights: bool = True  # by 1 / sqrt(D)
     scale_attn_by_inverse_layer_idx: bool = False  # by 1 / (layer + 1) as well (Mistral's GPT-2s)
     tie_word_embeddings: bool = True  # the output projection is the token embedding
+    eos_token_id: int | list[int] | None = None  # generation ends at it, or at any of them
+    pad_token_id: int | None = None  # fills rows of a batch that have ended; None: the first of eos_token_id
     recompute: bool = False  # blocks keep their inputs only and run again in the backward: less memory, more time
 
     def __post_init__(self) -> None:
+        for name in ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, and must be at least 1")
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd {self.n_embd} must be a multiple of n_head {self.n_head}")
 

@@ -1,0 +1,341 @@
+"""Hugging Face checkpoints, both ways: a table for each family of models, and one reader and one writer for all.
+
+A directory holds config.json; model.safetensors, or several files with model.safetensors.index.json beside them; and the
+tokenizer's files. Every value of config.json is honoured, refused by name, or known to change nothing that is computed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import tempfile
+import types
+import typing
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .checkpoint import CONFIG, MODEL, CheckpointError, check_device, read_json, write_json, write_tensors
+from .models import MODELS, Model
+from .tensorfile import TensorFile
+
+if TYPE_CHECKING:
+    from .tokenizers import Tokenizer
+
+INDEX, GENERATION = "model.safetensors.index.json", "generation_config.json"
+
+# The tables ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Named:
+    """One of our layers in their names. {} stands for a block's number; our `w` and `b` are their weight and bias.
+
+    theirs: several where our layer is theirs packed, row below row; their shares of the rows follow from `shares`, numbers
+    from our configuration, and are equal where it is None. transposed: their matrix is (C, F), ours (F, C). bias: theirs
+    always has one; where ours has none, zeros stand for it.
+    """
+
+    ours: str
+    theirs: str | Sequence[str]
+    transposed: bool = False
+    bias: bool = False
+    shares: Callable[[Any], Sequence[int]] | None = None
+
+    def names(self, parameter: str) -> list[str]:
+        """What they call our parameter; [] where it is not of this layer."""
+        layer, _, kind = parameter.rpartition(".")
+        match = re.fullmatch(re.escape(self.ours).replace(r"\{\}", r"(\d+)"), layer)
+        theirs = [self.theirs] if isinstance(self.theirs, str) else self.theirs
+        return [f"{name.format(*match.groups())}.{ {'w': 'weight', 'b': 'bias'}[kind] }" for name in theirs] if match else []
+
+
+@dataclass(frozen=True)
+class Family:
+    """All that is particular to one of their families. Fields of configurations are named alike."""
+
+    model_type: str
+    architectures: Mapping[str, str]  # their class -> ours; of those that are one class of ours, the first is written
+    prefix: str  # what their class with a head puts before the names of the class without
+    layers: Sequence[Named]
+    aliases: Mapping[str, str] = field(default_factory=dict)  # their other names of fields
+    fixed: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # their field -> the values that we compute
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # our field -> their default, where it is not ours
+    unused: Sequence[str] = ()  # fields that change nothing here
+    ours_alone: Sequence[str] = ()  # our fields that they do not have
+    ignored: Sequence[str] = ()  # patterns of tensors that hold nothing learned
+
+
+GPT2 = Family(
+    model_type="gpt2",
+    architectures={"GPT2LMHeadModel": "GPT", "GPT2Model": "GPT"},
+    prefix="transformer.",
+    layers=(
+        Named("tokens", "transformer.wte"),
+        Named("positions", "transformer.wpe"),
+        Named("blocks.{}.norm1", "transformer.h.{}.ln_1", bias=True),
+        Named("blocks.{}.attention.qkv", "transformer.h.{}.attn.c_attn", transposed=True, bias=True),
+        Named("blocks.{}.attention.proj", "transformer.h.{}.attn.c_proj", transposed=True, bias=True),
+        Named("blocks.{}.norm2", "transformer.h.{}.ln_2", bias=True),
+        Named("blocks.{}.mlp.up", "transformer.h.{}.mlp.c_fc", transposed=True, bias=True),
+        Named("blocks.{}.mlp.down", "transformer.h.{}.mlp.c_proj", transposed=True, bias=True),
+        Named("norm", "transformer.ln_f", bias=True),
+        Named("output", "lm_head"),
+    ),
+    aliases={
+        "hidden_size": "n_embd",
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+        "max_position_embeddings": "n_positions",
+    },
+    fixed={"add_cross_attention": (False,)},
+    defaults={"eos_token_id": 50256},
+    unused=(
+        "reorder_and_upcast_attn",  # the same numbers, in another order and type
+        "n_ctx",
+        "summary_type",
+        "summary_use_proj",
+        "summary_activation",
+        "summary_proj_to_labels",
+        "summary_first_dropout",
+    ),
+    ours_alone=("bias", "recompute"),
+    ignored=(r"h\.\d+\.attn\.(masked_)?bias",),
+)
+
+FAMILIES = (GPT2,)
+
+# What any config.json may hold beside its family's fields
+FIXED: dict[str, Sequence[Any]] = {
+    "quantization_config": (None,),
+    "pruned_heads": (None, {}),
+    "is_encoder_decoder": (False,),
+}
+UNUSED = {
+    "architectures", "model_type", "transformers_version", "_name_or_path", "name_or_path", "dtype", "torch_dtype",
+    "use_cache", "gradient_checkpointing", "chunk_size_feed_forward", "output_attentions", "output_hidden_states",
+    "return_dict", "is_decoder", "bos_token_id", "task_specific_params", "id2label", "label2id", "_num_labels", "num_labels",
+    "problem_type", "attn_implementation", "_attn_implementation", "auto_map", "use_bfloat16", "torchscript",
+}  # fmt: skip
+
+
+def family_of(model: Model) -> Family:
+    """The table of a model's class; ValueError where it has none."""
+    for family in FAMILIES:
+        if type(model).__name__ in family.architectures.values():
+            return family
+    raise ValueError(f"{type(model).__name__} has no counterpart in transformers that tinyllm knows of")
+
+
+# Weights ---------------------------------------------------------------------------------------------------------------
+
+
+def state_dict(model: Model, grads: bool = False) -> dict[str, np.ndarray]:
+    """Parameters by Hugging Face's names and in its layouts; grads: their gradients, named alike.
+
+    The arrays are copies, in the model's dtype. A tied weight stands under each of its names. GPT2LMHeadModel always has
+    biases: for a GPT without them, zeros stand in their place, which compute the same.
+    """
+    return {name: array.copy() for name, array in _tensors(model, grads)}
+
+
+def _tensors(model: Model, grads: bool = False) -> Iterator[tuple[str, np.ndarray]]:
+    """(their name, a view of our array in their layout) of each tensor of theirs."""
+    family, names = family_of(model), {name for name, _ in model.named_parameters()}
+    for name, parameter in model.named_parameters():
+        layer = next(layer for layer in family.layers if layer.names(name))
+        array = parameter.grad if grads else parameter.data
+        yield from _parts(layer, layer.names(name), array, model.config)
+        if layer.bias and name.endswith(".w") and (bias := name[:-1] + "b") not in names:
+            yield from _parts(layer, layer.names(bias), np.zeros(len(array), array.dtype), model.config)
+
+
+def _parts(layer: Named, names: list[str], array: np.ndarray, config: Any) -> Iterator[tuple[str, np.ndarray]]:
+    shares = [1] * len(names) if layer.shares is None else layer.shares(config)
+    ends = np.cumsum(shares) * (len(array) // sum(shares))
+    for name, part in zip(names, np.split(array, ends[:-1])):
+        yield name, part.T if layer.transposed else part
+
+
+def _tied(model: Model) -> dict[str, str]:
+    """The further names of tied weights -> their first one, in their spelling."""
+    family = family_of(model)
+
+    def theirs(name: str) -> str:
+        return next(names[0] for layer in family.layers if (names := layer.names(name)))
+
+    return {theirs(name): theirs(p.name) for name, p in model.named_parameters() if name != p.name}
+
+
+def _read_weights(directory: Path, model: Model) -> None:
+    """Fills the model from the directory's files, tensor by tensor; one error names what does not fit."""
+    family, tied, places = family_of(model), _tied(model), dict(_tensors(model))
+    found: dict[str, tuple[TensorFile, str]] = {}  # our spelling of their name -> where it is
+    problems: list[str] = []
+    for file in map(TensorFile, _weight_files(directory)):
+        for written, entry in file.entries.items():
+            name = next((n for n in (written, family.prefix + written) if n in places), None)
+            if name is not None:
+                found[name] = file, written
+                if entry.shape != places[name].shape:
+                    problems.append(f"{written} has shape {entry.shape}, not {places[name].shape}")
+            elif not any(re.fullmatch(pattern, written.removeprefix(family.prefix)) for pattern in family.ignored):
+                problems.append(f"{written} is unexpected")
+    present = {tied.get(name, name) for name in found}
+    problems += [f"{name} is missing" for name in places if tied.get(name, name) not in present]
+    if problems:
+        more = f", and {len(problems) - 4} more" if len(problems) > 4 else ""
+        raise CheckpointError(f"the weights in {directory} do not fit its {CONFIG}: {', '.join(problems[:4])}{more}")
+    done: set[str] = set()
+    for name, (file, written) in found.items():
+        if (first := tied.get(name, name)) not in done:
+            file.read(written, places[name])
+            done.add(first)
+        elif not file.equals(written, places[name]):
+            raise CheckpointError(
+                f"{directory / CONFIG} ties {name} to {first}, but the files hold two different tensors: "
+                "set tie_word_embeddings to false in it"
+            )
+
+
+def _weight_files(directory: Path) -> list[Path]:
+    """The safetensors files of a directory, checked to be those that its index names."""
+    if (directory / MODEL).is_file():
+        return [directory / MODEL]
+    if (directory / INDEX).is_file():
+        where = read_json(directory / INDEX).get("weight_map")
+        if not isinstance(where, dict) or not all(isinstance(name, str) for name in where.values()):
+            raise CheckpointError(f"{directory / INDEX} has no weight_map: it is damaged, or of another kind")
+        return [directory / Path(name).name for name in sorted(set(where.values()))]
+    if pickled := sorted(directory.glob("pytorch_model*.bin")):
+        raise CheckpointError(
+            f"{pickled[0]} is a pickle, which can run any code and is never opened here: convert it once with "
+            "AutoModelForCausalLM.from_pretrained(path).save_pretrained(path), which writes safetensors"
+        )
+    raise CheckpointError(f"{directory} has no weights: neither {MODEL} nor {INDEX}")
+
+
+# Configurations --------------------------------------------------------------------------------------------------------
+
+
+def _read_config(directory: Path) -> tuple[Callable[..., Model], Any]:
+    """config.json -> our class and its configuration; one error names what we do not compute."""
+    path, theirs = directory / CONFIG, read_json(directory / CONFIG)
+    family = next((family for family in FAMILIES if family.model_type == theirs.get("model_type")), None)
+    if family is None:
+        known = ", ".join(family.model_type for family in FAMILIES)
+        raise CheckpointError(f"{path} has the model_type {theirs.get('model_type')!r}; tinyllm reads {known}")
+    architectures = theirs.get("architectures") or list(family.architectures)
+    name = next((family.architectures[name] for name in architectures if name in family.architectures), None)
+    if name is None:
+        known = ", ".join(family.architectures)
+        raise CheckpointError(f"{path} has the architecture {architectures[0]!r}; tinyllm reads {known}")
+    if (directory / GENERATION).is_file():  # where it is, transformers' generate goes by it
+        generation = read_json(directory / GENERATION)
+        theirs |= {key: generation.get(key) for key in ("eos_token_id", "pad_token_id")}
+    model_class, config_class = MODELS[name]
+    try:
+        return model_class, config_class(**_fields(theirs, family, config_class))
+    except (ValueError, ZeroDivisionError) as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _fields(theirs: Mapping[str, Any], family: Family, config_class: Any) -> dict[str, Any]:
+    """The fields of our configuration from those of theirs; ValueError names a value that we do not compute."""
+    hints = typing.get_type_hints(config_class)
+    fixed = {**FIXED, **family.fixed}
+    fields = dict(family.defaults)
+    for key, value in theirs.items():
+        ours = family.aliases.get(key, key)
+        if ours in hints and ours not in family.ours_alone:
+            if not _is_a(value, hints[ours]):
+                raise ValueError(f"{key} is {value!r}, which it cannot be")
+            fields[ours] = value
+        elif key in fixed:
+            if value not in fixed[key]:
+                raise ValueError(f"{key} is {value!r}, which tinyllm does not compute (but {fixed[key][0]!r})")
+        elif value and key not in UNUSED and key not in family.unused:
+            warnings.warn(f"config.json sets {key}, which is not known here, and ignored", stacklevel=5)
+    return fields
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether a JSON value is what a field's type says."""
+    if isinstance(hint, types.UnionType):
+        return any(_is_a(value, inside) for inside in typing.get_args(hint))
+    if typing.get_origin(hint) is list:
+        return isinstance(value, list) and all(_is_a(item, typing.get_args(hint)[0]) for item in value)
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)
+
+
+def _config(model: Model, family: Family, tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """A model's config.json."""
+    architecture = next(name for name, ours in family.architectures.items() if ours == type(model).__name__)
+    fields = {key: value for key, value in dataclasses.asdict(model.config).items() if key not in family.ours_alone}
+    fields = {key: "gelu_new" if value == "gelu_tanh" else value for key, value in fields.items()}
+    for role in ("bos", "eos", "pad"):  # always written: their default may lie outside of the vocabulary
+        chosen = fields.get(f"{role}_token_id")
+        fields[f"{role}_token_id"] = getattr(tokenizer, f"{role}_id", None) if chosen is None else chosen
+    return {
+        "architectures": [architecture],
+        "model_type": family.model_type,
+        **{key: fields[key] for key in sorted(fields)},
+        "torch_dtype": str(model.dtype),
+    }
+
+
+# Directories -----------------------------------------------------------------------------------------------------------
+
+
+def load(path: str | Path, device: str = "cpu", dtype: str = "float32") -> tuple[Model, Tokenizer | None]:
+    """The model in a directory that transformers' save_pretrained wrote, and its tokenizer, or None where it has none.
+
+    Weights in float16, bfloat16, float32 or float64 become `dtype`. Beside the model, memory holds a piece of one tensor.
+    CheckpointError (a ValueError) where the directory is not whole, or needs what tinyllm does not compute.
+    """
+    directory = Path(path)
+    check_device(device)
+    model_class, config = _read_config(directory)
+    try:
+        model = model_class(config, seed=None, dtype=dtype)
+    except ValueError as error:
+        raise CheckpointError(f"{directory / CONFIG}: {error}") from None
+    _read_weights(directory, model)
+    return model, _read_tokenizer(directory)
+
+
+def save(path: str | Path, model: Model, tokenizer: Tokenizer | None = None) -> None:
+    """Writes a directory that transformers' from_pretrained reads, its tokenizer too; what was in these files is replaced.
+
+    A GPT without biases gets biases of zero, which compute the same: GPT2LMHeadModel has no other way.
+    """
+    directory, family, tied = Path(path), family_of(model), _tied(model)
+    if (directory / CONFIG).is_file() and "tinyllm" in read_json(directory / CONFIG):
+        raise CheckpointError(f"{directory} holds a model in tinyllm's own format: choose another name, or remove it first")
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=directory) as name:
+        temporary = Path(name)
+        tensors = {name: array for name, array in _tensors(model) if name not in tied}
+        write_tensors(temporary / MODEL, tensors, format="pt")
+        write_json(temporary / CONFIG, _config(model, family, tokenizer))
+        if tokenizer is not None:
+            tokenizer.save(temporary)
+        for file in temporary.iterdir():
+            with file.open("rb+") as opened:
+                os.fsync(opened.fileno())
+        for file in temporary.iterdir():
+            file.replace(directory / file.name)
+
+
+def _read_tokenizer(directory: Path) -> Tokenizer | None:
+    from . import tokenizers
+    from .tokenizers.loading import READERS
+
+    return tokenizers.load(directory) if any((directory / name).is_file() for name in READERS) else None
