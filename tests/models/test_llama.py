@@ -1,9 +1,11 @@
 """LLaMA: gradients of every variant, grouped heads, rotary positions, windows, caching."""
 
+import numpy as np
 import pytest
 
 import tinyllm
 from tinyllm import kernels
+from tinyllm.layers import KVCache
 from tinyllm.models import Llama
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -35,3 +37,91 @@ def test_gradients(name, kernel_set):
     with kernels.use(kernel_set):
         for check in tinyllm.gradcheck(model, samples=3):
             assert check.error < 1e-6, check
+
+
+RANDOM = np.random.default_rng(0)
+TOKENS = RANDOM.integers(0, 13, (2, 8))
+
+
+@pytest.mark.parametrize("kernel_set", ["reference", "cpu"])
+@pytest.mark.parametrize("name", ["as published", "neighbouring pairs", "sliding window", "yarn"])
+def test_cached_steps_are_the_whole(name, kernel_set):
+    model = Llama.tiny(**VARIANTS[name], initializer_range=0.3)
+    with kernels.use(kernel_set):
+        whole, cache = model(TOKENS), KVCache()
+        parts = [model(TOKENS[:, start:end], cache=cache) for start, end in ((0, 3), (3, 4), (4, 8))]
+    np.testing.assert_allclose(np.concatenate(parts, 1), whole, atol=1e-5)
+
+
+def test_distances_alone_count():
+    """Positions may begin anywhere: so padding on the left, and rows packed of several examples, change nothing."""
+    model = Llama.tiny(initializer_range=0.3, max_position_embeddings=64)
+    alone = model(TOKENS[:, :5])
+    np.testing.assert_allclose(model(TOKENS[:, :5], positions=np.arange(5) + 50), alone, atol=1e-5)
+
+    padded, mask = np.pad(TOKENS[:, :5], ((0, 0), (3, 0))), np.arange(8)[None].repeat(2, 0) >= 3
+    np.testing.assert_allclose(model(padded, mask)[:, 3:], alone, atol=1e-5)
+
+    packed, blocks = TOKENS[:, :5].reshape(1, 10), np.kron(np.eye(2), np.ones((5, 5)))[None].astype(bool)
+    np.testing.assert_allclose(model(packed, blocks)[0], np.concatenate(alone), atol=1e-5)
+
+
+def test_a_window_forgets_what_lies_behind_it():
+    """With windows of 3 in 2 layers a token knows of 4 before it."""
+    model = Llama.tiny(sliding_window=3, initializer_range=0.3)
+    changed = TOKENS.copy()
+    changed[:, 0] = (changed[:, 0] + 1) % 13
+    before, after = model(TOKENS), model(changed)
+    np.testing.assert_array_equal(before[:, 5:], after[:, 5:])
+    assert (np.abs(before[:, :5] - after[:, :5]).max((0, 2)) > 1e-6).all()
+
+
+def test_each_head_of_keys_serves_its_neighbours():
+    """Two heads of keys for four of queries are four heads of keys, each written twice."""
+    grouped, full = Llama.tiny(initializer_range=0.3), Llama.tiny(initializer_range=0.3, num_key_value_heads=4)
+    for name, parameter in grouped.named_parameters():
+        twin = dict(full.named_parameters())[name]
+        if name.endswith("qkv.w"):
+            q, k, v = np.split(parameter.data.reshape(8, 4, 16), [4, 6])  # 4 + 2 + 2 heads of 4 rows
+            twin.data = np.concatenate([q, k.repeat(2, 0), v.repeat(2, 0)]).reshape(48, 16)
+        else:
+            twin.data = parameter.data
+    np.testing.assert_allclose(grouped(TOKENS), full(TOKENS), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "length"),
+    [
+        ({}, 8),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, 16),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4}}, 16),
+        ({"rope_scaling": {**LLAMA3, "original_max_position_embeddings": 1}}, 8),
+    ],
+)
+def test_scaling_lengthens(options, length):
+    model = Llama.tiny(**options)
+    assert model.max_length == length
+    assert model(np.zeros((1, length), int)).shape == (1, length, 13)
+    with pytest.raises(ValueError, match=f"{length + 1} tokens, and this model takes at most {length}"):
+        model(np.zeros((1, length + 1), int))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_key_value_heads": 3}, "num_attention_heads 4 must be a multiple of num_key_value_heads 3"),
+        ({"hidden_size": 18}, "hidden_size 18 must be a multiple of num_attention_heads 4, or head_dim be given"),
+        ({"head_dim": 5}, "a head of 5 is odd"),
+        ({"layer_types": ["full_attention"]}, "layer_types has 1 entries for 2 layers"),
+        ({"layer_types": ["full_attention", "chunked_attention"]}, "layer_types has 'chunked_attention'"),
+        ({"rope_scaling": {"rope_type": "longrope"}}, "rope_scaling has the kind 'longrope'; there are default, linear"),
+        ({"rope_scaling": {"type": "linear"}}, "missing a required argument: 'factor'"),
+        (
+            {"rope_scaling": {"type": "linear", "factor": 2.0, "mrope_section": [1]}},
+            "unexpected keyword argument 'mrope_section'",
+        ),
+    ],
+)
+def test_bad_configuration_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        Llama.tiny(**options)

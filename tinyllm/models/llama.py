@@ -61,6 +61,9 @@ class LlamaConfig:
             self.head_dim = self.hidden_size // self.num_attention_heads
         if self.layer_types is not None and len(self.layer_types) != self.num_hidden_layers:
             raise ValueError(f"layer_types has {len(self.layer_types)} entries for {self.num_hidden_layers} layers")
+        for kind in self.layer_types or ():
+            if kind not in ("full_attention", "sliding_attention"):
+                raise ValueError(f"layer_types has {kind!r}; there are full_attention and sliding_attention")
 
 
 class Llama(LanguageModel):
