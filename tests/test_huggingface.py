@@ -14,7 +14,7 @@ from parity import KERNEL_SETS, TOLERANCE, assert_parity, order_one, peers
 import tinyllm
 from tinyllm import GPT, GPTConfig, huggingface
 from tinyllm.checkpoint import CheckpointError
-from tinyllm.huggingface import FIXED, GPT2, UNUSED, Family, Named
+from tinyllm.families import FIXED, GPT2, UNUSED, Family, Named
 from tinyllm.layers import Attention, Linear
 from tinyllm.models import Model
 from tinyllm.tensorfile import TensorFile

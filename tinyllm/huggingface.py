@@ -1,4 +1,4 @@
-"""Hugging Face checkpoints, both ways: a table for each family of models, and one reader and one writer for all.
+"""Hugging Face checkpoints, both ways: one reader and one writer for all the families of models in families.py.
 
 A directory holds config.json; model.safetensors, or several files with model.safetensors.index.json beside them; and the
 tokenizer's files. Every value of config.json is honoured, refused by name, or known to change nothing that is computed.
@@ -13,14 +13,14 @@ import tempfile
 import types
 import typing
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .checkpoint import CONFIG, MODEL, CheckpointError, check_device, read_json, write_json, write_tensors
+from .families import FAMILIES, FIXED, UNUSED, Family, Named
 from .models import MODELS, Model
 from .tensorfile import TensorFile
 
@@ -29,107 +29,16 @@ if TYPE_CHECKING:
 
 INDEX, GENERATION = "model.safetensors.index.json", "generation_config.json"
 
-# The tables ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Named:
-    """One of our layers in their names. {} stands for a block's number; our `w` and `b` are their weight and bias.
-
-    theirs: several where our layer is theirs packed, row below row; their shares of the rows follow from `shares`, numbers
-    from our configuration, and are equal where it is None. transposed: their matrix is (C, F), ours (F, C). bias: theirs
-    always has one; where ours has none, zeros stand for it.
-    """
-
-    ours: str
-    theirs: str | Sequence[str]
-    transposed: bool = False
-    bias: bool = False
-    shares: Callable[[Any], Sequence[int]] | None = None
-
-    def names(self, parameter: str) -> list[str]:
-        """What they call our parameter; [] where it is not of this layer."""
-        layer, _, kind = parameter.rpartition(".")
-        match = re.fullmatch(re.escape(self.ours).replace(r"\{\}", r"(\d+)"), layer)
-        theirs = [self.theirs] if isinstance(self.theirs, str) else self.theirs
-        return [f"{name.format(*match.groups())}.{ {'w': 'weight', 'b': 'bias'}[kind] }" for name in theirs] if match else []
-
-
-@dataclass(frozen=True)
-class Family:
-    """All that is particular to one of their families. Fields of configurations are named alike."""
-
-    model_type: str
-    architectures: Mapping[str, str]  # their class -> ours; of those that are one class of ours, the first is written
-    prefix: str  # what their class with a head puts before the names of the class without
-    layers: Sequence[Named]
-    aliases: Mapping[str, str] = field(default_factory=dict)  # their other names of fields
-    fixed: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # their field -> the values that we compute
-    defaults: Mapping[str, Any] = field(default_factory=dict)  # our field -> their default, where it is not ours
-    unused: Sequence[str] = ()  # fields that change nothing here
-    ours_alone: Sequence[str] = ()  # our fields that they do not have
-    ignored: Sequence[str] = ()  # patterns of tensors that hold nothing learned
-
-
-GPT2 = Family(
-    model_type="gpt2",
-    architectures={"GPT2LMHeadModel": "GPT", "GPT2Model": "GPT"},
-    prefix="transformer.",
-    layers=(
-        Named("tokens", "transformer.wte"),
-        Named("positions", "transformer.wpe"),
-        Named("blocks.{}.norm1", "transformer.h.{}.ln_1", bias=True),
-        Named("blocks.{}.attention.qkv", "transformer.h.{}.attn.c_attn", transposed=True, bias=True),
-        Named("blocks.{}.attention.proj", "transformer.h.{}.attn.c_proj", transposed=True, bias=True),
-        Named("blocks.{}.norm2", "transformer.h.{}.ln_2", bias=True),
-        Named("blocks.{}.mlp.up", "transformer.h.{}.mlp.c_fc", transposed=True, bias=True),
-        Named("blocks.{}.mlp.down", "transformer.h.{}.mlp.c_proj", transposed=True, bias=True),
-        Named("norm", "transformer.ln_f", bias=True),
-        Named("output", "lm_head"),
-    ),
-    aliases={
-        "hidden_size": "n_embd",
-        "num_hidden_layers": "n_layer",
-        "num_attention_heads": "n_head",
-        "max_position_embeddings": "n_positions",
-    },
-    fixed={"add_cross_attention": (False,)},
-    defaults={"eos_token_id": 50256},
-    unused=(
-        "reorder_and_upcast_attn",  # the same numbers, in another order and type
-        "n_ctx",
-        "summary_type",
-        "summary_use_proj",
-        "summary_activation",
-        "summary_proj_to_labels",
-        "summary_first_dropout",
-    ),
-    ours_alone=("bias", "recompute"),
-    ignored=(r"h\.\d+\.attn\.(masked_)?bias",),
-)
-
-FAMILIES = (GPT2,)
-
-# What any config.json may hold beside its family's fields
-FIXED: dict[str, Sequence[Any]] = {
-    "quantization_config": (None,),
-    "pruned_heads": (None, {}),
-    "is_encoder_decoder": (False,),
-}
-UNUSED = {
-    "architectures", "model_type", "transformers_version", "_name_or_path", "name_or_path", "dtype", "torch_dtype",
-    "use_cache", "gradient_checkpointing", "chunk_size_feed_forward", "output_attentions", "output_hidden_states",
-    "return_dict", "is_decoder", "bos_token_id", "task_specific_params", "id2label", "label2id", "_num_labels", "num_labels",
-    "problem_type", "attn_implementation", "_attn_implementation", "auto_map", "use_bfloat16", "torchscript",
-}  # fmt: skip
-
 
 def family_of(model: Model) -> Family:
-    """The table of a model's class; ValueError where it has none."""
-    for family in FAMILIES:
-        if type(model).__name__ in family.architectures.values():
+    """The table of a model's class and configuration; ValueError where it has none."""
+    name = type(model).__name__
+    of_its_class = [family for family in FAMILIES if name in family.architectures.values()]
+    for family in of_its_class:
+        if family.holds(model.config):
             return family
-    raise ValueError(f"{type(model).__name__} has no counterpart in transformers that tinyllm knows of")
+    why = f", as {model.config} is none of {', '.join(f.model_type for f in of_its_class)}" if of_its_class else ""
+    raise ValueError(f"{name} has no counterpart in transformers that tinyllm knows of{why}")
 
 
 # Weights ---------------------------------------------------------------------------------------------------------------
@@ -158,7 +67,8 @@ def _tensors(model: Model, grads: bool = False) -> Iterator[tuple[str, np.ndarra
 def _parts(layer: Named, names: list[str], array: np.ndarray, config: Any) -> Iterator[tuple[str, np.ndarray]]:
     shares = [1] * len(names) if layer.shares is None else layer.shares(config)
     ends = np.cumsum(shares) * (len(array) // sum(shares))
-    for name, part in zip(names, np.split(array, ends[:-1])):
+    for number, (name, part) in enumerate(zip(names, np.split(array, ends[:-1]))):
+        part = layer.rows(part, number, config)
         yield name, part.T if layer.transposed else part
 
 
@@ -235,12 +145,13 @@ def _read_config(directory: Path) -> tuple[Callable[..., Model], Any]:
     if name is None:
         known = ", ".join(family.architectures)
         raise CheckpointError(f"{path} has the architecture {architectures[0]!r}; tinyllm reads {known}")
+    read = family.read(theirs)
     if (directory / GENERATION).is_file():  # where it is, transformers' generate goes by it
         generation = read_json(directory / GENERATION)
         theirs |= {key: generation.get(key) for key in ("eos_token_id", "pad_token_id")}
     model_class, config_class = MODELS[name]
     try:
-        return model_class, config_class(**_fields(theirs, family, config_class))
+        return model_class, config_class(**{**_fields(theirs, family, config_class), **read})
     except (ValueError, ZeroDivisionError) as error:
         raise CheckpointError(f"{path}: {error}") from None
 
@@ -270,6 +181,8 @@ def _is_a(value: Any, hint: Any) -> bool:
         return any(_is_a(value, inside) for inside in typing.get_args(hint))
     if typing.get_origin(hint) is list:
         return isinstance(value, list) and all(_is_a(item, typing.get_args(hint)[0]) for item in value)
+    if typing.get_origin(hint) is dict:
+        return isinstance(value, dict)
     if isinstance(value, bool):
         return hint is bool
     return isinstance(value, (int, float) if hint is float else hint)
@@ -280,6 +193,7 @@ def _config(model: Model, family: Family, tokenizer: Tokenizer | None) -> dict[s
     architecture = next(name for name, ours in family.architectures.items() if ours == type(model).__name__)
     fields = {key: value for key, value in dataclasses.asdict(model.config).items() if key not in family.ours_alone}
     fields = {key: "gelu_new" if value == "gelu_tanh" else value for key, value in fields.items()}
+    fields |= family.write(model.config)
     for role in ("bos", "eos", "pad"):  # always written: their default may lie outside of the vocabulary
         chosen = fields.get(f"{role}_token_id")
         fields[f"{role}_token_id"] = getattr(tokenizer, f"{role}_id", None) if chosen is None else chosen

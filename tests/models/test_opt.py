@@ -58,7 +58,7 @@ def test_padding_on_the_left_changes_nothing():
 
 
 def test_padding_token_has_no_gradient_as_an_input():
-    model = OPT.tiny(pad_token_id=1, tie_word_embeddings=False)
+    model = OPT.tiny(padding_idx=1, tie_word_embeddings=False)
     model.loss([[1, 2, 3]], [[2, 3, 1]])
     model.backward()
     assert not model.tokens.w.grad[1].any() and model.tokens.w.grad[2].any() and model.output.w.grad[1].any()

@@ -42,7 +42,8 @@ class LlamaConfig:
     initializer_range: float = 0.02  # standard deviation of fresh weights
     tie_word_embeddings: bool = False  # the output projection is the token embedding
     eos_token_id: int | list[int] | None = None  # generation ends at it, or at any of them
-    pad_token_id: int | None = None  # fills rows of a batch that have ended; its embedding is not trained
+    pad_token_id: int | None = None  # fills rows of a batch that have ended; None: the first of eos_token_id
+    padding_idx: int | None = None  # a token whose embedding is not trained; in Hugging Face's models the pad token
     recompute: bool = False  # blocks keep their inputs only and run again in the backward: less memory, more time
 
     def __post_init__(self) -> None:
@@ -77,7 +78,7 @@ class Llama(LanguageModel):
         assert c.head_dim is not None  # the configuration has seen to it
         std = c.initializer_range
         self.rotary = Rotary(c.head_dim, c.rope_theta, c.max_position_embeddings, c.rope_scaling, c.rope_neighbours)
-        self.tokens = Embedding(c.vocab_size, c.hidden_size, std, c.pad_token_id)
+        self.tokens = Embedding(c.vocab_size, c.hidden_size, std, c.padding_idx)
         self.blocks = [self._block(layer) for layer in range(c.num_hidden_layers)]
         self.norm = RMSNorm(c.hidden_size, c.rms_norm_eps)
         self.output = Output(c.hidden_size, c.vocab_size, self.tokens.w if c.tie_word_embeddings else None, std=std)

@@ -51,7 +51,8 @@ class OPTConfig:
     init_std: float = 0.02  # standard deviation of fresh weights
     tie_word_embeddings: bool = True  # the output projection is the token embedding
     eos_token_id: int | list[int] | None = None  # generation ends at it, or at any of them
-    pad_token_id: int | None = None  # fills rows of a batch that have ended; its embedding is not trained
+    pad_token_id: int | None = None  # fills rows of a batch that have ended; None: the first of eos_token_id
+    padding_idx: int | None = None  # a token whose embedding is not trained; in Hugging Face's models the pad token
     recompute: bool = False  # blocks keep their inputs only and run again in the backward: less memory, more time
 
     def __post_init__(self) -> None:
@@ -70,7 +71,7 @@ class OPT(LanguageModel):
         super().__init__()
         self.config = c = config
         C, E, std = c.hidden_size, c.word_embed_proj_dim or c.hidden_size, c.init_std
-        self.tokens = Embedding(c.vocab_size, E, std, c.pad_token_id)
+        self.tokens = Embedding(c.vocab_size, E, std, c.padding_idx)
         self.project_in = None if E == C else Linear(E, C, bias=False, std=std)
         self.positions = PositionEmbedding(c.max_position_embeddings + OFFSET, C, std)
         self.blocks = [self._block() for _ in range(c.num_hidden_layers)]
