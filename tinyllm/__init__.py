@@ -7,6 +7,7 @@ from .checkpoint import load, save
 from .gradcheck import gradcheck
 from .models import GPT, OPT, GPTConfig, Llama, LlamaConfig, OPTConfig
 from .optim import Adam, clip_grad_norm
+from .train import resume, train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -22,5 +23,7 @@ __all__ = [
     "huggingface",
     "kernels",
     "load",
+    "resume",
     "save",
+    "train",
 ]

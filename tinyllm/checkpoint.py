@@ -64,6 +64,8 @@ def load(path: str | Path, device: str = "cpu", dtype: str = "float32") -> tuple
     check_device(device)
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is not supported: a model computes in {' or '.join(DTYPES)}")
+    if not path.exists() and (before := _before(path)).exists():
+        path = before  # a kill between two lines of complete_directory
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: give the directory of a model or of a training run")
     if path.is_dir() and run.is_run(path):
@@ -111,6 +113,17 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 def read_model(directory: Path, dtype: str = "float32") -> Model:
     """The model alone, in a directory of our own format."""
+    model = empty_model(directory, dtype)
+    read_parameters(directory, model)
+    return model
+
+
+def read_parameters(directory: Path, model: Model) -> None:
+    read_tensors(directory / MODEL, {p.name: p.data for p in model.parameters()})
+
+
+def empty_model(directory: Path, dtype: str = "float32") -> Model:
+    """A model as config.json says, its parameters still zero."""
     fields = read_config(directory)
     about = fields.pop("tinyllm")
     if about["format"] != FORMAT:
@@ -121,9 +134,7 @@ def read_model(directory: Path, dtype: str = "float32") -> Model:
     known = {field.name for field in dataclasses.fields(config_class)}
     if unknown := sorted(set(fields) - known):
         raise CheckpointError(f"{directory / CONFIG} sets {', '.join(unknown)}, which {config_class.__name__} does not have")
-    model = model_class(config_class(**fields), seed=None, dtype=dtype)
-    read_tensors(directory / MODEL, {p.name: p.data for p in model.parameters()})
-    return model
+    return model_class(config_class(**fields), seed=None, dtype=dtype)
 
 
 def read_tokenizer(directory: Path) -> Tokenizer | None:
@@ -155,7 +166,7 @@ def read_training(directory: Path, optimizer: Adam) -> dict[str, Any]:
 def complete_directory(path: Path) -> Iterator[Path]:
     """A new directory under a temporary name; when the block ends well, its checksums are added, all of it is flushed to
     the disk, and it becomes `path`. A kill leaves what was at `path` before."""
-    temporary, before = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.before")
+    temporary, before = path.with_name(f".{path.name}.tmp"), _before(path)
     shutil.rmtree(temporary, ignore_errors=True)  # what a kill left
     temporary.mkdir(parents=True)
     try:
@@ -175,6 +186,19 @@ def complete_directory(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _before(path: Path) -> Path:
+    return path.with_name(f".{path.name}.before")
+
+
+def put_back(path: Path) -> None:
+    """Undoes what a kill in the middle of complete_directory(path) left."""
+    before = _before(path)
+    if before.exists() and not path.exists():
+        before.rename(path)
+    shutil.rmtree(before, ignore_errors=True)
+    shutil.rmtree(path.with_name(f".{path.name}.tmp"), ignore_errors=True)
 
 
 def verify(directory: Path) -> None:
@@ -213,7 +237,11 @@ def _is_ours(path: Path) -> bool:
 
 
 def write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8", newline="\n")
+    path.write_text(json_text(value), encoding="utf-8", newline="\n")
+
+
+def json_text(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_text(path: Path) -> str:

@@ -10,7 +10,8 @@
 
 A field's help is the comment behind it, a comment on a line of its own begins a group in `--help`. Types: bool (--name and
 --no-name), int, float, str, Path, Literal (a choice), any of them `| None`, list[...] (may be given several times) and
-tuples of one length. What a value must be beyond its type, the dataclass checks itself, for Python and the shell alike.
+tuples of one length; a field of another type is no option. What a value must be beyond its type, the dataclass checks
+itself, for Python and the shell alike.
 """
 
 from __future__ import annotations
@@ -48,8 +49,15 @@ def comments(cls: type) -> dict[str, tuple[str, str]]:
         elif token.type == tokenize.COMMENT and token.line.strip().startswith("#"):
             group, name = token.string.lstrip("# "), ""
         elif token.type == tokenize.COMMENT and name:
-            found[name] = (group, token.string.removeprefix("# "))
+            found[name] = (group, sentence(token.string.removeprefix("# ")))
+        elif token.type == tokenize.NEWLINE:
+            name = ""
     return found
+
+
+def sentence(text: str) -> str:
+    """A comment as --help shows it."""
+    return f"{text[:1].upper()}{text[1:].rstrip(',.')}." if text else ""
 
 
 class Parameter(click.Option):
@@ -59,9 +67,9 @@ class Parameter(click.Option):
 
 
 class Argument(click.Argument):
-    """An argument that has a help line."""
+    """An argument that has a help line, which click itself gives it from 8.5 on only."""
 
-    help = ""
+    about = ""
 
 
 def parameters(cls: type, skip: Iterable[str] = (), group: str = "Options", defaults: dict[str, Any] | None = None):
@@ -76,10 +84,12 @@ def parameters(cls: type, skip: Iterable[str] = (), group: str = "Options", defa
             continue
         own_group, help = helps.get(field.name, ("", ""))
         type_options = _type_options(hints[field.name])
+        if type_options is None:
+            continue
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         if default is dataclasses.MISSING:
             argument = Argument([field.name], **type_options)
-            argument.help = help
+            argument.about = help
             made.append(argument)
             continue
         flag = "--" + field.name.replace("_", "-")
@@ -89,8 +99,7 @@ def parameters(cls: type, skip: Iterable[str] = (), group: str = "Options", defa
         option = Parameter(
             [flag, field.name],
             default=default if defaults is None else None,
-            show_default=_shown(shown),
-            help=help,
+            help=f"{help} {_shown(shown)}".strip(),
             **type_options,
         )
         option.group = own_group or group
@@ -98,29 +107,29 @@ def parameters(cls: type, skip: Iterable[str] = (), group: str = "Options", defa
     return made
 
 
-def _type_options(hint: Any) -> dict[str, Any]:
-    """What click calls the type of a field."""
+def _type_options(hint: Any) -> dict[str, Any] | None:
+    """What click calls the type of a field; None where the shell cannot say such a value."""
     origin, inside = typing.get_origin(hint), typing.get_args(hint)
     if hint is bool:
         return {}
     if origin is typing.Literal:
         return {"type": click.Choice([str(choice) for choice in inside])}
     if origin in (types.UnionType, typing.Union):
-        (hint,) = (item for item in inside if item is not type(None))
-        return _type_options(hint)
-    if origin is list:
-        return {**_type_options(inside[0]), "multiple": True}
-    if origin is tuple:
-        return {**_type_options(inside[0]), "nargs": len(inside)}
-    return {"type": TYPES[hint]}
+        hints = [item for item in inside if item is not type(None)]
+        return _type_options(hints[0]) if len(hints) == 1 else None
+    if origin in (list, tuple):
+        several = {"multiple": True} if origin is list else {"nargs": len(inside)}
+        return {"type": TYPES[inside[0]], **several}
+    return {"type": TYPES[hint]} if hint in TYPES else None
 
 
-def _shown(default: Any) -> str | bool:
+def _shown(default: Any) -> str:
+    """[the default value]; "" where there is nothing to say."""
     if default is None or default == "" or default == []:
-        return False
-    if isinstance(default, (list, tuple)):
-        return " ".join(map(str, default))
-    return {True: "on", False: "off"}[default] if isinstance(default, bool) else f"{default}"
+        return ""
+    if isinstance(default, bool):
+        return "[on]" if default else "[off]"
+    return f"[{' '.join(map(str, default)) if isinstance(default, (list, tuple)) else default}]"
 
 
 class Command(click.Command):
@@ -132,14 +141,14 @@ class Command(click.Command):
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             if isinstance(parameter, Argument):
-                groups.setdefault("Arguments", []).append((parameter.make_metavar(ctx), parameter.help))
+                groups.setdefault("Arguments", []).append((parameter.human_readable_name, parameter.about))
             elif record := parameter.get_help_record(ctx):
                 groups.setdefault(getattr(parameter, "group", "Options"), []).append(record)
-        last = groups.pop("Options", [])  # --help stands there
-        for name, records in [*groups.items(), ("Options", last)]:
-            if records:
-                with formatter.section(name):
-                    formatter.write_dl(records, col_max=34)
+        for name, records in groups.items():  # in the order of definition, --help at the end
+            with formatter.section(name):
+                formatter.write_dl(records, col_max=34)
+        if isinstance(self, click.Group):
+            self.format_commands(ctx, formatter)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.examples:

@@ -1,18 +1,29 @@
 """The directory of a training run: what was asked for, how it went, and checkpoints to go on from.
 
-run.json                 the configuration
-metrics.jsonl            a line for each step and for each evaluation
-loss.png, samples.txt    the curve, and what the model wrote on the way
-checkpoints/step-N/      the last one and the best one (checkpoint.py says what is in it)
+    run.json             the configuration
+    metrics.jsonl        a line for each step and for each evaluation, with a sample of what the model writes
+    loss.png             the curve
+    checkpoints/step-N/  the last one and the best one (checkpoint.py says what is in it)
+
+At any moment, the one of a kill included, the newest checkpoint is whole; the log's lines after it are written anew.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from pathlib import Path
+from typing import Any
 
+from . import checkpoint
 from .checkpoint import STATE, CheckpointError, read_json
+from .data.files import atomic_file
+from .models import Model
+from .optim import Adam
+from .tokenizers import Tokenizer
 
-CONFIG = "run.json"
+CONFIG, METRICS = "run.json", "metrics.jsonl"
 
 
 def is_run(path: Path) -> bool:
@@ -20,24 +31,110 @@ def is_run(path: Path) -> bool:
     return (path / CONFIG).is_file()
 
 
-def checkpoint_path(run: Path, step: int) -> Path:
-    return run / "checkpoints" / f"step-{step:08d}"
-
-
-def steps(run: Path) -> list[int]:
+def steps(path: Path) -> list[int]:
     """The steps of which there is a checkpoint, in order."""
-    return sorted(int(path.name.removeprefix("step-")) for path in run.glob("checkpoints/step-*"))
+    return sorted(int(found.name.removeprefix("step-")) for found in path.glob("checkpoints/step-*"))
 
 
-def last(run: Path) -> Path:
-    """The newest checkpoint."""
-    if found := steps(run):
-        return checkpoint_path(run, found[-1])
-    raise CheckpointError(f"{run} has no checkpoint yet: resume it with `tinyllm train --resume {run}`")
+def checkpoint_path(path: Path, step: int) -> Path:
+    return path / "checkpoints" / f"step-{step:08d}"
 
 
-def best(run: Path) -> Path:
+def best(path: Path) -> Path:
     """The checkpoint with the lowest loss on held-out data; the newest where none was measured."""
-    newest = last(run)
+    if not (found := steps(path)):
+        raise CheckpointError(f"{path} has no checkpoint yet: `tinyllm train --resume {path}` begins it anew")
+    newest = checkpoint_path(path, found[-1])
     step = read_json(newest / STATE).get("best_step")
-    return newest if step is None else checkpoint_path(run, step)
+    return newest if step is None else checkpoint_path(path, step)
+
+
+def check_free(path: str | Path) -> None:
+    """CheckpointError where there is something already."""
+    path = Path(path)
+    if is_run(path):
+        raise CheckpointError(
+            f"{path} is a run already: go on with `tinyllm train --resume {path}`, or choose another name for this one"
+        )
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise CheckpointError(f"{path} exists and is no training run: choose another name")
+
+
+class Run:
+    """A run's directory, open for training."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.lines = 0  # of the log
+
+    @classmethod
+    def create(cls, path: str | Path, config: dict[str, Any]) -> Run:
+        """A new run, in a directory that holds nothing."""
+        check_free(path)
+        run = cls(path)
+        run.path.mkdir(parents=True, exist_ok=True)
+        run.write_config(config)
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """A run that exists. FileNotFoundError where there is none."""
+        if not is_run(Path(path)):
+            raise FileNotFoundError(f"{path} is no training run, it has no {CONFIG}: give the directory named by --out")
+        run = cls(path)
+        for left in run.path.glob("checkpoints/.step-*"):  # by a kill
+            checkpoint.put_back(left.with_name(left.name.split(".")[1]))
+        return run
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return read_json(self.path / CONFIG)
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        _write(self.path / CONFIG, checkpoint.json_text(config))
+
+    # The log -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of the log; the last one may lack its end after a kill, and is then left out."""
+        path = self.path / METRICS
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def log(self, record: dict[str, Any]) -> None:
+        with (self.path / METRICS).open("a", encoding="utf-8", newline="\n") as file:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        self.lines += 1
+
+    def rewind(self, lines: int) -> None:
+        """Cuts the log to its first lines: what came after the checkpoint will come again."""
+        kept = self.metrics[:lines]
+        text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
+        _write(self.path / METRICS, text)
+        self.lines = len(kept)
+
+    # Checkpoints -------------------------------------------------------------------------------------------------------
+
+    def last(self) -> Path | None:
+        """The newest checkpoint, or None before the first."""
+        found = steps(self.path)
+        return checkpoint_path(self.path, found[-1]) if found else None
+
+    def save(self, model: Model, tokenizer: Tokenizer | None, optimizer: Adam, state: dict[str, Any]) -> Path:
+        """Writes the checkpoint of state["step"], then removes all others but the one of state["best_step"]."""
+        with (self.path / METRICS).open("ab") as log:
+            os.fsync(log.fileno())  # the log must not be behind the checkpoint, whatever happens to the machine
+        path = checkpoint_path(self.path, state["step"])
+        with checkpoint.complete_directory(path) as directory:
+            checkpoint.write_model(directory, model, tokenizer)
+            checkpoint.write_training(directory, optimizer, {**state, "lines": self.lines})
+        for step in steps(self.path):
+            if step not in (state["step"], state["best_step"]):
+                shutil.rmtree(checkpoint_path(self.path, step))
+        return path
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_file(path) as file:
+        file.write(text.encode("utf-8"))

@@ -1,5 +1,6 @@
-"""Optimizers over a model's flat buffers."""
+"""Optimizers over a model's flat buffers, and learning-rate schedules."""
 
 from .adam import Adam, clip_grad_norm
+from .schedule import SCHEDULES, learning_rate
 
-__all__ = ["Adam", "clip_grad_norm"]
+__all__ = ["SCHEDULES", "Adam", "clip_grad_norm", "learning_rate"]

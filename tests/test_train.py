@@ -1,0 +1,469 @@
+"""Training: the right gradient, the right loss, and a run that no interruption changes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinyllm
+from tinyllm import checkpoint, nonfinite
+from tinyllm.data import Batches, full_pass
+from tinyllm.optim import learning_rate
+from tinyllm.plots import plot_loss, smoothed
+from tinyllm.run import Run
+from tinyllm.trainer import Data, Interrupted, TrainConfig, Trainer, Watcher
+
+TEXT = "".join(f"{a} times {b} is {a * b}.\n" for a in range(20) for b in range(20))
+TINY = {"n_layer": 1, "n_head": 2, "n_embd": 8, "n_positions": 8, "dropout": 0.1, "sample_tokens": 0, "batch_size": 3}
+
+
+@pytest.fixture
+def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TINYLLM_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def small(dtype: str = "float64", **options) -> tinyllm.GPT:
+    options = {"embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0, **options}
+    config = tinyllm.GPTConfig(vocab_size=11, n_positions=6, n_layer=2, n_head=2, n_embd=8, **options)
+    return tinyllm.GPT(config, seed=1, dtype=dtype)
+
+
+class Fixed:
+    """A row of batches that are given."""
+
+    def __init__(self, batches):
+        self.batches, self.position = batches, 0
+
+    def __next__(self):
+        self.position += 1
+        return self.batches[(self.position - 1) % len(self.batches)]
+
+    def state_dict(self):
+        return {"position": self.position}
+
+    def load_state_dict(self, state):
+        self.position = state["position"]
+
+
+def uneven_batches(n: int, rows: int = 2) -> list:
+    """Batches in which different numbers of targets count; in one of them none."""
+    draw = np.random.default_rng(0)
+    batches = []
+    for i in range(n):
+        tokens, targets = draw.integers(0, 11, (2, rows, 6))
+        targets[draw.random(targets.shape) < i / (n - 1)] = -100
+        batches.append((tokens, targets))
+    return batches
+
+
+# The schedule ----------------------------------------------------------------------------------------------------------
+
+
+def test_learning_rate() -> None:
+    cosine = [learning_rate(step, 110, 1.0, 10, "cosine", 0.2) for step in range(111)]
+    assert cosine[0] == pytest.approx(1 / 11) and cosine[9] == pytest.approx(10 / 11)
+    assert cosine[10] == 1 and cosine[60] == pytest.approx(0.6) and cosine[110] == pytest.approx(0.2)
+    assert cosine[35] == pytest.approx(0.2 + 0.8 * (1 + math.cos(math.pi / 4)) / 2)
+    assert learning_rate(60, 110, 1.0, 10, "linear", 0.2) == pytest.approx(0.6)
+    assert learning_rate(35, 110, 1.0, 10, "linear", 0.2) == pytest.approx(0.8)
+    assert learning_rate(109, 110, 1.0, 10, "constant", 0.2) == 1
+    with pytest.raises(ValueError, match="'square'"):
+        learning_rate(60, 110, 1.0, 10, "square")
+
+
+@given(st.integers(1, 50), st.integers(0, 60), st.sampled_from(["cosine", "linear", "constant"]))
+def test_learning_rate_stays_within_its_bounds_and_never_turns_up_again(steps: int, warmup: int, schedule: str) -> None:
+    rates = [learning_rate(step, steps, 2.0, warmup, schedule, 0.5) for step in range(steps)]
+    assert all(0 < rate <= 2 for rate in rates)
+    assert rates[:warmup] == sorted(rates[:warmup])
+    assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
+    assert all(rate >= 0.5 for rate in rates[warmup:])
+
+
+# The gradient ----------------------------------------------------------------------------------------------------------
+
+
+def test_accumulated_gradient_is_that_of_the_large_batch() -> None:
+    batches = uneven_batches(4)
+    model = small()
+    large = tuple(np.concatenate(arrays) for arrays in zip(*batches))
+    expected_loss = model.loss(*large)
+    model.backward()
+    expected = model.flat.grad.copy()
+    model.zero_grad()
+
+    trainer = Trainer(model, Data(Fixed(batches), lambda: batches), TrainConfig(accumulate=4))
+    loss, count = trainer._accumulate()
+    assert count == np.count_nonzero(large[1] != -100) and loss == pytest.approx(expected_loss, rel=1e-12)
+    np.testing.assert_allclose(model.flat.grad, expected, rtol=1e-10, atol=1e-14)
+
+
+def test_a_step_clips_and_updates() -> None:
+    batch = uneven_batches(2)[0]
+    one, other = small(), small()
+    trainer = Trainer(one, Data(Fixed([batch]), lambda: [batch]), TrainConfig(clip=0.01, warmup=0, lr=0.1, weight_decay=0.5))
+    record = trainer.train_step()
+
+    optimizer = tinyllm.Adam(other, lr=0.1, betas=(0.9, 0.99), weight_decay=0.5)
+    loss = other.loss(*batch)
+    other.backward()
+    norm = tinyllm.clip_grad_norm(other, 0.01)
+    optimizer.step()
+    assert (record["loss"], record["grad_norm"], record["lr"]) == (loss, norm, 0.1) and norm > 0.01
+    np.testing.assert_array_equal(one.flat.data, other.flat.data)
+
+
+def test_nothing_to_learn() -> None:
+    tokens, targets = uneven_batches(2)[1]
+    assert (targets == -100).all()
+    trainer = Trainer(small(), Data(Fixed([(tokens, targets)]), lambda: [(tokens, targets)]))
+    with pytest.raises(ValueError, match="step 1 has nothing to learn"):
+        trainer.train_step()
+    with pytest.raises(ValueError, match="nothing to evaluate"):
+        trainer.data.evaluate(trainer.model, [(tokens, targets)])
+
+
+def test_evaluation_is_the_mean_over_all_targets_and_leaves_no_trace() -> None:
+    model = small(embd_pdrop=0.5)
+    tokens = np.random.default_rng(0).integers(0, 11, 40)
+    data = Data(Batches(tokens, 2, 6), lambda: full_pass(tokens, 4, 6))
+    before = model.mode.random.bit_generator.state
+    measured = data.evaluate(model, data.held_out())["loss"]
+    windows = [model.loss(tokens[None, i : i + 6][:, : 39 - i], tokens[None, i + 1 : i + 7]) for i in range(0, 39, 6)]
+    sizes = [min(6, 39 - i) for i in range(0, 39, 6)]
+    assert measured == pytest.approx(np.average(windows, weights=sizes), rel=1e-12)
+    assert model.mode.random.bit_generator.state == before
+
+
+def test_it_learns(text: Path) -> None:
+    """The entropy of the next character of our text given the last is about 1.4 nats; ln V = 3.0."""
+    options = {**TINY, "n_embd": 32, "n_positions": 16, "dropout": 0.0, "batch_size": 8}
+    model, tokenizer = tinyllm.train("gpt", data=text, steps=150, lr=1e-2, warmup=10, eval_every=1000, **options)
+    tokens = np.array(tokenizer.encode(TEXT))
+    losses = [model.loss(*batch) for batch in full_pass(tokens[-400:], 8, 16)]
+    assert np.mean(losses) < 1.3
+
+
+# What is refused -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"accumulate": 0}, "accumulate"),
+        ({"lr": 0.0}, "lr must be above 0"),
+        ({"min_lr": 1.0}, "min_lr"),
+        ({"betas": (0.9, 1.0)}, "betas"),
+        ({"n_layers": 3}, "did you mean n_layer"),
+        ({"n_embd": 13}, "multiple of n_head"),
+        ({"preset": "huge"}, "no preset 'huge'"),
+        ({"kind": "mamba"}, "no kind of model 'mamba'"),
+        ({"tokenizer": "words"}, "'words'"),
+        ({"tokenizer": "bpe:many"}, "how many tokens"),
+        ({"length": 9}, "more than this model takes, 8"),
+        ({"val_fraction": 1.5}, "between 0 and 1"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_written(text: Path, tmp_path: Path, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tinyllm.train(**{"kind": "gpt", "data": text, "out": tmp_path / "run", **TINY, **options})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_directory_that_is_not_free(text: Path, tmp_path: Path) -> None:
+    tinyllm.train("gpt", data=text, out=tmp_path / "run", steps=1, **TINY)
+    with pytest.raises(ValueError, match="is a run already: go on with `tinyllm train --resume"):
+        tinyllm.train("gpt", data=text, out=tmp_path / "run", steps=1, **TINY)
+    with pytest.raises(ValueError, match="is no training run"):
+        tinyllm.train("gpt", data=text, out=tmp_path, steps=1, **TINY)
+    with pytest.raises(FileNotFoundError, match="is no training run"):
+        tinyllm.resume(tmp_path)
+    with pytest.raises(ValueError, match="resuming cannot change n_embd"):
+        tinyllm.resume(tmp_path / "run", n_embd=16)
+
+
+# NaN -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_explodes_names_step_and_place_and_leaves_the_checkpoint(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError) as error:
+        tinyllm.train("gpt", data=text, out=out, lr=1e30, warmup=0, clip=0.0, steps=50, eval_every=20, **TINY)
+    message = str(error.value)
+    assert "step " in message and "lower lr (it is 1e+30)" in message and "\n" not in message
+    assert "not finite" in message and f"--resume {out}" in message
+    model, _ = tinyllm.load(out)
+    assert np.isfinite(model.flat.data).all()
+
+
+def test_where_it_is() -> None:
+    batch = uneven_batches(2)[0]
+    model = small()
+    assert nonfinite.in_loss(model, batch) == "all layers' outputs are finite"
+    inner = model.blocks[1].mlp.up
+    forward = inner.forward
+    inner.forward = lambda x: forward(x) * np.inf
+    with np.errstate(all="ignore"):
+        assert nonfinite.in_loss(model, batch).endswith("is blocks.1.mlp.up")
+    model = small()
+    model.blocks[0].norm1.w.data[2] = np.nan
+    assert nonfinite.in_loss(model, batch).endswith("is blocks.0.norm1.w")
+    model.flat.grad.fill(0)
+    model.blocks[0].norm1.w.grad[0] = model.blocks[1].attention.proj.w.grad[0, 0] = np.inf
+    assert nonfinite.in_gradient(model).endswith("is that of blocks.1.attention.proj.w")
+    trainer = Trainer(model, Data(Fixed([batch]), lambda: [batch]))
+    with pytest.raises(FloatingPointError, match="step 1: the loss is nan; the first parameter .* blocks.0.norm1.w"):
+        trainer.train_step()
+
+
+# Interruptions ---------------------------------------------------------------------------------------------------------
+
+
+def timeless(run: Path) -> list[dict]:
+    """A run's metrics without what the clock decides."""
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{k: v for k, v in record.items() if k not in ("seconds", "tokens_per_second")} for record in records]
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """Two runs gave the same, to the last bit: the log, and each file of each checkpoint but for the clock."""
+    assert timeless(one) == timeless(other)
+    names = [sorted(str(file.relative_to(run)) for file in run.rglob("checkpoints/*/*")) for run in (one, other)]
+    assert names[0] == names[1]
+    for name in names[0]:
+        if name.endswith("state.json"):
+            states = [json.loads((run / name).read_text(encoding="utf-8")) for run in (one, other)]
+            assert states[0] | {"seconds": 0} == states[1] | {"seconds": 0}
+        elif not name.endswith("SHA256SUMS"):  # which has the sum of state.json
+            assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+class InterruptAt(Watcher):
+    """Presses Ctrl-C after the given steps, or during the given evaluations."""
+
+    def __init__(self, *steps: int, number: int = signal.SIGINT):
+        self.steps, self.number = steps, number
+
+    def trained(self, record: dict) -> None:
+        if record["step"] in self.steps:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_goes_on_as_if_nothing_had_been(text: Path, tmp_path: Path, number: int) -> None:
+    if sys.platform == "win32":
+        pytest.skip("Windows has no signals that a process can send itself and survive")
+    options = {**TINY, "data": text, "steps": 13, "eval_every": 5, "accumulate": 2}
+    tinyllm.train("gpt", out=tmp_path / "whole", **options)
+    handler = signal.getsignal(number)
+    with pytest.raises(Interrupted):
+        tinyllm.train("gpt", out=tmp_path / "cut", watcher=InterruptAt(3, number=number), **options)
+    assert signal.getsignal(number) == handler
+    assert checkpoint.read_json(Run.open(tmp_path / "cut").last() / "state.json")["step"] == 3
+    for step in (5, 8, 13):  # 5 and 13: before their evaluations
+        with pytest.raises(Interrupted):
+            tinyllm.resume(tmp_path / "cut", watcher=InterruptAt(step, number=number))
+    model, _ = tinyllm.resume(tmp_path / "cut")
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+    np.testing.assert_array_equal(tinyllm.resume(tmp_path / "whole")[0].flat.data, model.flat.data)  # nothing left to do
+
+
+def test_a_run_can_be_longer_than_planned(text: Path, tmp_path: Path) -> None:
+    tinyllm.train("gpt", data=text, out=tmp_path / "run", steps=4, **TINY)
+    tinyllm.resume(tmp_path / "run", steps=6, lr=1e-4)
+    run = Run.open(tmp_path / "run")
+    assert [record["step"] for record in run.metrics if "loss" in record] == [1, 2, 3, 4, 5, 6]
+    assert run.config["train"]["steps"] == 6 and run.metrics[-2]["lr"] <= 1e-4
+
+
+LIFE = "import sys, tinyllm; tinyllm.resume(sys.argv[1])"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_killed_at_any_moment(text: Path, tmp_path: Path) -> None:
+    """SIGKILL again and again while each step is saved, until the run is done: the same as never killed."""
+    options = {**TINY, "data": text, "steps": 9, "eval_every": 1, "eval_batches": 1}
+    with tinyllm.kernels.use("reference"):
+        tinyllm.train("gpt", out=tmp_path / "whole", **options)
+    shutil.copytree(tmp_path / "whole", tmp_path / "killed")
+    shutil.rmtree(tmp_path / "killed" / "checkpoints")
+    (tmp_path / "killed" / "metrics.jsonl").unlink()
+
+    draw = random.Random(0)
+    environment = {**os.environ, "TINYLLM_KERNELS": "reference"}
+    for kills in itertools.count():
+        before = newest_step(tmp_path / "killed")
+        life = subprocess.Popen([sys.executable, "-c", LIFE, str(tmp_path / "killed")], env=environment)
+        if draw.random() < 0.2:
+            time.sleep(draw.uniform(0, 0.5))  # while it starts
+        else:
+            while life.poll() is None and newest_step(tmp_path / "killed") <= before:
+                time.sleep(0.002)
+            time.sleep(draw.uniform(0, 0.03))
+        life.kill()
+        if life.wait() == 0:
+            break
+        assert life.returncode == -signal.SIGKILL and kills < 30
+    assert kills > 1
+    assert_same(tmp_path / "whole", tmp_path / "killed")
+
+
+def newest_step(run: Path) -> int:
+    return max((int(path.name[5:]) for path in run.glob("checkpoints/step-*")), default=-1)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["the next step", "the same step"])
+def test_killed_at_every_point_of_saving(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool) -> None:
+    """Every call that changes the disk in turn is the last one: what is there can be resumed from."""
+    tinyllm.train("gpt", data=text, out=tmp_path / "run", steps=2, **TINY)
+    for n in itertools.count():
+        path = tmp_path / f"copy-{n}"
+        shutil.copytree(tmp_path / "run", path)
+        run = Run.open(path)
+        last = run.last()
+        model, tokenizer = checkpoint.read_model(last), checkpoint.read_tokenizer(last)
+        optimizer = tinyllm.Adam(model)
+        state = checkpoint.read_training(last, optimizer) | {"step": 2 if again else 3, "best_step": None}
+        with monkeypatch.context() as patched:
+            die_at(n, patched)
+            try:
+                run.save(model, tokenizer, optimizer, state)
+                survived = True
+            except Killed:
+                survived = False
+        last = Run.open(path).last()
+        checkpoint.verify(last)
+        model = tinyllm.load(path)[0]
+        assert np.isfinite(model.flat.data).all()
+        step = checkpoint.read_training(last, tinyllm.Adam(model))["step"]
+        assert step == state["step"] if survived else step in (2, state["step"])
+        assert not list(path.glob("checkpoints/.*"))
+        if survived:
+            assert n > 8
+            return
+
+
+def die_at(n: int, patched: pytest.MonkeyPatch) -> None:
+    """The n-th call that changes the disk is not made, nor is any after it."""
+    calls = itertools.count()
+
+    def deadly(original):
+        def call(*args, **options):
+            if next(calls) >= n:
+                raise Killed
+            return original(*args, **options)
+
+        return call
+
+    for owner, name in [(os, "fsync"), (shutil, "rmtree"), (Path, "rename"), (Path, "mkdir"), (Path, "write_text")]:
+        patched.setattr(owner, name, deadly(getattr(owner, name)))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_damaged_checkpoint_is_told(text: Path, tmp_path: Path, name: str) -> None:
+    tinyllm.train("gpt", data=text, out=tmp_path / "run", steps=2, **TINY)
+    file = Run.open(tmp_path / "run").last() / name
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 4
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match=f"{name} is damaged"):
+        tinyllm.resume(tmp_path / "run", steps=3)
+
+
+def test_other_data_is_told(text: Path, tmp_path: Path) -> None:
+    tinyllm.train("gpt", data=text, out=tmp_path / "run", steps=2, **TINY)
+    text.write_text(TEXT.replace("times", "semit"), encoding="utf-8")
+    with pytest.raises(ValueError, match="the data"):
+        tinyllm.resume(tmp_path / "run", steps=3)
+
+
+# Runs ------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_best_model_is_kept_and_loaded(text: Path, tmp_path: Path) -> None:
+    losses = iter([3.0, 1.0, 2.0, 1.5])
+
+    class Told(Data):
+        def evaluate(self, model, batches):
+            return {"loss": next(losses), "accuracy": 0.5}
+
+    batch = uneven_batches(2)[0]
+    run = Run.create(tmp_path / "run", {"kind": None})
+    trainer = Trainer(small("float32"), Told(Fixed([batch]), lambda: [batch]), TrainConfig(steps=3, eval_every=1), run)
+    trainer.train()
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["step-00000001", "step-00000003"]
+    best, _ = tinyllm.load(tmp_path / "run")
+    np.testing.assert_array_equal(
+        best.flat.data, checkpoint.read_model(tmp_path / "run" / "checkpoints" / "step-00000001").flat.data
+    )
+    assert not np.array_equal(best.flat.data, trainer.model.flat.data)
+    assert trainer.metrics[-1].items() >= {"step": 3, "val_loss": 1.5, "val_accuracy": 0.5}.items()
+    with pytest.raises(ValueError, match="from Python"):
+        tinyllm.resume(tmp_path / "run")
+    again = Trainer(
+        small("float32"), Told(Fixed([batch]), lambda: [batch]), TrainConfig(steps=3), Run.open(tmp_path / "run")
+    )
+    again.resume()
+    np.testing.assert_array_equal(again.model.flat.data, trainer.model.flat.data)
+    np.testing.assert_array_equal(again.optimizer.v, trainer.optimizer.v)
+    assert (again.step, again.best_step, again.best_loss) == (3, 1, 1.0)
+
+
+def test_going_on_from_a_trained_model(text: Path, tmp_path: Path) -> None:
+    first, _ = tinyllm.train("gpt", data=text, out=tmp_path / "first", steps=2, **TINY)
+    options = {"data": text, "sample_tokens": 0, "batch_size": 2, "accumulate": 1, "length": 4, "steps": 1, "lr": 1e-30}
+    second, tokenizer = tinyllm.train("gpt", init=tmp_path / "first", dropout=0.0, weight_decay=0.0, **options)
+    assert second.config.embd_pdrop == 0 and second.config.n_layer == 1 and tokenizer is not None
+    np.testing.assert_array_equal(second.flat.data, first.flat.data)
+    with pytest.raises(ValueError, match="n_layer|blocks.1"):
+        tinyllm.train("gpt", init=tmp_path / "first", n_layer=2, **options)
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe:270", "char"])
+def test_tokenizers(text: Path, tmp_path: Path, tokenizer: str) -> None:
+    tinyllm.train("gpt", data=[text, text], tokenizer=tokenizer, out=tmp_path / "run", steps=1, **TINY)
+    _, made = tinyllm.load(tmp_path / "run")
+    assert made.decode(made.encode(TEXT)) == TEXT
+    tinyllm.train("gpt", data=text, tokenizer=str(Run.open(tmp_path / "run").last()), steps=1, **TINY)
+
+
+# The curve -------------------------------------------------------------------------------------------------------------
+
+
+def test_smoothed() -> None:
+    assert smoothed([]) == [] and smoothed([2.0] * 200) == pytest.approx([2.0] * 200)
+    falling = smoothed([1 / (1 + i) for i in range(500)])
+    assert falling == sorted(falling, reverse=True)
+
+
+def test_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = [{"step": i, "loss": 1 / i} for i in range(1, 20)] + [{"step": 10, "val_loss": 0.2}]
+    pytest.importorskip("matplotlib", reason="the extra `plots` is not installed")
+    plot_loss(tmp_path / "loss.png", metrics, "a title")
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "tinyllm\[plots\]"'):
+        plot_loss(tmp_path / "loss.png", metrics)

@@ -1,0 +1,24 @@
+"""The learning rate over the course of training."""
+
+from __future__ import annotations
+
+import math
+
+SCHEDULES = ("cosine", "linear", "constant")
+
+
+def learning_rate(step: int, steps: int, lr: float, warmup: int = 0, schedule: str = "cosine", min_lr: float = 0.0) -> float:
+    """The rate for step 0 <= step < steps: up in a line over the first `warmup` steps, then from lr down to min_lr.
+
+    cosine: along half a period (Loshchilov & Hutter 2017, eq. 5, without restarts); linear: along a line; constant: stays.
+    """
+    if step < warmup:
+        return lr * (step + 1) / (warmup + 1)
+    done = (step - warmup) / max(1, steps - warmup)  # 0 to 1
+    if schedule == "cosine":
+        return min_lr + (lr - min_lr) * (1 + math.cos(math.pi * done)) / 2
+    if schedule == "linear":
+        return lr + (min_lr - lr) * done
+    if schedule == "constant":
+        return lr
+    raise ValueError(f"the schedule {schedule!r} is not known; there are {', '.join(SCHEDULES)}")

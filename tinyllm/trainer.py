@@ -1,0 +1,330 @@
+"""Training: the loop around a model of which only `loss`, `backward`, its flat buffers and its mode are known.
+
+One step is: for each of `accumulate` micro-batches the loss and its gradient, the clipped norm of their sum, one step of
+AdamW. What is learned, tasks.py says; where the state is kept, run.py; train.py puts them together.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+
+from . import checkpoint, kernels, nonfinite
+from .models import Model
+from .optim import Adam, learning_rate
+from .run import Run
+from .tokenizers import Tokenizer
+
+Batch = tuple[np.ndarray, ...]  # the positional arguments of model.loss
+
+
+@dataclass
+class TrainConfig:
+    """How a model is trained, whichever it is."""
+
+    # Training
+    steps: int = 2000  # updates of the weights
+    batch_size: int = 12  # sequences in a micro-batch
+    accumulate: int = 1  # micro-batches in a step: the gradient of so many times the batch, in the memory of one
+    lr: float = 1e-3  # learning rate at its highest
+    min_lr: float | None = None  # learning rate at the end; a tenth of --lr if not given
+    warmup: int = 100  # steps in which the learning rate climbs
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"  # how it falls from there
+    betas: tuple[float, float] = (0.9, 0.99)  # Adam's averages: of the gradient, and of its square
+    weight_decay: float = 0.1  # of matrices; biases and norms do not decay
+    clip: float = 1.0  # the global gradient norm is cut to this; 0 leaves it
+    seed: int = 0  # of the weights, the order of the data, and dropout
+
+    # Evaluation
+    eval_every: int = 250  # steps between evaluations on held-out data; each saves a checkpoint
+    eval_batches: int = 20  # batches of an evaluation; 0 takes all held-out data
+
+    def __post_init__(self) -> None:
+        least = {"steps": 1, "batch_size": 1, "accumulate": 1, "eval_every": 1, "warmup": 0, "eval_batches": 0, "clip": 0}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise ValueError(f"{name} must be at least {value}, and is {getattr(self, name)}")
+        if not self.lr > 0 or not 0 <= self.lowest_lr <= self.lr:
+            raise ValueError(f"lr must be above 0 and min_lr from 0 to lr; they are {self.lr} and {self.min_lr}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must lie in [0, 1), and are {self.betas}")
+
+    @property
+    def lowest_lr(self) -> float:
+        return self.lr / 10 if self.min_lr is None else self.min_lr
+
+    def learning_rate(self, step: int) -> float:
+        return learning_rate(step, self.steps, self.lr, self.warmup, self.schedule, self.lowest_lr)
+
+
+class Batches(Protocol):
+    """An endless row of batches that can say where it stands, and go on from there."""
+
+    def __next__(self) -> Batch: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass
+class Data:
+    """What is learned. A task with another measure than the loss overrides `evaluate`."""
+
+    batches: Batches
+    held_out: Callable[[], Iterable[Batch]]  # gives the batches for evaluation, from their beginning
+    tokenizer: Tokenizer | None = None  # saved with the model
+    sample: Callable[[Model], str] | None = None  # something that the model writes, to look at on the way
+    fingerprint: str = ""  # the same for the same data: a run goes on with no other
+    targets: int = 1  # which of a batch's arrays holds the targets, -100 where they do not count
+
+    def count(self, batch: Batch) -> int:
+        """Over how many targets the loss of a batch is the mean."""
+        return int(np.count_nonzero(batch[self.targets] != -100))
+
+    def evaluate(self, model: Model, batches: Iterable[Batch]) -> dict[str, float]:
+        """The mean loss over all targets of the batches, as "loss", which decides which checkpoint is the best."""
+        total, count = 0.0, 0
+        with model.without_keeping():
+            for batch in batches:
+                if n := self.count(batch):
+                    total += n * model.loss(*batch)
+                    count += n
+        if not count:
+            raise ValueError("there is nothing to evaluate on: no held-out target counts")
+        return {"loss": total / count}
+
+
+class Watcher:
+    """What is told of a training; progress.py shows it on the terminal."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def say(self, text: str) -> None: ...
+    def begun(self, trainer: Trainer) -> None: ...
+    def trained(self, record: dict[str, Any]) -> None: ...
+    def evaluated(self, record: dict[str, Any]) -> None: ...
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM; the state is saved if there is a run to save it in."""
+
+
+class Trainer:
+    """Trains a model on data; with a run, whatever happens there can be resumed.
+
+    step: updates made; tokens: targets that they learned from; seconds: spent so far.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        data: Data,
+        config: TrainConfig | None = None,
+        run: Run | None = None,
+        watcher: Watcher | None = None,
+    ):
+        self.model, self.data, self.run = model, data, run
+        self.config = c = config or TrainConfig()
+        self.watcher = watcher or Watcher()
+        self.optimizer = Adam(model, c.lr, c.betas, weight_decay=c.weight_decay)
+        self._metrics: list[dict[str, Any]] = []  # where there is no run to keep them
+        self.step = self.tokens = 0
+        self.seconds = 0.0
+        self.evaluated = False  # at this step
+        self.best_step: int | None = None
+        self.best_loss = math.inf
+
+    # The loop ----------------------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Trains up to config.steps. Interrupted after Ctrl-C; FloatingPointError when the loss or the gradient is not
+        finite, which leaves the last checkpoint as it was."""
+        self._begun = time.perf_counter() - self.seconds
+        self.watcher.begun(self)
+        with self.watcher, Stop() as stop:
+            while not stop.asked:
+                done = self.step >= self.config.steps
+                if (done or self.step % self.config.eval_every == 0) and not self.evaluated:
+                    self._evaluate(stop)
+                elif done:
+                    return
+                else:
+                    self._record(self.train_step())
+        self.save()
+        raise Interrupted
+
+    def train_step(self) -> dict[str, Any]:
+        """One update of the weights -> its record."""
+        began = time.perf_counter()
+        self.model.train()
+        self.model.zero_grad()
+        loss, count = self._accumulate()
+        norm = kernels.global_norm(self.model.flat.grad)
+        if not math.isfinite(norm):
+            raise self._diverged(f"the gradient's norm is {norm}", nonfinite.in_gradient(self.model))
+        if 0 < self.config.clip < norm:
+            kernels.scale(self.model.flat.grad, self.config.clip / (norm + 1e-6))
+        self.optimizer.lr = self.config.learning_rate(self.step)
+        self.optimizer.step()
+        self.model.eval()
+        self.step += 1
+        self.tokens += count
+        self.evaluated = False
+        now = time.perf_counter()
+        return {
+            "step": self.step,
+            "loss": loss,
+            "lr": self.optimizer.lr,
+            "grad_norm": norm,
+            "tokens": self.tokens,
+            "tokens_per_second": round(count / (now - began), 1),
+        }
+
+    def _accumulate(self) -> tuple[float, int]:
+        """Adds the gradient of the mean loss over all targets of the step's micro-batches -> that loss, their number."""
+        batches = [next(self.data.batches) for _ in range(self.config.accumulate)]
+        counts = [self.data.count(batch) for batch in batches]
+        total = sum(counts)
+        if not total:
+            raise ValueError(f"step {self.step + 1} has nothing to learn: all of its targets are -100")
+        mean = 0.0
+        for batch, count in zip(batches, counts):
+            if count == 0:
+                continue
+            random_state = self.model.mode.random.bit_generator.state
+            loss = self.model.loss(*batch)
+            if not math.isfinite(loss):
+                raise self._diverged(f"the loss is {loss}", nonfinite.in_loss(self.model, batch, random_state))
+            self.model.backward(count / total)  # sum_i (n_i / n) loss_i is the mean over all n targets
+            mean += count / total * loss
+        return mean, total
+
+    def _evaluate(self, stop: Stop) -> None:
+        """The loss on held-out data, a sample, and a checkpoint; nothing if it is interrupted."""
+        limit = self.config.eval_batches or math.inf
+        batches = (batch for i, batch in enumerate(stop.guard(self.data.held_out())) if i < limit)
+        measured = self.data.evaluate(self.model, batches)
+        if stop.asked:
+            return
+        if not math.isfinite(measured["loss"]):
+            where = nonfinite.in_loss(self.model, next(iter(self.data.held_out())))
+            raise self._diverged(f"the loss on held-out data is {measured['loss']}", where)
+        if measured["loss"] < self.best_loss:
+            self.best_step, self.best_loss = self.step, measured["loss"]
+        self.evaluated = True
+        sample = {"sample": self.data.sample(self.model)} if self.data.sample else {}
+        self._record({"step": self.step, **{f"val_{name}": value for name, value in measured.items()}, **sample})
+        self.save()
+
+    def _record(self, record: dict[str, Any]) -> None:
+        self.seconds = time.perf_counter() - self._begun
+        record["seconds"] = round(self.seconds, 3)
+        if self.run:
+            self.run.log(record)
+        else:
+            self._metrics.append(record)
+        self.watcher.evaluated(record) if "val_loss" in record else self.watcher.trained(record)
+
+    def _diverged(self, what: str, where: str) -> FloatingPointError:
+        c = self.config
+        saved = self.run.last() if self.run else None
+        again = (
+            f"; the checkpoint {saved} is good: tinyllm train --resume {self.run.path} --lr ..."
+            if self.run and saved
+            else ""
+        )
+        return FloatingPointError(
+            f"step {self.step + 1}: {what}; {where}. Try a lower lr (it is {c.lr}), a longer warmup ({c.warmup} steps), "
+            f"or clip=1 (it is {c.clip}){again}"
+        )
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """A record for each step and each evaluation so far."""
+        return self.run.metrics if self.run else self._metrics
+
+    # The state ---------------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Writes a checkpoint, if there is a run. FloatingPointError, and no checkpoint, where a parameter is not finite."""
+        if not math.isfinite(kernels.global_norm(self.model.flat.data)):
+            raise self._diverged("the update before was too large", nonfinite.in_parameters(self.model))
+        if self.run:
+            self.run.save(self.model, self.data.tokenizer, self.optimizer, self.state_dict())
+
+    def resume(self) -> None:
+        """Puts everything back as it was at the run's last checkpoint; where there is none, training begins."""
+        if not self.run:
+            raise ValueError("there is no run to resume: give the trainer run=Run.open(directory)")
+        directory = self.run.last()
+        if directory is None:
+            return self.run.rewind(0)
+        checkpoint.verify(directory)
+        checkpoint.read_parameters(directory, self.model)
+        state = checkpoint.read_training(directory, self.optimizer)
+        self.load_state_dict(state)
+        self.run.rewind(state["lines"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that training must know to go on, but the arrays; plain numbers and texts."""
+        return {
+            "step": self.step,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "evaluated": self.evaluated,
+            "best_step": self.best_step,
+            "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
+            "random": self.model.mode.random.bit_generator.state,
+            "data": self.data.batches.state_dict(),
+            "fingerprint": self.data.fingerprint,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["fingerprint"] != self.data.fingerprint:
+            raise ValueError("the data are not those that the run began with: restore them, or begin a new run with init")
+        self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
+        self.evaluated, self.best_step = state["evaluated"], state["best_step"]
+        self.best_loss = math.inf if state["best_loss"] is None else state["best_loss"]
+        self.model.mode.random.bit_generator.state = state["random"]
+        self.data.batches.load_state_dict(state["data"])
+
+
+class Stop:
+    """Within the block Ctrl-C and SIGTERM only set `asked`, for the loop to end where it can be resumed; the second
+    Ctrl-C interrupts at once. In a thread, where Python allows no signal handlers, nothing changes."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._handlers = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def guard(self, batches: Iterable[Batch]) -> Iterable[Batch]:
+        """The batches, until a stop is asked for."""
+        for batch in batches:
+            yield batch
+            if self.asked:
+                return
