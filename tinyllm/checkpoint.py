@@ -284,20 +284,14 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], format: str = "
 
 def read_tensors(path: Path, into: Mapping[str, np.ndarray]) -> None:
     """Fills the arrays with the tensors of a safetensors file, by name; the file must have these and no others."""
-    from safetensors import SafetensorError, safe_open
+    from .tensorfile import TensorFile
 
-    try:
-        with safe_open(path, framework="numpy") as file:
-            _check_names(path, set(file.keys()), set(into))
-            for name, array in into.items():
-                tensor = file.get_tensor(name)
-                if tensor.shape != array.shape:
-                    raise CheckpointError(f"{path}: {name} has shape {tensor.shape}, and should have {array.shape}")
-                array[...] = tensor
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing: the directory is not whole; copy it again") from None
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is no whole safetensors file ({error}): copy it again") from None
+    file = TensorFile(path)
+    _check_names(path, set(file.entries), set(into))
+    for name, array in into.items():
+        if file.entries[name].shape != array.shape:
+            raise CheckpointError(f"{path}: {name} has shape {file.entries[name].shape}, and should have {array.shape}")
+        file.read(name, array)
 
 
 def _check_names(path: Path, found: set[str], wanted: set[str]) -> None:
