@@ -179,6 +179,7 @@ def test_full_pass_predicts_every_token_once(count, batch, length, world_size):
         for tokens, targets in full_pass(text, batch, length, rank, world_size):
             assert tokens.shape == targets.shape and tokens.shape[1] == length and 1 <= len(tokens) <= batch
             counts = targets != IGNORED
+            assert counts.any(1).all()  # no row for nothing
             assert np.array_equal(tokens[counts] + 1, targets[counts])  # from the token just before
             assert np.array_equal(counts, np.arange(length) < counts.sum(1, keepdims=True))  # padding at the end only
             predicted += targets[counts].tolist()

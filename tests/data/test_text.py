@@ -8,7 +8,7 @@ import sysconfig
 import zipfile
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tinyllm.data import DataError, Texts, open_source, open_text, read_text, stdlib_source, stdlib_text
@@ -115,6 +115,7 @@ def test_pieces_are_the_text(text, chunk, limit):
     assert all(len(piece) <= 16 * limit + chunk for piece, _ in pieces)
 
 
+@example("a" * 16 + "|||b", 1, 1, "|||")
 @given(st.text(alphabet="ab \n|", max_size=60), st.integers(1, 9), st.integers(1, 5), st.sampled_from(["|", "||", "\n\n"]))
 def test_separator_divides_documents_whatever_the_chunks(text, chunk, limit, separator):
     with pytest.MonkeyPatch.context() as patch:
@@ -134,6 +135,10 @@ def test_separator_divides_documents_whatever_the_chunks(text, chunk, limit, sep
     assert not parts
 
 
+@settings(max_examples=200)
+@example("\n\nx" * 20)
+@example("x \nx" * 20)
+@example("x\n  " * 20)
 @given(st.lists(st.sampled_from(["word", "x", " ", "\n", "\n\n", "\t", "1", "'s", "!"]), max_size=60).map("".join))
 def test_gpt2_splits_pieces_as_it_splits_the_whole(text):
     """The tokenizer's own pattern over the pieces gives what it gives over the whole."""
