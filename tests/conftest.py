@@ -9,6 +9,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Before NumPy and Numba start their threads. Tests share their processors with others: a thread that waits shall sleep, not
+# spin, and NumPy's matrix products shall not compete with the kernels for the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import HealthCheck, settings
 

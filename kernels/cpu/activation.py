@@ -1,7 +1,161 @@
-"""The reference's own functions, to be replaced by fused kernels."""
+"""Activations and gated products: one pass, vectorised by vmath.py, the numbers divided among the threads.
+
+The activation is a number here, and the choice stands outside of the loops: one kernel to compile instead of five.
+"""
 
 from __future__ import annotations
 
-from ..reference.activation import activation_backward, activation_forward, gated_backward, gated_forward
+from numba import prange
 
-__all__ = ["activation_backward", "activation_forward", "gated_backward", "gated_forward"]
+from ..reference.activation import ACTIVATIONS
+from . import vmath
+from .arrays import flat, like, parts_of, rows, share
+from .jit import jit, parallel_jit
+from .memory import empty
+
+GELU, GELU_TANH, RELU, SILU, TANH = range(5)
+CODES = {"gelu": GELU, "gelu_tanh": GELU_TANH, "relu": RELU, "silu": SILU, "tanh": TANH}
+
+
+def code_of(activation: str) -> int:
+    if activation not in CODES:
+        raise ValueError(f"activation is {activation!r}; there are {', '.join(ACTIVATIONS)}")
+    return CODES[activation]
+
+
+@jit
+def apply(code, x, y):
+    """y = f(x), for one-dimensional arrays."""
+    if code == GELU:
+        for i in range(y.size):
+            y[i] = vmath.gelu(x[i])
+    elif code == GELU_TANH:
+        for i in range(y.size):
+            y[i] = vmath.gelu_tanh(x[i])
+    elif code == RELU:
+        for i in range(y.size):
+            y[i] = vmath.relu(x[i])
+    elif code == SILU:
+        for i in range(y.size):
+            y[i] = vmath.silu(x[i])
+    else:
+        for i in range(y.size):
+            y[i] = vmath.tanh(x[i])
+
+
+@jit
+def apply_derivative(code, dy, x, dx):
+    """dx = dy f'(x), for one-dimensional arrays."""
+    if code == GELU:
+        for i in range(dx.size):
+            dx[i] = dy[i] * vmath.gelu_derivative(x[i])
+    elif code == GELU_TANH:
+        for i in range(dx.size):
+            dx[i] = dy[i] * vmath.gelu_tanh_derivative(x[i])
+    elif code == RELU:
+        for i in range(dx.size):
+            dx[i] = dy[i] * vmath.relu_derivative(x[i])
+    elif code == SILU:
+        for i in range(dx.size):
+            dx[i] = dy[i] * vmath.silu_derivative(x[i])
+    else:
+        for i in range(dx.size):
+            dx[i] = dy[i] * vmath.tanh_derivative(x[i])
+
+
+@parallel_jit
+def activation_kernel(code, x, y, parts):
+    if parts == 1:
+        apply(code, x, y)
+    else:
+        for part in prange(parts):
+            start, stop = share(part, parts, len(x))
+            apply(code, x[start:stop], y[start:stop])
+
+
+@parallel_jit
+def activation_backward_kernel(code, dy, x, dx, parts):
+    if parts == 1:
+        apply_derivative(code, dy, x, dx)
+    else:
+        for part in prange(parts):
+            start, stop = share(part, parts, len(x))
+            apply_derivative(code, dy[start:stop], x[start:stop], dx[start:stop])
+
+
+def activation_forward(x, activation):
+    y = empty(x, x.shape)
+    activation_kernel(code_of(activation), flat(x), flat(y), parts_of(x.size))
+    return y
+
+
+def activation_backward(dy, x, activation):
+    dx = empty(x, x.shape)
+    activation_backward_kernel(code_of(activation), flat(like(dy, x, "dy")), flat(x), flat(dx), parts_of(x.size))
+    return dx
+
+
+@jit
+def multiply(y, x):
+    for j in range(y.size):
+        y[j] *= x[j]
+
+
+@jit
+def gated_rows(code, x, y, start, stop):
+    F = y.shape[1]
+    for i in range(start, stop):
+        apply(code, x[i, :F], y[i])
+        multiply(y[i], x[i, F:])
+
+
+@parallel_jit
+def gated_kernel(code, x, y, parts):
+    if parts == 1:
+        gated_rows(code, x, y, *share(0, 1, len(x)))
+    else:
+        for part in prange(parts):
+            start, stop = share(part, parts, len(x))
+            gated_rows(code, x, y, start, stop)
+
+
+@jit
+def gated_backward_rows(code, dy, x, dx, start, stop):
+    F = dy.shape[1]
+    for i in range(start, stop):
+        gate, up, dgate, dup = x[i, :F], x[i, F:], dx[i, :F], dx[i, F:]
+        apply(code, gate, dup)
+        multiply(dup, dy[i])
+        apply_derivative(code, up, gate, dgate)
+        multiply(dgate, dy[i])
+
+
+@parallel_jit
+def gated_backward_kernel(code, dy, x, dx, parts):
+    if parts == 1:
+        gated_backward_rows(code, dy, x, dx, *share(0, 1, len(x)))
+    else:
+        for part in prange(parts):
+            start, stop = share(part, parts, len(x))
+            gated_backward_rows(code, dy, x, dx, start, stop)
+
+
+def gated_forward(x, activation):
+    y = empty(x, halved(x))
+    gated_kernel(code_of(activation), rows(x), rows(y), parts_of(x.size))
+    return y
+
+
+def gated_backward(dy, x, activation):
+    dx = empty(x, x.shape)
+    if dy.shape != halved(x) or dy.dtype != x.dtype:
+        raise ValueError(f"dy is {dy.dtype} {dy.shape}; for x {x.dtype} {x.shape} it must be {x.dtype} {halved(x)}")
+    gated_backward_kernel(code_of(activation), rows(dy), rows(x), rows(dx), parts_of(x.size))
+    return dx
+
+
+def halved(x):
+    """The shape of a gated product: x = [gate | up] gives half as many channels."""
+    if x.shape[-1] % 2:
+        raise ValueError(f"x is {x.shape}: gate and up, side by side, need an even number of channels")
+    return *x.shape[:-1], x.shape[-1] // 2

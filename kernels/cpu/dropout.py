@@ -1,7 +1,58 @@
-"""The reference's own functions, to be replaced by fused kernels."""
+"""Dropout: the reference's mask, bit for bit, computed on the way, eight or sixteen words at a time."""
 
 from __future__ import annotations
 
-from ..reference.dropout import dropout_backward, dropout_forward
+import numpy as np
+from numba import prange
 
-__all__ = ["dropout_backward", "dropout_forward"]
+from ..reference.dropout import GOLDEN
+from .arrays import parts_of, rows, share
+from .jit import jit, parallel_jit
+from .memory import empty
+
+GOLDEN_WORD = np.uint32(GOLDEN)
+HALF, ODD = np.uint32(16), np.uint32(15)
+FACTORS = np.uint32(0x21F0AAAD), np.uint32(0x735A2D97)
+
+
+@jit(forceinline=True)
+def mix(h):
+    """The reference's mix. Each step is cut back to 32 bits: Numba computes with 64."""
+    h = np.uint32(h ^ (h >> HALF))
+    h = np.uint32(h * FACTORS[0])
+    h = np.uint32(h ^ (h >> ODD))
+    h = np.uint32(h * FACTORS[1])
+    return np.uint32(h ^ (h >> ODD))
+
+
+@jit(forceinline=True)
+def row_key(i, low, high):
+    return mix(np.uint32(mix(np.uint32(np.uint32(i) + low)) ^ high))
+
+
+@jit
+def dropout_row(x, key, threshold, factor, y):
+    zero = x.dtype.type(0)
+    for j in range(y.size):
+        h = mix(np.uint32(key + np.uint32(np.uint32(j) * GOLDEN_WORD)))
+        y[j] = x[j] * factor if h >= threshold else zero
+
+
+@parallel_jit
+def dropout_kernel(x, low, high, threshold, factor, y, parts):
+    low, high, threshold, factor = np.uint32(low), np.uint32(high), np.uint32(threshold), x.dtype.type(factor)
+    for part in prange(parts):
+        start, stop = share(part, parts, len(x))
+        for i in range(start, stop):
+            dropout_row(x[i], row_key(i, low, high), threshold, factor, y[i])
+
+
+def dropout_forward(x, p, seed):
+    y = empty(x, x.shape)
+    threshold = int(min(p * 2**32, 2**32 - 1))
+    dropout_kernel(rows(x), seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, threshold, 1 / (1 - p), rows(y), parts_of(x.size))
+    return y
+
+
+def dropout_backward(dy, p, seed):
+    return dropout_forward(dy, p, seed)

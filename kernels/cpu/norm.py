@@ -1,25 +1,191 @@
-"""The reference's own functions, to be replaced by fused kernels."""
+"""Layer and RMS normalisation: one pass over memory, rows divided among the threads.
+
+A row of C numbers stays in the first cache, so that going through it three times there costs what one pass does. The sum
+with the residual is taken on the way. Mean and variance are two passes, as in the formulas: E(x^2) - E(x)^2 loses digits.
+
+RMS normalisation is layer normalisation whose mean is 0 by decree, so both run through the same two kernels: an empty
+`mean` says that rows are not centred.
+"""
 
 from __future__ import annotations
 
-from ..reference.norm import (
-    add_layernorm_backward,
-    add_layernorm_forward,
-    add_rmsnorm_backward,
-    add_rmsnorm_forward,
-    layernorm_backward,
-    layernorm_forward,
-    rmsnorm_backward,
-    rmsnorm_forward,
-)
+import numpy as np
+from numba import prange
 
-__all__ = [
-    "add_layernorm_backward",
-    "add_layernorm_forward",
-    "add_rmsnorm_backward",
-    "add_rmsnorm_forward",
-    "layernorm_backward",
-    "layernorm_forward",
-    "rmsnorm_backward",
-    "rmsnorm_forward",
-]
+from .arrays import NO_ROWS, NOTHING, accumulator, like, parts_of, per_row, rows, settle, share, vector
+from .jit import jit, parallel_jit
+from .memory import empty
+
+
+@jit
+def row_mean(x):
+    total = x.dtype.type(0)
+    for j in range(x.shape[0]):
+        total += x[j]
+    return total / x.dtype.type(x.shape[0])
+
+
+@jit
+def row_rstd(x, mean, eps):
+    squares = x.dtype.type(0)
+    for j in range(x.shape[0]):
+        squares += (x[j] - mean) * (x[j] - mean)
+    return x.dtype.type(1) / np.sqrt(squares / x.dtype.type(x.shape[0]) + x.dtype.type(eps))
+
+
+@jit
+def scale_and_shift(x, mean, rstd, w, b, y):
+    if b.size:
+        for j in range(y.shape[0]):
+            y[j] = (x[j] - mean) * rstd * w[j] + b[j]
+    else:
+        for j in range(y.shape[0]):
+            y[j] = (x[j] - mean) * rstd * w[j]
+
+
+@jit
+def add(x, r, s):
+    for j in range(s.shape[0]):
+        s[j] = x[j] + r[j]
+
+
+@jit
+def increase(x, r):
+    for j in range(x.shape[0]):
+        x[j] += r[j]
+
+
+@jit
+def norm_rows(x, r, w, b, eps, s, y, mean, rstd, start, stop):
+    for i in range(start, stop):
+        if r.size:
+            add(x[i], r[i], s[i])
+        centre = row_mean(s[i]) if mean.size else x.dtype.type(0)
+        if mean.size:
+            mean[i] = centre
+        rstd[i] = row_rstd(s[i], centre, eps)
+        scale_and_shift(s[i], centre, rstd[i], w, b, y[i])
+
+
+@parallel_jit
+def norm_kernel(x, r, w, b, eps, s, y, mean, rstd, parts):
+    """s = x + r, or s is x and r has no rows; then y, mean, rstd of s."""
+    if parts == 1:
+        norm_rows(x, r, w, b, eps, s, y, mean, rstd, *share(0, 1, len(x)))
+    else:
+        for part in prange(parts):
+            start, stop = share(part, parts, len(x))
+            norm_rows(x, r, w, b, eps, s, y, mean, rstd, start, stop)
+
+
+@jit
+def backward_sums(dy, x, w, mean, rstd, dw, db):
+    """The row's share of dw and db; the sums over C of dn and dn n."""
+    sum_dn = sum_dn_n = x.dtype.type(0)
+    for j in range(x.shape[0]):
+        n = (x[j] - mean) * rstd
+        dn = dy[j] * w[j]
+        sum_dn += dn
+        sum_dn_n += dn * n
+        dw[j] += dy[j] * n
+        db[j] += dy[j]
+    return sum_dn, sum_dn_n
+
+
+@jit
+def backward_dx(dy, x, w, mean, rstd, mean_dn, mean_dn_n, dx):
+    for j in range(x.shape[0]):
+        n = (x[j] - mean) * rstd
+        dx[j] = rstd * (dy[j] * w[j] - mean_dn - n * mean_dn_n)
+
+
+@jit
+def norm_backward_rows(dy, ds, s, w, mean, rstd, dx, dw, db, start, stop):
+    zero, C = s.dtype.type(0), s.dtype.type(s.shape[1])
+    dw[:] = zero
+    db[:] = zero
+    for i in range(start, stop):
+        centre = mean[i] if mean.size else zero
+        sum_dn, sum_dn_n = backward_sums(dy[i], s[i], w, centre, rstd[i], dw, db)
+        mean_dn = sum_dn / C if mean.size else zero
+        backward_dx(dy[i], s[i], w, centre, rstd[i], mean_dn, sum_dn_n / C, dx[i])
+        if ds.size:
+            increase(dx[i], ds[i])
+
+
+@parallel_jit
+def norm_backward_kernel(dy, ds, s, w, mean, rstd, dx, dw, db, sums):
+    """sums (parts, 2, C): room for each part's own dw and db."""
+    parts = len(sums)
+    if parts == 1:
+        norm_backward_rows(dy, ds, s, w, mean, rstd, dx, sums[0, 0], sums[0, 1], *share(0, 1, len(s)))
+    else:
+        for part in prange(parts):
+            start, stop = share(part, parts, len(s))
+            norm_backward_rows(dy, ds, s, w, mean, rstd, dx, sums[part, 0], sums[part, 1], start, stop)
+    for part in range(parts):  # in this order, so that every run gives the same sum
+        if dw.size:
+            increase(dw, sums[part, 0])
+        if db.size:
+            increase(db, sums[part, 1])
+
+
+def norm_forward(x, r, w, b, eps, mean, rstd):
+    x_rows, y = rows(x), empty(x, x.shape)
+    if r is None:
+        s, s_rows, r_rows = x, x_rows, NO_ROWS[x.dtype]
+    else:
+        s, r_rows = empty(x, x.shape), rows(like(r, x, "r"))
+        s_rows = rows(s)
+    w, b = vector(w, x, "w"), vector(b, x, "b")
+    norm_kernel(x_rows, r_rows, w, b, eps, s_rows, rows(y), mean.reshape(-1), rstd.reshape(-1), parts_of(x.size))
+    return s, y
+
+
+def norm_backward(dy, ds, s, w, mean, rstd, dw, db):
+    dx, C = empty(s, s.shape), s.shape[-1]
+    dy, ds = rows(like(dy, s, "dy")), NO_ROWS[s.dtype] if ds is None else rows(like(ds, s, "ds"))
+    dw_sums, db_sums = accumulator(dw, (C,), s, "dw"), accumulator(db, (C,), s, "db")
+    norm_backward_kernel(
+        dy, ds, rows(s), vector(w, s, "w"), mean, per_row(rstd, s, "rstd"),
+        rows(dx), dw_sums, db_sums, empty(s, (parts_of(s.size), 2, C)),
+    )  # fmt: skip
+    settle(dw, dw_sums)
+    settle(db, db_sums)
+    return dx
+
+
+def layernorm_forward(x, w, b=None, eps=1e-5):
+    return add_layernorm_forward(x, None, w, b, eps)[1:]
+
+
+def layernorm_backward(dy, x, w, mean, rstd, dw=None, db=None):
+    return norm_backward(dy, None, x, w, per_row(mean, x, "mean"), rstd, dw, db)
+
+
+def add_layernorm_forward(x, r, w, b=None, eps=1e-5):
+    mean, rstd = empty(x, x.shape[:-1]), empty(x, x.shape[:-1])
+    s, y = norm_forward(x, r, w, b, eps, mean, rstd)
+    return s, y, mean, rstd
+
+
+def add_layernorm_backward(dy, ds, s, w, mean, rstd, dw=None, db=None):
+    return norm_backward(dy, ds, s, w, per_row(mean, s, "mean"), rstd, dw, db)
+
+
+def rmsnorm_forward(x, w, eps=1e-6):
+    return add_rmsnorm_forward(x, None, w, eps)[1:]
+
+
+def rmsnorm_backward(dy, x, w, rstd, dw=None):
+    return norm_backward(dy, None, x, w, NOTHING[x.dtype], rstd, dw, None)
+
+
+def add_rmsnorm_forward(x, r, w, eps=1e-6):
+    rstd = empty(x, x.shape[:-1])
+    s, y = norm_forward(x, r, w, None, eps, NOTHING[x.dtype], rstd)
+    return s, y, rstd
+
+
+def add_rmsnorm_backward(dy, ds, s, w, rstd, dw=None):
+    return norm_backward(dy, ds, s, w, NOTHING[s.dtype], rstd, dw, None)

@@ -1,7 +1,104 @@
-"""The reference's own functions, to be replaced by fused kernels."""
+"""Softmax: a row's maximum, its exponentials and their sum while the row is in the first cache; rows over the threads."""
 
 from __future__ import annotations
 
-from ..reference.softmax import softmax_backward, softmax_forward
+import numpy as np
+from numba import prange
 
-__all__ = ["softmax_backward", "softmax_forward"]
+from . import vmath
+from .arrays import like, parts_of, plain, rows, share
+from .jit import jit, parallel_jit
+from .memory import empty
+
+NO_MASK = np.empty((1, 0), np.bool_)
+
+
+@jit
+def copy_seen(x, mask, y):
+    """y = x where the mask is True, else -inf. A mask of nothing hides nothing."""
+    if mask.size:
+        hidden = x.dtype.type(-np.inf)
+        for j in range(y.size):
+            y[j] = x[j] if mask[j] else hidden
+    else:
+        for j in range(y.size):
+            y[j] = x[j]
+
+
+@jit
+def normalise(y):
+    """y = softmax(y), in place: one array that is read and written keeps the loops free of checks for overlap."""
+    top, total = y.dtype.type(-np.inf), y.dtype.type(0)
+    for j in range(y.size):
+        top = vmath.maximum(top, y[j])
+    if top == -np.inf:
+        top = total  # nothing may be seen: the exponentials are 0, not NaN
+    for j in range(y.size):
+        y[j] = vmath.exp(y[j] - top)
+        total += y[j]
+    if total != 0:
+        factor = y.dtype.type(1) / total
+        for j in range(y.size):
+            y[j] *= factor
+
+
+@jit
+def softmax_rows(x, mask, causal, T, y, start, stop):
+    S = x.shape[1]
+    for i in range(start, stop):
+        seen = min(S, max(0, S - T + i % T + 1)) if causal else S
+        copy_seen(x[i, :seen], mask[i % len(mask), :seen] if mask.size else mask[0, :0], y[i, :seen])
+        normalise(y[i, :seen])
+        y[i, seen:] = x.dtype.type(0)
+
+
+@parallel_jit
+def softmax_kernel(x, mask, causal, T, y, parts):
+    """Row i has the mask's row i modulo the number of those."""
+    if parts == 1:
+        softmax_rows(x, mask, causal, T, y, *share(0, 1, len(x)))
+    else:
+        for part in prange(parts):
+            start, stop = share(part, parts, len(x))
+            softmax_rows(x, mask, causal, T, y, start, stop)
+
+
+@jit
+def softmax_backward_rows(dy, y, dx, start, stop):
+    for i in range(start, stop):
+        mean = y.dtype.type(0)
+        for j in range(y.shape[1]):
+            mean += dy[i, j] * y[i, j]
+        for j in range(y.shape[1]):
+            dx[i, j] = y[i, j] * (dy[i, j] - mean)
+
+
+@parallel_jit
+def softmax_backward_kernel(dy, y, dx, parts):
+    if parts == 1:
+        softmax_backward_rows(dy, y, dx, *share(0, 1, len(y)))
+    else:
+        for part in prange(parts):
+            start, stop = share(part, parts, len(y))
+            softmax_backward_rows(dy, y, dx, start, stop)
+
+
+def softmax_forward(x, mask=None, causal=False):
+    y = empty(x, x.shape)
+    T = x.shape[-2] if causal else 1
+    softmax_kernel(rows(x), NO_MASK if mask is None else mask_rows(mask, x), causal, T, rows(y), parts_of(x.size))
+    return y
+
+
+def mask_rows(mask, x):
+    """The mask, broadcast to the last axes of x that it has: its rows come again and again."""
+    shape = np.broadcast_shapes(mask.shape, x.shape)
+    if shape != x.shape or mask.dtype != np.bool_:
+        raise ValueError(f"mask is {mask.dtype} {mask.shape}; it must be bool, and broadcast to x {x.shape}")
+    return plain(np.broadcast_to(mask, x.shape[x.ndim - max(mask.ndim, 2) :])).reshape(-1, x.shape[-1])
+
+
+def softmax_backward(dy, y):
+    dx = empty(y, y.shape)
+    softmax_backward_kernel(rows(like(dy, y, "dy")), rows(y), rows(dx), parts_of(y.size))
+    return dx

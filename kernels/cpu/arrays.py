@@ -1,0 +1,127 @@
+"""What a launcher does with its arrays before a kernel sees them, and how a kernel divides its work among threads.
+
+Kernels are compiled for float32 and float64, for C-contiguous, aligned, writeable arrays, and check no bounds: the launchers
+bring every array into that form (without a copy where it has it) and every shape into question. Inside a kernel, beware of
+`x[i] * 0.5` and `s / n`: a Python number or an int64 makes float64 of float32, at half the speed; `x.dtype.type(0.5)`.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from .jit import jit
+
+GRAIN = 1 << 13  # numbers that make one more thread worth the microseconds of its start
+NOTHING = {
+    np.dtype(dtype): np.empty(0, dtype) for dtype in ("f4", "f8")
+}  # stands for None: a kernel has one type per argument
+NO_ROWS = {np.dtype(dtype): np.empty((0, 0), dtype) for dtype in ("f4", "f8")}
+
+
+def parts_of(n: int) -> int:
+    """Into how many parts a kernel best divides n numbers: one for each thread, or fewer of them."""
+    return 1 if n < 2 * GRAIN else min(numba.get_num_threads(), n // GRAIN)
+
+
+@jit
+def share(part, parts, n):
+    """start, stop: the part's share of n things, the same whoever computes it."""
+    return part * n // parts, (part + 1) * n // parts
+
+
+class _Writeable:
+    """Offers a read-only array (a memory map) as a writeable one. No kernel writes into an input."""
+
+    def __init__(self, array: np.ndarray):
+        self.array = array
+        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
+
+
+def plain(a: np.ndarray) -> np.ndarray:
+    """The array in the form that kernels are compiled for: itself, a view, or a copy."""
+    if a.flags.carray:
+        return a
+    if a.flags.c_contiguous and a.flags.aligned:
+        return np.asarray(_Writeable(a))
+    return np.array(a, order="C")
+
+
+def computable(x: np.ndarray) -> np.ndarray:
+    """plain(x), of a dtype that there are kernels for."""
+    if x.dtype not in NOTHING:
+        raise TypeError(
+            f"the cpu set computes with float32 and float64, and got {x.dtype}: convert, or use the reference set"
+        )
+    return plain(x)
+
+
+def rows(x: np.ndarray) -> np.ndarray:
+    """Any leading axes as one: (..., C) -> (N, C)."""
+    return computable(x).reshape(-1, x.shape[-1])
+
+
+def flat(x: np.ndarray) -> np.ndarray:
+    """All axes as one: (...) -> (n,)."""
+    return computable(x).reshape(-1)
+
+
+def like(a: np.ndarray, x: np.ndarray, name: str) -> np.ndarray:
+    """a, for sure of x's shape and dtype."""
+    if a.shape != x.shape or a.dtype != x.dtype:
+        raise ValueError(f"{name} is {a.dtype} {a.shape}; it must be {x.dtype} {x.shape}, as the array that it belongs to")
+    return a
+
+
+def vector(w: np.ndarray | None, x: np.ndarray, name: str) -> np.ndarray:
+    """w (C,) for the rows of x; nothing for None."""
+    if w is None:
+        return NOTHING[x.dtype]
+    if w.shape != x.shape[-1:] or w.dtype != x.dtype:
+        raise ValueError(
+            f"{name} is {w.dtype} {w.shape}; rows of {x.shape[-1]} {x.dtype} numbers need {x.shape[-1:]} of them"
+        )
+    return plain(w)
+
+
+def per_row(a: np.ndarray, x: np.ndarray, name: str) -> np.ndarray:
+    """One number for each row of x: (...) -> (N,)."""
+    if a.shape != x.shape[:-1] or a.dtype != x.dtype:
+        raise ValueError(f"{name} is {a.dtype} {a.shape}; rows {x.shape} of {x.dtype} need {x.shape[:-1]} numbers")
+    return plain(a).reshape(-1)
+
+
+def accumulator(dw: np.ndarray | None, shape: tuple[int, ...], like: np.ndarray, name: str) -> np.ndarray:
+    """The array that a kernel adds a parameter's gradient into: dw, or a copy for `settle`; an empty one for None."""
+    if dw is None:
+        return np.empty((0,) * len(shape), like.dtype)
+    if dw.shape != shape or dw.dtype != like.dtype or not dw.flags.writeable:
+        kind = "writeable" if dw.flags.writeable else "read-only"
+        raise ValueError(f"{name} is {kind} {dw.dtype} {dw.shape}; the gradient needs writeable {like.dtype} {shape}")
+    return plain(dw)
+
+
+def settle(dw: np.ndarray | None, sums: np.ndarray) -> None:
+    """After the kernel: what it added into a copy goes where it belongs."""
+    if dw is not None and sums is not dw:
+        dw[...] = sums
+
+
+@jit
+def count_outside(index, n, ignore):
+    outside = 0
+    for i in range(index.size):
+        outside += (index[i] < 0 or index[i] >= n) and index[i] != ignore
+    return outside
+
+
+def indices(index: np.ndarray, n: int, name: str, ignore: int = 0) -> np.ndarray:
+    """Tokens, positions or targets as int64 (N,), each of them in [0, n) or `ignore`: a kernel would read anywhere."""
+    if index.dtype.kind not in "iu":
+        raise TypeError(f"{name} are {index.dtype}; they must be integers")
+    plain_index = plain(index if index.dtype == np.int64 else index.astype(np.int64)).reshape(-1)
+    if n < 1 or count_outside(plain_index, n, ignore):
+        wrong = (index < 0) | (index >= n)
+        first = index[wrong & (index != ignore)][0] if n else "any"
+        raise IndexError(f"{name} contain {first}; with {n} rows or classes they must lie in 0 ... {n - 1}")
+    return plain_index
