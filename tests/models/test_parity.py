@@ -1,0 +1,163 @@
+"""LLaMA, Mistral, Qwen2 and OPT beside transformers' own: logits, loss and every gradient; and written back."""
+
+import dataclasses
+import importlib
+
+import numpy as np
+import pytest
+from parity import TOLERANCE, assert_parity, order_one, peers
+
+import tinyllm
+from tinyllm import huggingface
+from tinyllm.families import FIXED, LLAMA, MISTRAL, OPT, QWEN2, UNUSED
+from tinyllm.models import MODELS
+
+SIZES = {"vocab_size": 43, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "bos_token_id": 4}
+SIZES |= {"eos_token_id": 5, "pad_token_id": None, "max_position_embeddings": 16}
+GATED = {**SIZES, "intermediate_size": 40, "num_key_value_heads": 2}
+SIZES_OF = {"Llama": GATED, "Mistral": GATED, "Qwen2": GATED, "OPT": {**SIZES, "ffn_dim": 40}}
+
+
+def rope(kind, **options):
+    return {"rope_parameters": {"rope_type": kind, "rope_theta": 1000.0, **options}}
+
+
+VARIANTS = {
+    "llama": ("Llama", {}),
+    "llama, multi-query": ("Llama", {"num_key_value_heads": 1}),
+    "llama, a key for each query": ("Llama", {"num_key_value_heads": 4, "rms_norm_eps": 0.1}),
+    "llama, tied, wide heads": ("Llama", {"tie_word_embeddings": True, "head_dim": 10}),
+    "llama, biases": ("Llama", {"attention_bias": True, "mlp_bias": True}),
+    "llama, a padding token": ("Llama", {"pad_token_id": 7, "hidden_act": "gelu"}),
+    "llama, theta": ("Llama", rope("default")),
+    "llama, linear": ("Llama", rope("linear", factor=4.0)),
+    "llama, dynamic": ("Llama", {**rope("dynamic", factor=4.0), "max_position_embeddings": 8}),
+    "llama, llama3": (
+        "Llama",
+        rope("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16),
+    ),
+    "llama, yarn": ("Llama", rope("yarn", factor=4.0, original_max_position_embeddings=8)),
+    "llama, yarn in full": (
+        "Llama",
+        rope("yarn", factor=2.0, mscale=0.7, mscale_all_dim=1.2, beta_fast=4.0, beta_slow=0.1, truncate=False),
+    ),
+    "mistral": ("Mistral", {"sliding_window": 4}),
+    "mistral without a window": ("Mistral", {"sliding_window": None}),
+    "qwen2": ("Qwen2", {}),
+    "qwen2, some layers slide": ("Qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
+    "opt": ("OPT", {}),
+    "opt, 350M": ("OPT", {"do_layer_norm_before": False, "word_embed_proj_dim": 10}),
+    "opt, narrow embeddings, untied": ("OPT", {"word_embed_proj_dim": 10, "tie_word_embeddings": False}),
+    "opt, no final norm": ("OPT", {"_remove_final_layer_norm": True}),
+    "opt, no biases": ("OPT", {"enable_bias": False, "activation_function": "gelu"}),
+    "opt, plain norms": ("OPT", {"layer_norm_elementwise_affine": False}),
+    "opt, a padding token": ("OPT", {"pad_token_id": 1}),
+}
+
+
+@pytest.fixture
+def in_float64_throughout(monkeypatch):
+    """transformers computes norms, angles and softmax in float32 whatever the model is in: after this call, in float64."""
+    torch, _ = peers()
+    default = torch.get_default_dtype()
+    importlib.import_module("safetensors.torch")  # makes its table of dtypes
+
+    def patch():
+        for name in ("float", "float32"):
+            monkeypatch.setattr(torch, name, torch.float64)
+        torch.set_default_dtype(torch.float64)
+
+    yield patch
+    torch.set_default_dtype(default)
+
+
+def in_torch(name, dtype, **options):
+    torch, transformers = peers()
+    config = getattr(transformers, f"{name}Config")(**{**SIZES_OF[name], **options}, attn_implementation="eager")
+    return order_one(getattr(transformers, f"{name}ForCausalLM")(config)).to(getattr(torch, dtype))
+
+
+def batch(padded):
+    """tokens, targets, attention_mask (B, T): rows padded on the left, on the right, and not at all."""
+    tokens, targets = np.random.default_rng(1).integers(0, 43, (2, 3, 12))
+    mask = np.ones(tokens.shape, bool)
+    if padded:
+        mask[0, :4] = mask[1, -3:] = False
+    targets[2, 3] = -100
+    targets[~mask] = -100
+    return tokens, targets, mask
+
+
+@pytest.mark.parametrize(("dtype", "kernel_set"), [("float64", "reference"), ("float64", "cpu"), ("float32", "cpu")])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_logits_loss_and_every_gradient_are_autograds(variant, dtype, kernel_set, in_float64_throughout, tmp_path):
+    if dtype == "float64":
+        in_float64_throughout()
+    name, options = VARIANTS[variant]
+    theirs = in_torch(name, dtype, **options)
+    theirs.save_pretrained(tmp_path)
+    ours, _ = tinyllm.load(tmp_path, dtype=dtype)
+    for padded in (False, True):
+        tokens, targets, mask = batch(padded)
+        given = {"attention_mask": mask} if padded else {}
+        theirs_given = {"input_ids": tokens, "attention_mask": mask.astype(int)}
+        # a key's bias moves all scores of a query alike: its gradient is zero, up to rounding
+        assert_parity(ours, theirs, (tokens,), targets, given, kernel_set, floor=1e-3, **theirs_given)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_transformers_reads_what_we_write(variant, dtype, tmp_path):
+    torch, transformers = peers()
+    name, options = VARIANTS[variant]
+    theirs = in_torch(name, dtype, **options)
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours, _ = tinyllm.load(tmp_path / "theirs", dtype=dtype)
+    huggingface.save(tmp_path / "ours", ours)
+    again, report = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path / "ours", output_loading_info=True, attn_implementation="eager"
+    )
+    assert not any(report.values())
+    assert same_network(type(again), type(theirs))
+    tokens, _, _ = batch(padded=False)
+    with torch.no_grad():
+        for a, b in zip(again.eval()(torch.tensor(tokens)).logits, theirs(torch.tensor(tokens)).logits):
+            torch.testing.assert_close(a, b)
+
+
+def same_network(written, read):
+    """A Mistral without a window is a LLaMA."""
+    return written is read or {written.__name__, read.__name__} == {"LlamaForCausalLM", "MistralForCausalLM"}
+
+
+def test_neighbouring_pairs_are_written_as_halves(tmp_path):
+    torch, transformers = peers()
+    ours = tinyllm.Llama.tiny(rope_neighbours=True, attention_bias=True, initializer_range=0.3)
+    ours.flat.data += 0.1 * np.random.default_rng(0).standard_normal(ours.flat.size)
+    huggingface.save(tmp_path, ours)
+    theirs = transformers.LlamaForCausalLM.from_pretrained(tmp_path)
+    tokens = np.random.default_rng(0).integers(0, 13, (2, 8))
+    targets = np.roll(tokens, -1, 1)
+    assert_parity(ours, theirs, (tokens,), targets, {}, "reference", floor=1e-3, input_ids=tokens)
+
+
+FAMILIES = {"Llama": LLAMA, "Mistral": MISTRAL, "Qwen2": QWEN2, "OPT": OPT}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_field_of_their_configuration_is_known_and_its_default_ours(name):
+    """transformers may write only what differs from its defaults."""
+    _, transformers = peers()
+    family, theirs = FAMILIES[name], getattr(transformers, f"{name}Config")().to_dict()
+    config_class = MODELS[family.architectures[f"{name}ForCausalLM"]][1]
+    ours = dataclasses.asdict(config_class(**family.defaults))
+    known = {*ours, *UNUSED, *FIXED, *family.fixed, *family.unused}
+    assert set(theirs) <= known
+    derived = ("head_dim", "word_embed_proj_dim", "num_key_value_heads", "layer_types", "sliding_window")
+    for key in set(theirs) & set(ours) - set(derived):
+        assert ours[key] == theirs[key], key
+
+
+def test_a_network_that_transformers_lacks_is_told():
+    with pytest.raises(ValueError, match="Llama has no counterpart .* none of llama, mistral, qwen2"):
+        huggingface.state_dict(tinyllm.Llama.tiny(sliding_window=3, attention_bias=True))
