@@ -99,7 +99,7 @@ class Terminal(Watcher):
             soft_wrap=True,
         )
         if record.get("sample"):
-            first_lines = "\n".join(record["sample"].strip().splitlines()[:4])
+            first_lines = "\n".join(list(filter(str.strip, record["sample"].splitlines()))[:3])
             self.console.print(Text(first_lines, style="dim"), soft_wrap=True)
 
 

@@ -129,10 +129,14 @@ class Run:
         with checkpoint.complete_directory(path) as directory:
             checkpoint.write_model(directory, model, tokenizer)
             checkpoint.write_training(directory, optimizer, {**state, "lines": self.lines})
+        self.keep(state)
+        return path
+
+    def keep(self, state: dict[str, Any]) -> None:
+        """Removes all checkpoints but the one of this state and its best."""
         for step in steps(self.path):
             if step not in (state["step"], state["best_step"]):
                 shutil.rmtree(checkpoint_path(self.path, step))
-        return path
 
 
 def _write(path: Path, text: str) -> None:

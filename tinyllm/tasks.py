@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from .data import DATASETS, Batches, Source, cached_tokens, full_pass, open_source, split
 from .models import Model
-from .tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, StreamDecoder, Tokenizer, load
+from .tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer, load
 from .trainer import Data, TrainConfig
 
 LEARN_BPE_FROM = 20_000_000  # characters: more text does not change the merges for the better
@@ -41,7 +41,7 @@ class TextTask:
     length: int | None = None  # tokens in a training window; the longest that the model takes if not given
     sample_tokens: int = 200  # that the model writes at each evaluation
 
-    sets: ClassVar = ("vocab_size",)  # what the data decide of the model's configuration; no options
+    sets: ClassVar = ("vocab_size", "eos_token_id", "pad_token_id")  # of the model's configuration: no options
 
     def __post_init__(self) -> None:
         names = [self.data] if isinstance(self.data, (str, Path)) else self.data
@@ -67,7 +67,7 @@ class TextTask:
 
     def model_fields(self, tokenizer: Tokenizer) -> dict[str, Any]:
         """What the data say of the model's configuration."""
-        return {"vocab_size": tokenizer.vocab_size}
+        return {"vocab_size": tokenizer.vocab_size, "eos_token_id": tokenizer.eos_id}
 
     def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
         """The batches for this model."""
@@ -87,12 +87,9 @@ class TextTask:
 
     def sample(self, model: Model, tokenizer: Tokenizer) -> str:
         """What the model writes after an end of text, or after a line end."""
-        from .generate import generate
+        from .generate import stream
 
-        prompt = [tokenizer.eos_id] if tokenizer.eos_id is not None else tokenizer.encode("\n")
-        (ids,) = generate(model, [prompt], max_new_tokens=self.sample_tokens, temperature=0.8, top_k=200, seed=0)
-        decoder = StreamDecoder(tokenizer, skip_special_tokens=True)
-        return "".join(decoder.feed(id) for id in ids[len(prompt) :]) + decoder.finish()
+        return "".join(stream(model, tokenizer, "", self.sample_tokens, temperature=0.8, top_k=200, seed=0))
 
 
 class Joined(Source):

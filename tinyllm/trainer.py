@@ -6,7 +6,9 @@ AdamW. What is learned, tasks.py says; where the state is kept, run.py; train.py
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import signal
 import threading
 import time
@@ -275,6 +277,7 @@ class Trainer:
         state = checkpoint.read_training(directory, self.optimizer)
         self.load_state_dict(state)
         self.run.rewind(state["lines"])
+        self.run.keep(state)  # a kill may have come before
 
     def state_dict(self) -> dict[str, Any]:
         """All that training must know to go on, but the arrays; plain numbers and texts."""
@@ -321,6 +324,8 @@ class Stop:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
+        with contextlib.suppress(OSError):  # os.write alone is safe in a signal handler
+            os.write(2, b"\nstopping at the end of this step; Ctrl-C again stops at once\n")
 
     def guard(self, batches: Iterable[Batch]) -> Iterable[Batch]:
         """The batches, until a stop is asked for."""
