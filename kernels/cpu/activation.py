@@ -5,12 +5,10 @@ The activation is a number here, and the choice stands outside of the loops: one
 
 from __future__ import annotations
 
-from numba import prange
-
 from ..reference.activation import ACTIVATIONS
 from . import vmath
-from .arrays import flat, like, parts_of, rows, share
-from .jit import jit, parallel_jit
+from .arrays import divided, flat, like, parts_of, rows
+from .jit import jit
 from .memory import empty
 
 GELU, GELU_TANH, RELU, SILU, TANH = range(5)
@@ -63,35 +61,25 @@ def apply_derivative(code, dy, x, dx):
             dx[i] = dy[i] * vmath.tanh_derivative(x[i])
 
 
-@parallel_jit
-def activation_kernel(code, x, y, parts):
-    if parts == 1:
-        apply(code, x, y)
-    else:
-        for part in prange(parts):
-            start, stop = share(part, parts, len(x))
-            apply(code, x[start:stop], y[start:stop])
+@divided
+def apply_part(start, stop, code, x, y):
+    apply(code, x[start:stop], y[start:stop])
 
 
-@parallel_jit
-def activation_backward_kernel(code, dy, x, dx, parts):
-    if parts == 1:
-        apply_derivative(code, dy, x, dx)
-    else:
-        for part in prange(parts):
-            start, stop = share(part, parts, len(x))
-            apply_derivative(code, dy[start:stop], x[start:stop], dx[start:stop])
+@divided
+def apply_derivative_part(start, stop, code, dy, x, dx):
+    apply_derivative(code, dy[start:stop], x[start:stop], dx[start:stop])
 
 
 def activation_forward(x, activation):
     y = empty(x, x.shape)
-    activation_kernel(code_of(activation), flat(x), flat(y), parts_of(x.size))
+    apply_part(x.size, parts_of(x.size), code_of(activation), flat(x), flat(y))
     return y
 
 
 def activation_backward(dy, x, activation):
     dx = empty(x, x.shape)
-    activation_backward_kernel(code_of(activation), flat(like(dy, x, "dy")), flat(x), flat(dx), parts_of(x.size))
+    apply_derivative_part(x.size, parts_of(x.size), code_of(activation), flat(like(dy, x, "dy")), flat(x), flat(dx))
     return dx
 
 
@@ -101,26 +89,16 @@ def multiply(y, x):
         y[j] *= x[j]
 
 
-@jit
-def gated_rows(code, x, y, start, stop):
+@divided
+def gated_rows(start, stop, code, x, y):
     F = y.shape[1]
     for i in range(start, stop):
         apply(code, x[i, :F], y[i])
         multiply(y[i], x[i, F:])
 
 
-@parallel_jit
-def gated_kernel(code, x, y, parts):
-    if parts == 1:
-        gated_rows(code, x, y, *share(0, 1, len(x)))
-    else:
-        for part in prange(parts):
-            start, stop = share(part, parts, len(x))
-            gated_rows(code, x, y, start, stop)
-
-
-@jit
-def gated_backward_rows(code, dy, x, dx, start, stop):
+@divided
+def gated_backward_rows(start, stop, code, dy, x, dx):
     F = dy.shape[1]
     for i in range(start, stop):
         gate, up, dgate, dup = x[i, :F], x[i, F:], dx[i, :F], dx[i, F:]
@@ -130,27 +108,17 @@ def gated_backward_rows(code, dy, x, dx, start, stop):
         multiply(dgate, dy[i])
 
 
-@parallel_jit
-def gated_backward_kernel(code, dy, x, dx, parts):
-    if parts == 1:
-        gated_backward_rows(code, dy, x, dx, *share(0, 1, len(x)))
-    else:
-        for part in prange(parts):
-            start, stop = share(part, parts, len(x))
-            gated_backward_rows(code, dy, x, dx, start, stop)
-
-
 def gated_forward(x, activation):
-    y = empty(x, halved(x))
-    gated_kernel(code_of(activation), rows(x), rows(y), parts_of(x.size))
+    y, x = empty(x, halved(x)), rows(x)
+    gated_rows(len(x), parts_of(x.size), code_of(activation), x, rows(y))
     return y
 
 
 def gated_backward(dy, x, activation):
-    dx = empty(x, x.shape)
     if dy.shape != halved(x) or dy.dtype != x.dtype:
         raise ValueError(f"dy is {dy.dtype} {dy.shape}; for x {x.dtype} {x.shape} it must be {x.dtype} {halved(x)}")
-    gated_backward_kernel(code_of(activation), rows(dy), rows(x), rows(dx), parts_of(x.size))
+    dx, x = empty(x, x.shape), rows(x)
+    gated_backward_rows(len(x), parts_of(x.size), code_of(activation), rows(dy), x, rows(dx))
     return dx
 
 

@@ -1,16 +1,21 @@
-"""What a launcher does with its arrays before a kernel sees them, and how a kernel divides its work among threads.
+"""What an op does with its arrays before a kernel sees them, and how a kernel's work is divided among threads.
 
-Kernels are compiled for float32 and float64, for C-contiguous, aligned, writeable arrays, and check no bounds: the launchers
-bring every array into that form (without a copy where it has it) and every shape into question. Inside a kernel, beware of
-`x[i] * 0.5` and `s / n`: a Python number or an int64 makes float64 of float32, at half the speed; `x.dtype.type(0.5)`.
+Kernels are compiled for float32 and float64, for C-contiguous, aligned, writeable arrays, and check no bounds: the ops bring
+every array into that form (without a copy where it has it) and compare the shapes. Inside a kernel, beware of `x[i] * 0.5`
+and `total / n`: a Python number or an int64 makes float64 of float32, at half the speed; x.dtype.type(0.5) does not.
 """
 
 from __future__ import annotations
 
+import types
+from collections.abc import Callable
+from typing import Any
+
 import numba
 import numpy as np
+from numba import prange
 
-from .jit import jit
+from .jit import jit, parallel_jit
 
 GRAIN = 1 << 13  # numbers that make one more thread worth the microseconds of its start
 NOTHING = {
@@ -20,14 +25,37 @@ NO_ROWS = {np.dtype(dtype): np.empty((0, 0), dtype) for dtype in ("f4", "f8")}
 
 
 def parts_of(n: int) -> int:
-    """Into how many parts a kernel best divides n numbers: one for each thread, or fewer of them."""
+    """Into how many parts the work on n numbers is best divided: one for each thread, or fewer of them."""
     return 1 if n < 2 * GRAIN else min(numba.get_num_threads(), n // GRAIN)
 
 
 @jit
 def share(part, parts, n):
-    """start, stop: the part's share of n things, the same whoever computes it."""
+    """start, stop: the part's share of n things."""
     return part * n // parts, (part + 1) * n // parts
+
+
+_body: Any = None  # in the globals of each kernel's own copy of _over_parts: what it does with one part
+
+
+def _over_parts(n, parts, *args):
+    if parts == 1:
+        _body(*share(0, 1, n), *args)
+    else:
+        for part in prange(parts):
+            _body(*share(part, parts, n), *args)
+
+
+def divided(body: Callable[..., None]) -> Callable[..., None]:
+    """@divided: `def f(start, stop, ...)`, which computes the rows start ... stop - 1, becomes the kernel f(n, parts, ...).
+
+    It computes all n rows, in `parts` equal parts, each by a thread; a single part without any thread's start.
+    """
+    names = {**globals(), "_body": jit(body)}
+    kernel = types.FunctionType(_over_parts.__code__, names, body.__name__)
+    kernel.__qualname__ = f"{body.__module__}.{body.__qualname__}"  # names its file in the cache
+    kernel.__doc__ = body.__doc__
+    return parallel_jit(kernel)
 
 
 class _Writeable:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from ..reference.dropout import GOLDEN
-from .arrays import parts_of, rows, share
-from .jit import jit, parallel_jit
+from .arrays import divided, parts_of, rows
+from .jit import jit
 from .memory import empty
 
 GOLDEN_WORD = np.uint32(GOLDEN)
@@ -38,19 +37,17 @@ def dropout_row(x, key, threshold, factor, y):
         y[j] = x[j] * factor if h >= threshold else zero
 
 
-@parallel_jit
-def dropout_kernel(x, low, high, threshold, factor, y, parts):
+@divided
+def dropout_rows(start, stop, x, low, high, threshold, factor, y):
     low, high, threshold, factor = np.uint32(low), np.uint32(high), np.uint32(threshold), x.dtype.type(factor)
-    for part in prange(parts):
-        start, stop = share(part, parts, len(x))
-        for i in range(start, stop):
-            dropout_row(x[i], row_key(i, low, high), threshold, factor, y[i])
+    for i in range(start, stop):
+        dropout_row(x[i], row_key(i, low, high), threshold, factor, y[i])
 
 
 def dropout_forward(x, p, seed):
-    y = empty(x, x.shape)
-    threshold = int(min(p * 2**32, 2**32 - 1))
-    dropout_kernel(rows(x), seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, threshold, 1 / (1 - p), rows(y), parts_of(x.size))
+    y, x = empty(x, x.shape), rows(x)
+    low, high, threshold = seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, int(min(p * 2**32, 2**32 - 1))
+    dropout_rows(len(x), parts_of(x.size), x, low, high, threshold, 1 / (1 - p), rows(y))
     return y
 
 

@@ -10,10 +10,9 @@ RMS normalisation is layer normalisation whose mean is 0 by decree, so both run 
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
-from .arrays import NO_ROWS, NOTHING, accumulator, like, parts_of, per_row, rows, settle, share, vector
-from .jit import jit, parallel_jit
+from .arrays import NO_ROWS, NOTHING, accumulator, divided, like, parts_of, per_row, rows, settle, share, vector
+from .jit import jit
 from .memory import empty
 
 
@@ -55,8 +54,9 @@ def increase(x, r):
         x[j] += r[j]
 
 
-@jit
-def norm_rows(x, r, w, b, eps, s, y, mean, rstd, start, stop):
+@divided
+def norm_rows(start, stop, x, r, w, b, eps, s, y, mean, rstd):
+    """s = x + r, or s is x and r has no rows; then y, mean, rstd of s."""
     for i in range(start, stop):
         if r.size:
             add(x[i], r[i], s[i])
@@ -65,17 +65,6 @@ def norm_rows(x, r, w, b, eps, s, y, mean, rstd, start, stop):
             mean[i] = centre
         rstd[i] = row_rstd(s[i], centre, eps)
         scale_and_shift(s[i], centre, rstd[i], w, b, y[i])
-
-
-@parallel_jit
-def norm_kernel(x, r, w, b, eps, s, y, mean, rstd, parts):
-    """s = x + r, or s is x and r has no rows; then y, mean, rstd of s."""
-    if parts == 1:
-        norm_rows(x, r, w, b, eps, s, y, mean, rstd, *share(0, 1, len(x)))
-    else:
-        for part in prange(parts):
-            start, stop = share(part, parts, len(x))
-            norm_rows(x, r, w, b, eps, s, y, mean, rstd, start, stop)
 
 
 @jit
@@ -99,31 +88,28 @@ def backward_dx(dy, x, w, mean, rstd, mean_dn, mean_dn_n, dx):
         dx[j] = rstd * (dy[j] * w[j] - mean_dn - n * mean_dn_n)
 
 
-@jit
-def norm_backward_rows(dy, ds, s, w, mean, rstd, dx, dw, db, start, stop):
+@divided
+def norm_backward_parts(first, last, dy, ds, s, w, mean, rstd, dx, sums):
+    """dx of the rows of some parts, and in sums (parts, 2, C) each part's own dw and db."""
     zero, C = s.dtype.type(0), s.dtype.type(s.shape[1])
-    dw[:] = zero
-    db[:] = zero
-    for i in range(start, stop):
-        centre = mean[i] if mean.size else zero
-        sum_dn, sum_dn_n = backward_sums(dy[i], s[i], w, centre, rstd[i], dw, db)
-        mean_dn = sum_dn / C if mean.size else zero
-        backward_dx(dy[i], s[i], w, centre, rstd[i], mean_dn, sum_dn_n / C, dx[i])
-        if ds.size:
-            increase(dx[i], ds[i])
+    for part in range(first, last):
+        start, stop = share(part, len(sums), len(s))
+        dw, db = sums[part, 0], sums[part, 1]
+        dw[:] = zero
+        db[:] = zero
+        for i in range(start, stop):
+            centre = mean[i] if mean.size else zero
+            sum_dn, sum_dn_n = backward_sums(dy[i], s[i], w, centre, rstd[i], dw, db)
+            mean_dn = sum_dn / C if mean.size else zero
+            backward_dx(dy[i], s[i], w, centre, rstd[i], mean_dn, sum_dn_n / C, dx[i])
+            if ds.size:
+                increase(dx[i], ds[i])
 
 
-@parallel_jit
-def norm_backward_kernel(dy, ds, s, w, mean, rstd, dx, dw, db, sums):
-    """sums (parts, 2, C): room for each part's own dw and db."""
-    parts = len(sums)
-    if parts == 1:
-        norm_backward_rows(dy, ds, s, w, mean, rstd, dx, sums[0, 0], sums[0, 1], *share(0, 1, len(s)))
-    else:
-        for part in prange(parts):
-            start, stop = share(part, parts, len(s))
-            norm_backward_rows(dy, ds, s, w, mean, rstd, dx, sums[part, 0], sums[part, 1], start, stop)
-    for part in range(parts):  # in this order, so that every run gives the same sum
+@jit
+def add_sums(sums, dw, db):
+    """In the order of the parts, so that every run gives the same."""
+    for part in range(len(sums)):
         if dw.size:
             increase(dw, sums[part, 0])
         if db.size:
@@ -138,7 +124,8 @@ def norm_forward(x, r, w, b, eps, mean, rstd):
         s, r_rows = empty(x, x.shape), rows(like(r, x, "r"))
         s_rows = rows(s)
     w, b = vector(w, x, "w"), vector(b, x, "b")
-    norm_kernel(x_rows, r_rows, w, b, eps, s_rows, rows(y), mean.reshape(-1), rstd.reshape(-1), parts_of(x.size))
+    numbers = mean.reshape(-1), rstd.reshape(-1)
+    norm_rows(len(x_rows), parts_of(x.size), x_rows, r_rows, w, b, eps, s_rows, rows(y), *numbers)
     return s, y
 
 
@@ -146,10 +133,10 @@ def norm_backward(dy, ds, s, w, mean, rstd, dw, db):
     dx, C = empty(s, s.shape), s.shape[-1]
     dy, ds = rows(like(dy, s, "dy")), NO_ROWS[s.dtype] if ds is None else rows(like(ds, s, "ds"))
     dw_sums, db_sums = accumulator(dw, (C,), s, "dw"), accumulator(db, (C,), s, "db")
-    norm_backward_kernel(
-        dy, ds, rows(s), vector(w, s, "w"), mean, per_row(rstd, s, "rstd"),
-        rows(dx), dw_sums, db_sums, empty(s, (parts_of(s.size), 2, C)),
-    )  # fmt: skip
+    parts = parts_of(s.size)
+    sums = empty(s, (parts, 2, C))
+    norm_backward_parts(parts, parts, dy, ds, rows(s), vector(w, s, "w"), mean, per_row(rstd, s, "rstd"), rows(dx), sums)
+    add_sums(sums, dw_sums, db_sums)
     settle(dw, dw_sums)
     settle(db, db_sums)
     return dx

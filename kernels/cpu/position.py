@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
-from .arrays import indices, parts_of, rows, share
+from .arrays import divided, indices, parts_of, rows
 from .embedding import scatter
-from .jit import parallel_jit
 from .memory import empty
 
 
-@parallel_jit
-def add_gathered_kernel(x, index, w, y, parts):
+@divided
+def add_gathered_rows(start, stop, x, index, w, y):
     """y = x + w[index], the index taken again and again until x ends."""
-    for part in prange(parts):
-        start, stop = share(part, parts, len(x))
-        for i in range(start, stop):
-            x_row, w_row, y_row = x[i], w[index[i % len(index)]], y[i]
-            for j in range(y_row.size):
-                y_row[j] = x_row[j] + w_row[j]
+    for i in range(start, stop):
+        x_row, w_row, y_row = x[i], w[index[i % len(index)]], y[i]
+        for j in range(y_row.size):
+            y_row[j] = x_row[j] + w_row[j]
 
 
 def position_forward(x, w, positions):
@@ -27,7 +23,7 @@ def position_forward(x, w, positions):
     if w.shape[1:] != x.shape[2:] or w.dtype != x.dtype:
         raise ValueError(f"w is {w.dtype} {w.shape}; x is {x.dtype} {x.shape}: they need the same channels")
     index = indices(broadcastable(positions, x), len(w), "positions")
-    add_gathered_kernel(rows(x), index, rows(w), rows(y), parts_of(x.size))
+    add_gathered_rows(x.size // x.shape[-1], parts_of(x.size), rows(x), index, rows(w), rows(y))
     return y
 
 

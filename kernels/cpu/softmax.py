@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from . import vmath
-from .arrays import like, parts_of, plain, rows, share
-from .jit import jit, parallel_jit
+from .arrays import divided, like, parts_of, plain, rows
+from .jit import jit
 from .memory import empty
 
 NO_MASK = np.empty((1, 0), np.bool_)
@@ -42,8 +41,9 @@ def normalise(y):
             y[j] *= factor
 
 
-@jit
-def softmax_rows(x, mask, causal, T, y, start, stop):
+@divided
+def softmax_rows(start, stop, x, mask, causal, T, y):
+    """Row i has the mask's row i modulo the number of those."""
     S = x.shape[1]
     for i in range(start, stop):
         seen = min(S, max(0, S - T + i % T + 1)) if causal else S
@@ -52,19 +52,8 @@ def softmax_rows(x, mask, causal, T, y, start, stop):
         y[i, seen:] = x.dtype.type(0)
 
 
-@parallel_jit
-def softmax_kernel(x, mask, causal, T, y, parts):
-    """Row i has the mask's row i modulo the number of those."""
-    if parts == 1:
-        softmax_rows(x, mask, causal, T, y, *share(0, 1, len(x)))
-    else:
-        for part in prange(parts):
-            start, stop = share(part, parts, len(x))
-            softmax_rows(x, mask, causal, T, y, start, stop)
-
-
-@jit
-def softmax_backward_rows(dy, y, dx, start, stop):
+@divided
+def softmax_backward_rows(start, stop, dy, y, dx):
     for i in range(start, stop):
         mean = y.dtype.type(0)
         for j in range(y.shape[1]):
@@ -73,20 +62,10 @@ def softmax_backward_rows(dy, y, dx, start, stop):
             dx[i, j] = y[i, j] * (dy[i, j] - mean)
 
 
-@parallel_jit
-def softmax_backward_kernel(dy, y, dx, parts):
-    if parts == 1:
-        softmax_backward_rows(dy, y, dx, *share(0, 1, len(y)))
-    else:
-        for part in prange(parts):
-            start, stop = share(part, parts, len(y))
-            softmax_backward_rows(dy, y, dx, start, stop)
-
-
 def softmax_forward(x, mask=None, causal=False):
-    y = empty(x, x.shape)
-    T = x.shape[-2] if causal else 1
-    softmax_kernel(rows(x), NO_MASK if mask is None else mask_rows(mask, x), causal, T, rows(y), parts_of(x.size))
+    T, y = x.shape[-2] if causal else 1, empty(x, x.shape)
+    mask = NO_MASK if mask is None else mask_rows(mask, x)
+    softmax_rows(x.size // x.shape[-1], parts_of(x.size), rows(x), mask, causal, T, rows(y))
     return y
 
 
@@ -100,5 +79,5 @@ def mask_rows(mask, x):
 
 def softmax_backward(dy, y):
     dx = empty(y, y.shape)
-    softmax_backward_kernel(rows(like(dy, y, "dy")), rows(y), rows(dx), parts_of(y.size))
+    softmax_backward_rows(y.size // y.shape[-1], parts_of(y.size), rows(like(dy, y, "dy")), rows(y), rows(dx))
     return dx
