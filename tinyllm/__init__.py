@@ -4,6 +4,7 @@ import tinyllm.kernels as kernels  # not `from .`: a checker that reads the tree
 
 from . import huggingface
 from .checkpoint import load, save
+from .generate import complete, generate, stream
 from .gradcheck import gradcheck
 from .models import GPT, OPT, GPTConfig, Llama, LlamaConfig, OPTConfig
 from .optim import Adam, clip_grad_norm
@@ -19,11 +20,14 @@ __all__ = [
     "LlamaConfig",
     "OPTConfig",
     "clip_grad_norm",
+    "complete",
+    "generate",
     "gradcheck",
     "huggingface",
     "kernels",
     "load",
     "resume",
     "save",
+    "stream",
     "train",
 ]

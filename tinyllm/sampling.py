@@ -1,0 +1,129 @@
+"""How the next token is chosen from the logits (V,): in float64, with the same definitions as transformers' generate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """The choice of one token. In this order: penalties, temperature, top_k, top_p, min_p, and a draw from what is left.
+
+    temperature: 0 takes the likeliest token, and ignores top_k, top_p and min_p; 1 draws as the model says.
+    top_k: only the k likeliest (Fan et al. 2018). top_p: only the likeliest whose sum reaches p (Holtzman et al. 2020).
+    min_p: only those at least p times as likely as the likeliest (Nguyen et al. 2024).
+    repetition_penalty: logits of tokens that the row has, if positive divided by it, else multiplied (Keskar et al. 2019).
+    no_repeat_ngram_size: no n tokens in a row that the row has already (Paulus et al. 2018); 0: off.
+    """
+
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.temperature >= 0, "temperature", self.temperature, "0 or more")
+        require(self.top_k is None or self.top_k >= 1, "top_k", self.top_k, "1 or more, or None")
+        require(self.top_p is None or 0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1, or None")
+        require(self.min_p is None or 0 <= self.min_p <= 1, "min_p", self.min_p, "from 0 to 1, or None")
+        require(self.repetition_penalty > 0, "repetition_penalty", self.repetition_penalty, "above 0")
+        require(self.no_repeat_ngram_size >= 0, "no_repeat_ngram_size", self.no_repeat_ngram_size, "0 or more")
+
+    def choose(self, logits: np.ndarray, row: Sequence[int], random: np.random.Generator) -> int:
+        """The token that follows on `row`, given its logits (V,)."""
+        scores = self.penalized(as_scores(logits), row)
+        if self.temperature == 0:
+            return int(scores.argmax())
+        return draw(self.kept(scores), random)
+
+    def penalized(self, scores: np.ndarray, row: Sequence[int]) -> np.ndarray:
+        """Scores (V,) with both penalties for the tokens of `row`."""
+        if self.repetition_penalty != 1:
+            scores = repetition_penalized(scores, row, self.repetition_penalty)
+        if self.no_repeat_ngram_size:
+            scores = without(scores, repeats(row, self.no_repeat_ngram_size))
+        return scores
+
+    def kept(self, scores: np.ndarray) -> np.ndarray:
+        """Scores (V,) at this temperature, -inf where a token is out of the question."""
+        scores = scores / self.temperature
+        if self.top_k is not None and self.top_k < len(scores):
+            scores = top_k_of(scores, self.top_k)
+        if self.top_p is not None and self.top_p < 1:
+            scores = top_p_of(scores, self.top_p)
+        if self.min_p:
+            scores = np.where(scores >= scores.max() + np.log(self.min_p), scores, -np.inf)
+        return scores
+
+
+def require(ok: bool, name: str, value: object, wanted: str) -> None:
+    if not ok:
+        raise ValueError(f"{name} is {value}, and must be {wanted}")
+
+
+def as_scores(logits: np.ndarray) -> np.ndarray:
+    """Logits in float64; FloatingPointError where they are no numbers."""
+    scores = logits.astype(np.float64)
+    if np.isnan(scores).any():
+        raise FloatingPointError("the model's logits are NaN: its weights are damaged, or its training diverged")
+    return scores
+
+
+def repetition_penalized(scores: np.ndarray, row: Sequence[int], penalty: float) -> np.ndarray:
+    scores, seen = scores.copy(), np.unique(np.asarray(row, np.int64))
+    scores[seen] = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
+    return scores
+
+
+def repeats(row: Sequence[int], n: int) -> list[int]:
+    """The tokens that would end n tokens in a row which `row` has already."""
+    if len(row) < n:
+        return []
+    windows = np.lib.stride_tricks.sliding_window_view(np.asarray(row), n)
+    return windows[(windows[:, :-1] == row[len(row) - n + 1 :]).all(1), -1].tolist()
+
+
+def without(scores: np.ndarray, tokens: list[int]) -> np.ndarray:
+    scores = scores.copy()
+    scores[tokens] = -np.inf
+    if np.isneginf(scores).all():
+        raise ValueError("no_repeat_ngram_size leaves no token of the vocabulary to go on with: choose a larger one, or 0")
+    return scores
+
+
+def top_k_of(scores: np.ndarray, k: int) -> np.ndarray:
+    """The k largest scores, and those equal to the last of them; -inf elsewhere."""
+    return np.where(scores >= np.partition(scores, -k)[-k], scores, -np.inf)
+
+
+def top_p_of(scores: np.ndarray, p: float) -> np.ndarray:
+    """A score is kept if those before it, in falling order, do not yet have the probability p; -inf elsewhere."""
+    probabilities = softmax(scores)
+    order = np.argsort(-scores, kind="stable")
+    before = np.cumsum(probabilities[order]) - probabilities[order]
+    kept = order[before < p]
+    result = np.full_like(scores, -np.inf)
+    result[kept] = scores[kept]
+    return result
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    e = np.exp(scores - scores.max())
+    return e / e.sum()
+
+
+def log_softmax(scores: np.ndarray) -> np.ndarray:
+    """Over the last axis."""
+    shifted = scores - scores.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def draw(scores: np.ndarray, random: np.random.Generator) -> int:
+    """A token with the probability of its score: where a uniform number falls among the cumulated probabilities."""
+    cumulated = np.cumsum(np.exp(scores - scores.max()))
+    return int(np.searchsorted(cumulated, random.random() * cumulated[-1], side="right"))
