@@ -480,3 +480,12 @@ def test_another_kind_of_model_needs_an_entry_alone(text: Path, tmp_path: Path, 
     again, _ = tinyllm.resume(tmp_path / "run")
     np.testing.assert_array_equal(again.flat.data, model.flat.data)
     assert isinstance(Run.open(tmp_path / "run").metrics[-1]["sample"], str)
+
+
+def test_going_on_from_a_hugging_face_directory(text: Path, tmp_path: Path) -> None:
+    model, tokenizer = tinyllm.train("gpt", data=text, tokenizer="bytes", steps=1, **{**TINY, "bias": True})
+    tinyllm.huggingface.save(tmp_path / "theirs", model, tokenizer)
+    options = {"data": text, "sample_tokens": 0, "accumulate": 1, "length": 8, "steps": 1, "lr": 1e-30, "weight_decay": 0.0}
+    again, tokenizer = tinyllm.train("gpt", init=tmp_path / "theirs", out=tmp_path / "run", **options)
+    assert tokenizer.vocab_size == 257
+    np.testing.assert_array_equal(again.flat.data, model.flat.data)

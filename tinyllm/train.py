@@ -53,12 +53,15 @@ def train(
 def resume(out: str | Path, *, watcher: Watcher | None = None, **options: Any) -> tuple[Model, Tokenizer | None]:
     """Goes on with a run as if it had never been interrupted; `options` are fields of TrainConfig that shall change."""
     from .run import Run
+    from .tasks import KINDS
     from .trainer import TrainConfig
 
     run = Run.open(out)
     config = run.config
-    if config.get("kind") is None:
+    if config["kind"] is None:
         raise ValueError(f"{out} was trained from Python with data of its own: resume it there, by Trainer.resume()")
+    if config["kind"] not in KINDS:
+        raise ValueError(f"{out} trains {config['kind']!r}, which this tinyllm does not know: update it")
     if unknown := sorted(set(options) - {field.name for field in dataclasses.fields(TrainConfig)}):
         raise ValueError(f"resuming cannot change {', '.join(unknown)}: only fields of TrainConfig, such as steps and lr")
     config["train"] |= options
@@ -80,35 +83,23 @@ def plan(kind: str, preset: str | None, init: str | Path | None, options: dict[s
     about = KINDS[kind]
     if preset is not None and preset not in about.presets:
         raise ValueError(f"{kind} has no preset {preset!r}: there are {', '.join(about.presets)}")
-    values = preset_values(about, preset, init)
-    shape = {} if init else values  # a trained model has its own
-    fields = fields_of(about)
+    preset = preset or (None if init else next(iter(about.presets)))
+    values = _spread(about, about.presets[preset] if preset else about.finetune)
+    given = _spread(about, options)
+    names = {part: {field.name for field in dataclasses.fields(cls)} for part, cls in classes_of(about).items()}
+    known = set().union(*names.values())
+    if unknown := sorted(set(given) - known):
+        close = difflib.get_close_matches(unknown[0], known, n=1)
+        raise ValueError(f"training {kind} has no option {unknown[0]!r}" + (f"; did you mean {close[0]}?" if close else ""))
+
+    def chosen(part: str) -> dict[str, Any]:
+        asked = given if init and part == "model" else values | given  # a trained model has its own sizes
+        return {name: value for name, value in asked.items() if name in names[part]}
+
     config: dict[str, Any] = {"kind": kind, "preset": preset, "init": init and str(Path(init).resolve())}
-    config |= {part: {} for part in PARTS}
-    for given, chosen in ((values, ("train", "task")), (shape, ("model",)), (options, PARTS)):
-        for name, value in _spread(about, given).items():
-            part = next((part for part in PARTS if name in fields[part]), None)
-            if part is None:
-                close = difflib.get_close_matches(name, [name for part in PARTS for name in fields[part]], n=1)
-                raise ValueError(
-                    f"training {kind} has no option {name!r}" + (f"; did you mean {close[0]}?" if close else "")
-                )
-            if part in chosen:
-                config[part][name] = value
+    config |= {part: chosen(part) for part in PARTS}
     train_config, task = parts(config)
     return config | {"train": dataclasses.asdict(train_config), "task": dataclasses.asdict(task)}  # defaults may change
-
-
-def preset_values(kind: Kind, preset: str | None, init: Any = None) -> dict[str, Any]:
-    """The options that a preset sets; the default one is for a fresh model the first, for a trained one `finetune`."""
-    if preset is None:
-        return kind.finetune if init else next(iter(kind.presets.values()))
-    return kind.presets[preset]
-
-
-def fields_of(kind: Kind) -> dict[str, set[str]]:
-    """The options of a kind: the fields of three dataclasses."""
-    return {part: {field.name for field in dataclasses.fields(cls)} for part, cls in classes_of(kind).items()}
 
 
 def classes_of(kind: Kind) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ..options import Command, Parameter, parameters
 from ..plots import plot_loss
 from ..run import Run
 from ..tasks import KINDS, Kind
-from ..train import classes_of, preset_values, resume, train
+from ..train import classes_of, resume, train
 from ..trainer import Interrupted, TrainConfig
 
 EXAMPLES = """
@@ -40,10 +40,10 @@ class Kinds(Command, click.Group):
 
 def _command(name: str, kind: Kind) -> Command:
     """`tinyllm train NAME`, whose options are the fields of three dataclasses."""
-    classes, defaults = classes_of(kind), preset_values(kind, None)
+    classes, presets = classes_of(kind), list(kind.presets)
+    defaults = kind.presets[presets[0]]
     spread = {field: defaults[option] for option, fields in kind.together.items() for field in fields if option in defaults}
     shown = {**spread, **defaults}
-    presets = list(kind.presets)
     made = Command(name, callback=_train_callback(name), short_help=kind.help, help=f"Train {kind.help}")
     made.examples = EXAMPLES.format(kind=name)
     made.params += [
@@ -88,12 +88,17 @@ def _watched(out: Path, train_it: Callable[[Any], Any]) -> None:
         _plot(out, watcher)
         sys.exit(130)
     _plot(out, watcher)
-    best = next(r for r in reversed(Run.open(out).metrics) if "sample" in r or "val_loss" in r)
-    if best.get("sample"):
+    evaluations = [record for record in Run.open(out).metrics if "val_loss" in record]
+    if sample := evaluations[-1].get("sample"):
         watcher.console.rule("a sample")
-        watcher.console.print(best["sample"], markup=False, soft_wrap=True)
+        watcher.console.print(sample, markup=False, soft_wrap=True)
         watcher.console.rule()
-    watcher.console.print(f"The model is in {out}. Let it write: tinyllm generate {out}", soft_wrap=True)
+    best = min(evaluations, key=lambda record: record["val_loss"])
+    watcher.console.print(
+        f"The best model, of step {best['step']:,} with a held-out loss of {best['val_loss']:.4f}, is in {out}.\n"
+        f"Let it write: tinyllm generate {out}",
+        soft_wrap=True,
+    )
 
 
 def _plot(out: Path, watcher: Any) -> None:
