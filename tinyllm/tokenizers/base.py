@@ -3,7 +3,7 @@
 import codecs
 import operator
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +208,14 @@ class Tokenizer:
     def special_tokens(self) -> dict[str, int]:
         """Every special token and its id."""
         return {token.content: token.id for token in self.settings.added if token.special}
+
+    def add_special_tokens(self, contents: Iterable[str]) -> None:
+        """Adds special tokens that are not there yet, with the ids that follow. A model needs a row for each of them."""
+        new = [content for content in dict.fromkeys(contents) if content not in self._ids()]
+        added = [AddedToken(content, self.vocab_size + i) for i, content in enumerate(new)]
+        settings = replace(self.settings, added=[*self.settings.added, *added], chat_template=self.chat_template)
+        Tokenizer.__init__(self, settings)
+        del self._ids_by_token
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(vocab_size={self.vocab_size}, special_tokens={len(self.special_tokens)})"
