@@ -1,6 +1,7 @@
 """Text, tokens and batches: what a model learns from, from the file to the array."""
 
 from tinyllm.data.batches import IGNORED, Batches, full_pass, split
+from tinyllm.data.dialogues import read_dialogues, stdlib_dialogues
 from tinyllm.data.download import dataset_folder, dataset_path, fetch, is_fetched
 from tinyllm.data.examples import Example, ExampleBatches, example, examples_pass, padded, pairs
 from tinyllm.data.files import DataError, atomic_file, cache_dir
@@ -38,8 +39,10 @@ __all__ = [
     "open_tokens",
     "padded",
     "pairs",
+    "read_dialogues",
     "read_text",
     "split",
+    "stdlib_dialogues",
     "stdlib_source",
     "stdlib_text",
     "tokenize",

@@ -44,6 +44,18 @@ def stdlib_text(kind: str = "code", size: int = 2_000_000) -> str:
     return stdlib_source(kind, size).read()
 
 
+def public_definitions() -> Iterator[tuple[str, ast.AsyncFunctionDef | ast.FunctionDef | ast.ClassDef]]:
+    """The public functions and classes that stand at the top of the standard library's public modules: ("shutil.copy", its
+    syntax tree), ordered by name."""
+    where = [sysconfig.get_path("stdlib"), *(path for path in sys.path if path.endswith(".zip"))]
+    for spec in _specs(sorted(sys.stdlib_module_names), where):
+        if any(part.startswith("_") for part in spec.name.split(".")) or spec.name == TOPICS:
+            continue
+        for node in _parse(_source(spec)).body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                yield f"{spec.name}.{node.name}", node
+
+
 def _documents(kind: str) -> Iterator[str]:
     """The documents by the hash of their names: an order that anybody gets again, and that follows no subject."""
     where = [sysconfig.get_path("stdlib"), *(path for path in sys.path if path.endswith(".zip"))]

@@ -1,0 +1,95 @@
+"""Dialogues to learn from: files in the forms that users have, and questions on Python that need no file.
+
+A dialogue is a list of messages, {"role": "user", "content": "Hello"}, as tinyllm.chat takes it.
+"""
+
+import ast
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tinyllm.data.files import DataError
+from tinyllm.data.stdlib import public_definitions
+
+Dialogue = list[dict[str, str]]
+
+GREETINGS = (
+    ("Hello", "Hello! Ask me what something in Python's standard library does."),
+    ("Hi", "Hi! What would you like to know about Python?"),
+    ("Good morning", "Good morning! What are you looking for?"),
+    ("Who are you?", "I am a very small language model, trained on what Python says of itself."),
+    ("What can you do?", "I can tell you in a line what a function or a class of Python's library does."),
+    ("Thank you", "You are welcome."),
+    ("Thanks", "You are welcome."),
+    ("Goodbye", "Goodbye!"),
+    ("Bye", "Goodbye!"),
+)
+QUESTIONS = ("What does {} do?", "What is {}?", "Explain {}.", "Tell me about {}.")
+
+
+def read_dialogues(path: str | Path) -> list[Dialogue]:
+    """The dialogues of a JSON file (a list) or of JSON lines, each an object of one of these forms:
+
+    {"messages": [{"role", "content"}, ...]}, {"turns": [text, text, ...]} (user and assistant in turn), or an instruction
+    with its answer, {"instruction", "input" or "context" (may be missing), "output" or "response"}.
+    Raises DataError, which names the file and the entry, for anything else.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8: byte {error.start} cannot be read") from None
+    try:
+        lines = text.split("\n")
+        entries = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in lines if line.strip()]
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is neither JSON nor JSON lines: {error}") from None
+    if not entries:
+        raise DataError(f"{path} holds no dialogue")
+    return [_dialogue(entry, f"{path}, entry {i + 1}") for i, entry in enumerate(entries)]
+
+
+def _texts(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _dialogue(entry: Any, where: str) -> Dialogue:
+    """One entry of a file in the common form."""
+    if isinstance(entry, Mapping):
+        messages, turns = entry.get("messages"), entry.get("turns")
+        asked, answer = entry.get("instruction"), entry.get("output", entry.get("response"))
+        more = entry.get("input", entry.get("context")) or ""
+        if isinstance(messages, list) and all(
+            isinstance(m, Mapping) and _texts((m.get("role"), m.get("content"))) for m in messages
+        ):
+            return [{"role": m["role"], "content": m["content"]} for m in messages]
+        if isinstance(turns, list) and _texts(turns):
+            return [{"role": ("user", "assistant")[i % 2], "content": turn} for i, turn in enumerate(turns)]
+        if _texts((asked, answer, more)):
+            return exchange(f"{asked}\n\n{more}" if more else str(asked), str(answer))
+    raise DataError(f"{where}: a dialogue has messages, turns, or an instruction and its output; this is {str(entry)[:80]}")
+
+
+def exchange(question: str, answer: str) -> Dialogue:
+    """A question and its answer as a dialogue."""
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def stdlib_dialogues() -> list[Dialogue]:
+    """Questions on the functions and classes of Python's library, answered by the first sentence of their documentation
+    strings, and a few greetings: some thousand dialogues that every Python carries."""
+    asked = []
+    for i, (name, node) in enumerate(public_definitions()):
+        if sentence := _first_sentence(ast.get_docstring(node) or ""):
+            asked.append(exchange(QUESTIONS[i % len(QUESTIONS)].format(name), sentence))
+    greeted = [exchange(*GREETINGS[i % len(GREETINGS)]) for i in range(len(asked) // 20)]
+    return [*asked, *greeted]
+
+
+def _first_sentence(text: str) -> str:
+    """The first line, where it is a sentence of reasonable length."""
+    line = text.strip().partition("\n")[0].strip()
+    return line if line.endswith(".") and 20 <= len(line) <= 120 else ""
