@@ -95,7 +95,7 @@ def test_saved_again_it_is_the_same(name, tmp_path):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"pre_tokenizer": {"type": "Whitespace"}}, "ByteLevel"),
+        ({"pre_tokenizer": {"type": "Whitespace"}}, "Whitespace as pre-tokenizer"),
         ({"normalizer": {"type": "Lowercase"}}, "Lowercase"),
         ({"decoder": {"type": "BPEDecoder", "suffix": "</w>"}}, "BPEDecoder"),
         ({"post_processor": {"type": "Unheard"}}, "Unheard"),

@@ -13,6 +13,8 @@ from tinyllm.tokenizers.bytes import ByteTokenizer
 from tinyllm.tokenizers.character import CharacterTokenizer
 from tinyllm.tokenizers.files import TokenizerError
 from tinyllm.tokenizers.loading import load
+from tinyllm.tokenizers.sentencepiece import SentencePieceBPETokenizer
+from tinyllm.tokenizers.unigram import UnigramTokenizer
 from tinyllm.tokenizers.wordpiece import WordPieceTokenizer
 
 __all__ = [
@@ -21,11 +23,13 @@ __all__ = [
     "BertNormalizer",
     "ByteTokenizer",
     "CharacterTokenizer",
+    "SentencePieceBPETokenizer",
     "Settings",
     "StreamDecoder",
     "Template",
     "Tokenizer",
     "TokenizerError",
+    "UnigramTokenizer",
     "WordPieceTokenizer",
     "load",
 ]

@@ -58,6 +58,7 @@ class BPETokenizer(Tokenizer):
     add_prefix_space: a space goes before each part that GPT-2's pattern cuts, unless it begins with one.
     normalization: "NFC" and the like, applied first.
     ignore_merges: a word that is a token as a whole is that token, whatever the merges say (LLaMA 3).
+    rank_by_result: merges rank by the id of what they give, as tiktoken has it, and not by their place in merges.
     unknown, fuse_unknown: the token for bytes that the vocabulary lacks, and whether several in a row give one. Without it
     such bytes vanish, as in the tokenizers library. A vocabulary with all 256 bytes, as train gives, has nothing unknown.
     """
@@ -73,6 +74,7 @@ class BPETokenizer(Tokenizer):
         add_prefix_space: bool = False,
         normalization: str | None = None,
         ignore_merges: bool = False,
+        rank_by_result: bool = False,
         unknown: str | None = None,
         fuse_unknown: bool = False,
     ):
@@ -100,8 +102,8 @@ class BPETokenizer(Tokenizer):
                     f"merge {rank} ({left!r} {right!r}) needs the token {error.args[0]!r}, which the vocabulary lacks: "
                     "the vocabulary and the merges belong to different tokenizers"
                 ) from None
-            self._merged[pair] = rank, result
-        self._before = [_compiled(pattern) for pattern in self.patterns]
+            self._merged[pair] = (result if rank_by_result else rank), result
+        self._before = [compiled_pattern(pattern) for pattern in self.patterns]
         self._words = Cache(self._encode_word)
         super().__init__(settings)
 
@@ -369,11 +371,12 @@ def _merge_in_word(
         i += 1
 
 
-def _compiled(pattern: str) -> regex.Pattern[str]:
+def compiled_pattern(pattern: str) -> regex.Pattern[str]:
+    """A pattern of a tokenizer.json, whose ^ and $ are those of each line."""
     try:
-        return regex.compile(pattern)
+        return regex.compile(pattern, regex.MULTILINE)
     except regex.error as error:
-        raise TokenizerError(f"the pattern {pattern!r} that cuts words does not compile: {error}") from None
+        raise TokenizerError(f"the pattern {pattern!r} does not compile: {error}") from None
 
 
 def cut(pattern: regex.Pattern[str], text: str) -> list[str]:

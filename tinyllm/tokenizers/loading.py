@@ -9,6 +9,7 @@ from tinyllm.tokenizers.bert_characters import BertNormalizer
 from tinyllm.tokenizers.bpe import BPETokenizer
 from tinyllm.tokenizers.config import added_tokens, read_config, roles_of
 from tinyllm.tokenizers.files import TokenizerError, read_json, read_text
+from tinyllm.tokenizers.sentencepiece_files import read_llama2c, read_model
 from tinyllm.tokenizers.tokenizer_json import read_tokenizer_json
 from tinyllm.tokenizers.wordpiece import WordPieceTokenizer, bert_vocabulary
 
@@ -16,23 +17,33 @@ from tinyllm.tokenizers.wordpiece import WordPieceTokenizer, bert_vocabulary
 def load(path: str | Path) -> Tokenizer:
     """The tokenizer of a directory or of one file.
 
-    tokenizer.json; vocab.json and merges.txt, or encoder.json and vocab.bpe as OpenAI named them; vocab.txt (BERT).
-    A directory with several takes the first of these that it has.
+    tokenizer.json; tokenizer.model or spiece.model (SentencePiece; LLaMA 3's list of tokens); vocab.json and merges.txt,
+    or encoder.json and vocab.bpe as OpenAI named them; vocab.txt (BERT); tok*.bin (llama2.c). A directory with several
+    takes the first of these that it has. A single file may have another name if it ends in .json or .model.
     TokenizerError: nothing there, damaged, or of a kind not known.
     """
     path = Path(path)
     if path.is_dir():
         found = next((path / name for name in READERS if (path / name).is_file()), None)
+        found = found or next(filter(is_llama2c, sorted(path.iterdir())), None)
         if found is None:
             raise TokenizerError(f"no tokenizer in {path}: it has none of {', '.join(READERS)}")
-        return READERS[found.name](found)
+        return load(found)
     if not path.is_file():
         raise TokenizerError(f"no tokenizer at {path}: no such file or directory")
     if path.name in READERS:
         return READERS[path.name](path)
     if path.suffix == ".json":
         return read_tokenizer_json(path)
+    if path.suffix == ".model":
+        return read_model(path)
+    if is_llama2c(path):
+        return read_llama2c(path)
     raise TokenizerError(f"{path.name} is no tokenizer file that tinyllm knows: {', '.join(READERS)}")
+
+
+def is_llama2c(path: Path) -> bool:
+    return path.suffix == ".bin" and path.name.startswith("tok")
 
 
 def read_gpt2(path: Path) -> BPETokenizer:
@@ -91,6 +102,8 @@ def read_vocab_txt(path: Path) -> WordPieceTokenizer:
 
 READERS: dict[str, Callable[[Path], Tokenizer]] = {
     "tokenizer.json": read_tokenizer_json,
+    "tokenizer.model": read_model,
+    "spiece.model": read_model,
     "vocab.json": read_gpt2,
     "merges.txt": read_gpt2,
     "encoder.json": read_gpt2,

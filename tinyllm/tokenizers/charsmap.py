@@ -1,0 +1,103 @@
+"""SentencePiece's precompiled normalisation: strings to replace and what replaces them, in a double-array trie.
+
+How it is applied differs: SentencePiece takes the longest match from left to right; the tokenizers library goes grapheme
+by grapheme, and the ids of a tokenizer.json depend on it.
+"""
+
+import struct
+from collections.abc import Iterator
+
+import regex
+
+from tinyllm.tokenizers.files import TokenizerError
+
+
+class Charsmap:
+    """A precompiled_charsmap: the size of the trie (uint32), the trie (uint32 each), the results, each ended by a zero.
+
+    A unit of the trie (Yata's darts-clone): bits 0 to 7 and bit 31 the label, bit 8 whether a value hangs below,
+    bits 9 to 30 the offset. The child by byte b of the unit at place p is at p ^ offset ^ b; a value, by byte 0.
+    """
+
+    def __init__(self, blob: bytes):
+        try:
+            (size,) = struct.unpack_from("<I", blob)
+            self._units = [unit for (unit,) in struct.iter_unpack("<I", blob[4 : 4 + size])]
+            self._results = blob[4 + size :]
+            if size + 4 > len(blob) or not self._units:
+                raise ValueError("cut off")
+        except (struct.error, ValueError):
+            raise TokenizerError("the precompiled_charsmap is damaged") from None
+        self.blob = blob
+        self._single = Memory(lambda character: next((found for _, found in self._matches(character)), character))
+        self._extends = Memory(self._leads_on)
+        self._grapheme = Memory(self._replace_grapheme)
+
+    def by_longest_match(self, text: str) -> str:
+        """SentencePiece's way: at each place the longest string that the map has, else the character as it is."""
+        if not any(map(self._extends.__getitem__, {first + second for first, second in zip(text, text[1:])})):
+            return "".join(map(self._single.__getitem__, text))
+        parts, at = [], 0
+        while at < len(text):
+            length, found = 1, self._single[text[at]]
+            if self._extends[text[at : at + 2]]:
+                for length, found in self._matches(text[at : at + 64]):  # noqa: B007  the last is the longest
+                    pass
+            parts.append(found)
+            at += length
+        return "".join(parts)
+
+    def by_grapheme(self, text: str) -> str:
+        """The tokenizers library's way, its oddities kept, since ids depend on them.
+
+        A grapheme of less than six bytes becomes, as a whole, what the shortest of its beginnings in the map becomes; one
+        without any in the map, or a longer one, is looked up character by character.
+        """
+        return "".join(map(self._grapheme.__getitem__, regex.findall(r"\X", text)))
+
+    def _replace_grapheme(self, grapheme: str) -> str:
+        if len(grapheme.encode()) < 6:
+            for _, found in self._matches(grapheme):
+                return found
+        return "".join(map(self._single.__getitem__, grapheme))
+
+    def _matches(self, text: str) -> Iterator[tuple[int, str]]:
+        """(length, replacement) of each beginning of the text that is in the map, the shortest first."""
+        for end, unit, place in self._walk(text.encode()):
+            if unit & 0x100:
+                at = self._units[place] & 0x7FFFFFFF
+                result = self._results[at : self._results.index(0, at)]
+                yield len(text.encode()[:end].decode()), result.decode()
+
+    def _leads_on(self, text: str) -> bool:
+        """Whether some string of the map begins with the text."""
+        size = len(text.encode())
+        return any(end == size for end, _, _ in self._walk(text.encode()))
+
+    def _walk(self, data: bytes) -> Iterator[tuple[int, int, int]]:
+        """Down the trie along the bytes: (bytes read, the unit there, where its value is if it has one)."""
+        place = _offset(self._units[0])
+        for end, byte in enumerate(data, 1):
+            place ^= byte
+            unit = self._units[place] if place < len(self._units) else 0
+            if unit & 0x800000FF != byte or byte == 0:
+                return
+            place ^= _offset(unit)
+            yield end, unit, place
+
+
+def _offset(unit: int) -> int:
+    return (unit >> 10) << ((unit & 0x200) >> 6)
+
+
+class Memory(dict):
+    """A function of a string, each worked out once. It forgets everything at 100,000 strings."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __missing__(self, text: str):
+        if len(self) >= 100_000:
+            self.clear()
+        self[text] = result = self.function(text)
+        return result

@@ -1,0 +1,96 @@
+"""The parts that every tokenizer.json has: the envelope, added tokens, the post-processor."""
+
+from typing import Any
+
+from tinyllm.tokenizers.base import Template, Tokenizer
+from tinyllm.tokenizers.files import TokenizerError
+
+Json = dict[str, Any]
+
+ADDED_KEYS = ("content", "id", "special", "lstrip", "rstrip", "single_word", "normalized")
+
+
+def envelope(tokenizer: Tokenizer, **parts: Any) -> Json:
+    """A tokenizer.json around its parts: normalizer, pre_tokenizer, decoder, model."""
+    added = sorted(tokenizer.settings.added, key=lambda token: token.id)
+    parts = {"normalizer": None, "post_processor": write_template(tokenizer), **parts}
+    order = ("normalizer", "pre_tokenizer", "post_processor", "decoder", "model")
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{key: getattr(token, key) for key in ADDED_KEYS} for token in added],
+        **{key: parts[key] for key in order},
+    }
+
+
+def flat(part: Json | None, inner: str) -> list[Json]:
+    """A part of the file as the list of its steps: none, itself, or those of a Sequence."""
+    if part is None:
+        return []
+    return [step for each in part[inner] for step in flat(each, inner)] if part["type"] == "Sequence" else [part]
+
+
+def refuse(step: Json, why: str = "") -> TokenizerError:
+    return TokenizerError(f"{step['type']} {why or 'here'} is not supported: {step}")
+
+
+def read_merge(merge: str | list[str]) -> tuple[str, str]:
+    """A merge, written "left right" before tokenizers 0.20 and ["left", "right"] since."""
+    left, right = merge.split(" ") if isinstance(merge, str) else merge
+    return left, right
+
+
+# The post-processor ------------------------------------------------------------------------------------------------
+
+
+def read_template(part: Json | None) -> Template:
+    """Special tokens around a text, from TemplateProcessing, BertProcessing or RobertaProcessing."""
+    template = Template()
+    for step in flat(part, "processors"):
+        if step["type"] == "ByteLevel":  # trims offsets, which touches no id
+            continue
+        if template != Template():
+            raise refuse(step, "after another one")
+        if step["type"] == "TemplateProcessing":
+            template = Template(_items(step, "single"), _items(step, "pair"))
+        elif step["type"] == "BertProcessing":
+            cls, sep = step["cls"][1], step["sep"][1]
+            single = ((cls, 0), ("A", 0), (sep, 0))
+            template = Template(single, (*single, ("B", 1), (sep, 1)))
+        elif step["type"] == "RobertaProcessing":
+            cls, sep = step["cls"][1], step["sep"][1]
+            single = ((cls, 0), ("A", 0), (sep, 0))
+            template = Template(single, (*single, (sep, 0), ("B", 0), (sep, 0)))
+        else:
+            raise refuse(step, "as post-processor")
+    return template
+
+
+def _items(step: Json, name: str) -> tuple[tuple[int | str, int], ...]:
+    items: list[tuple[int | str, int]] = []
+    for item in step[name]:
+        if "Sequence" in item:
+            items.append((item["Sequence"]["id"], item["Sequence"]["type_id"]))
+        else:
+            special = item["SpecialToken"]
+            items += [(id, special["type_id"]) for id in step["special_tokens"][special["id"]]["ids"]]
+    return tuple(items)
+
+
+def write_template(tokenizer: Tokenizer) -> Json | None:
+    template = tokenizer.settings.template
+    if template == Template():
+        return None
+    special: Json = {}
+
+    def item(entry: tuple[int | str, int]) -> Json:
+        what, kind = entry
+        if isinstance(what, str):
+            return {"Sequence": {"id": what, "type_id": kind}}
+        token = tokenizer.id_to_token(what)
+        special[str(token)] = {"id": token, "ids": [what], "tokens": [token]}
+        return {"SpecialToken": {"id": token, "type_id": kind}}
+
+    single, pair = [item(entry) for entry in template.single], [item(entry) for entry in template.pair]
+    return {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": special}

@@ -1,0 +1,172 @@
+"""SentencePiece's .model, llama2.c's tokenizer.bin, and LLaMA 3's tokenizer.model, which is none but tiktoken's ranks."""
+
+import base64
+import binascii
+import struct
+from pathlib import Path
+from typing import Any
+
+from tinyllm.tokenizers.added import AddedToken
+from tinyllm.tokenizers.base import Settings, Tokenizer
+from tinyllm.tokenizers.bpe import BPETokenizer, to_characters
+from tinyllm.tokenizers.config import read_config, roles_of
+from tinyllm.tokenizers.files import TokenizerError, read_bytes, read_json
+from tinyllm.tokenizers.protobuf import (
+    BPE,
+    CONTROL,
+    NORMAL,
+    UNIGRAM,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+    SentencePieceModel,
+    parse_model,
+)
+from tinyllm.tokenizers.sentencepiece import SentencePieceBPETokenizer, template_of
+from tinyllm.tokenizers.spacing import SPACE, SentencePieceSpacing
+from tinyllm.tokenizers.unigram import UnigramTokenizer, sentinel_tokens
+
+LLAMA3_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def read_model(path: Path) -> Tokenizer:
+    """A .model: SentencePiece's, unigram or BPE, or LLaMA 3's list of tokens."""
+    data = read_bytes(path)
+    try:
+        if data[:1] != b"\n" and b"\0" not in data[:1000] and len(data.split(b"\n", 1)[0].split()) == 2:
+            return from_tiktoken(data)
+        return from_sentencepiece(parse_model(data), read_config(path.parent), sentinels_of(path.parent))
+    except TokenizerError as error:
+        raise TokenizerError(f"{path}: {error}") from None
+
+
+def from_sentencepiece(model: SentencePieceModel, config: dict[str, Any], sentinels: int = 0) -> Tokenizer:
+    """The tokenizer of a parsed .model; sentinels: how many <extra_id_i> come after its pieces."""
+    if model.model_type not in (UNIGRAM, BPE):
+        raise TokenizerError("its model type is neither unigram nor BPE, the two that tinyllm reads")
+    if model.whitespace_as_suffix or not model.escape_whitespaces:
+        raise TokenizerError("treat_whitespace_as_suffix and escape_whitespaces=false are not supported")
+    pieces = [text for text, _, _ in model.pieces]
+    of_kind = {wanted: [id for id, (_, _, kind) in enumerate(model.pieces) if kind == wanted] for wanted in range(1, 7)}
+    user_defined = [pieces[id] for id in of_kind[USER_DEFINED]]
+    spacing = SentencePieceSpacing(
+        model.charsmap, model.add_dummy_prefix, model.remove_extra_whitespaces, user_defined=user_defined
+    )
+    named = {"bos": model.bos_id, "eos": model.eos_id, "pad": model.pad_id, "unk": model.unk_id}
+    ids = {role: id for role, id in named.items() if 0 <= id < len(pieces) and model.pieces[id][2] in (CONTROL, UNKNOWN)}
+    bos, eos = ids.get("bos"), ids.get("eos")
+    add_bos = config.get("add_bos_token", bos is not None)
+    add_eos = config.get("add_eos_token", bos is None)
+    special = sorted(of_kind[CONTROL] + of_kind[UNKNOWN])
+    settings = Settings(
+        added=[*(AddedToken(pieces[id], id) for id in special), *sentinel_tokens(len(pieces), sentinels)],
+        template=template_of(bos if add_bos else None, eos if add_eos else None),
+        roles={role: pieces[id] for role, id in ids.items()} | roles_of(config),
+        chat_template=config.get("chat_template"),
+        parse_special=sentinels > 0,
+        config=config,
+    )
+    options: dict[str, Any] = {
+        "unknown": ids.get("unk"),
+        "byte_fallback": model.byte_fallback,
+        "strip": "one" if model.add_dummy_prefix else "none",
+        "unknown_text": model.unk_surface,
+    }
+    scores = [score for _, score, _ in model.pieces]
+    if model.model_type == UNIGRAM:
+        matchable = of_kind[NORMAL] + of_kind[USER_DEFINED]
+        options |= {"matchable": matchable, "bonus": of_kind[USER_DEFINED], "single_precision": True}
+        return UnigramTokenizer(pieces, scores, spacing, settings, **options)
+    if of_kind[UNUSED]:
+        raise TokenizerError(f"BPE with pieces marked unused ({pieces[of_kind[UNUSED][0]]!r}) is not supported")
+    merges = merges_of({pieces[id]: scores[id] for id in of_kind[NORMAL]})
+    return SentencePieceBPETokenizer(pieces, merges, spacing, settings, frozen=user_defined, **options)
+
+
+def sentinels_of(directory: Path) -> int:
+    """How many sentinels T5's files put after a .model's pieces: they are in the configuration, not in the model."""
+    config = read_config(directory)
+    is_t5 = config.get("tokenizer_class", "").startswith("T5Tokenizer")
+    if not is_t5 and (directory / "config.json").is_file():
+        is_t5 = read_json(directory / "config.json").get("model_type") == "t5"
+    return config.get("extra_ids", 100 if is_t5 else 0)
+
+
+def merges_of(scores: dict[str, float]) -> list[tuple[str, str, int]]:
+    """Every way to make a piece of two; the higher its score, the lower the rank. SentencePiece keeps pieces, not merges."""
+    rank_of = {score: rank for rank, score in enumerate(sorted(set(scores.values()), reverse=True))}
+    merges = []
+    for order, (piece, score) in enumerate(scores.items()):
+        for middle in range(1, len(piece)):
+            left, right = piece[:middle], piece[middle:]
+            if (left in scores or len(left) == 1) and (right in scores or len(right) == 1):
+                merges.append((rank_of[score], order, left, right))
+    merges.sort(key=lambda merge: merge[:2])
+    return [(left, right, rank) for rank, _, left, right in merges]
+
+
+def read_llama2c(path: Path) -> SentencePieceBPETokenizer:
+    """llama2.c's tokenizer.bin: int32 longest token, then for each token float32 score, int32 length, bytes."""
+    data = read_bytes(path)
+    pieces, scores = [], []
+    at = 4
+    try:
+        (longest,) = struct.unpack_from("<i", data)
+        while at < len(data):
+            score, length = struct.unpack_from("<fi", data, at)
+            at += 8 + length
+            if not 0 <= length <= longest or at > len(data):
+                raise ValueError(f"a token of {length} bytes")
+            scores.append(score)
+            pieces.append(data[at - length : at].decode("utf-8").replace(" ", SPACE))
+        if len(pieces) < 259:
+            raise ValueError(f"{len(pieces)} tokens")
+    except (struct.error, ValueError) as error:
+        raise TokenizerError(f"{path} is not a llama2.c tokenizer, or cut off: {error}") from None
+    pieces[:3] = ["<unk>", "<s>", "</s>"]  # spelled "\n<s>\n" there, for printing
+    return SentencePieceBPETokenizer(
+        pieces,
+        merges_of(dict(zip(pieces[259:], scores[259:]))),
+        SentencePieceSpacing(remove_extra_whitespaces=False),
+        Settings(
+            added=[AddedToken(piece, id) for id, piece in enumerate(pieces[:3])],
+            template=template_of(1, None),
+            parse_special=False,
+        ),
+        unknown=0,
+        byte_fallback=True,
+    )
+
+
+def from_tiktoken(data: bytes) -> BPETokenizer:
+    """tiktoken's ranks, "base64 rank" a line, as LLaMA 3's tokenizer.model has them, with its 256 special tokens."""
+    try:
+        lines = [line.split() for line in data.splitlines() if line]
+        ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in lines}
+    except (ValueError, binascii.Error):
+        raise TokenizerError("it is neither a SentencePiece model nor tiktoken's list of tokens and ranks") from None
+    merges = []
+    for token, rank in ranks.items():
+        for middle in range(1, len(token)):
+            left, right = token[:middle], token[middle:]
+            if left in ranks and right in ranks:
+                merges.append((rank, ranks[left], ranks[right], to_characters(left), to_characters(right)))
+    merges.sort()
+    vocab = {to_characters(token): rank for token, rank in ranks.items()}
+    added = [AddedToken(name, len(ranks) + i) for i, name in enumerate(llama3_special_tokens())]
+    roles = {"bos": "<|begin_of_text|>", "eos": "<|end_of_text|>"}
+    settings = Settings(added, template_of(len(ranks), None), roles, parse_special=False)
+    pairs = [(left, right) for *_, left, right in merges]
+    return BPETokenizer(
+        vocab, pairs, settings, patterns=[LLAMA3_PATTERN], use_regex=False, ignore_merges=True, rank_by_result=True
+    )
+
+
+def llama3_special_tokens() -> list[str]:
+    """The names of LLaMA 3's special tokens, in the order of their ids."""
+    reserved = (f"<|reserved_special_token_{i}|>" for i in range(251))
+    names = ["<|begin_of_text|>", "<|end_of_text|>", *(next(reserved) for _ in range(4))]
+    names += ["<|start_header_id|>", "<|end_header_id|>", next(reserved), "<|eot_id|>"]
+    return [*names, *reserved]

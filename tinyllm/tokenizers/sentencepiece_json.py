@@ -1,0 +1,134 @@
+"""SentencePiece-style tokenizers as tokenizer.json: read and written."""
+
+from typing import Any
+
+from tinyllm.tokenizers.added import AddedToken
+from tinyllm.tokenizers.base import Settings
+from tinyllm.tokenizers.files import TokenizerError
+from tinyllm.tokenizers.json_parts import envelope, flat, read_merge, refuse
+from tinyllm.tokenizers.sentencepiece import SentencePieceBPETokenizer, SentencePieceTokenizer
+from tinyllm.tokenizers.spacing import SPACE, Pipeline
+from tinyllm.tokenizers.unigram import UnigramTokenizer
+
+Json = dict[str, Any]
+
+
+def read_sentencepiece_bpe(spec: Json, settings: Settings) -> SentencePieceBPETokenizer:
+    model = spec["model"]
+    for option in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(option):
+            raise TokenizerError(f"BPE with {option} = {model[option]!r} is not supported")
+    pieces = by_id(model["vocab"])
+    merges = [(*read_merge(merge), rank) for rank, merge in enumerate(model["merges"])]
+    return SentencePieceBPETokenizer(
+        pieces,
+        merges,
+        read_spacing(spec),
+        settings,
+        ignore_merges=model.get("ignore_merges", False),
+        unknown=model["vocab"].get(model.get("unk_token")),
+        byte_fallback=model.get("byte_fallback", False),
+        fuse_unknown=model.get("fuse_unk", False),
+        strip=read_strip(spec),
+    )
+
+
+def read_unigram(spec: Json, settings: Settings) -> UnigramTokenizer:
+    model = spec["model"]
+    return UnigramTokenizer(
+        [piece for piece, _ in model["vocab"]],
+        [score for _, score in model["vocab"]],
+        read_spacing(spec),
+        settings,
+        unknown=model["unk_id"],
+        byte_fallback=model.get("byte_fallback", False),
+        strip=read_strip(spec),
+    )
+
+
+def by_id(vocab: dict[str, int]) -> list[str | None]:
+    """A vocabulary as a list, None where an id is not in use."""
+    pieces: list[str | None] = [None] * (max(vocab.values(), default=-1) + 1)
+    for piece, id in vocab.items():
+        pieces[id] = piece
+    return pieces
+
+
+def read_spacing(spec: Json) -> Pipeline:
+    """The normalizer and pre_tokenizer: [WhitespaceSplit], [Metaspace], or both."""
+    whitespace_split, metaspace, split = False, None, True
+    for step in flat(spec.get("pre_tokenizer"), "pretokenizers"):
+        if step["type"] == "WhitespaceSplit" and metaspace is None:
+            whitespace_split = True
+        elif step["type"] == "Metaspace" and metaspace is None and step["replacement"] == SPACE:
+            always = "always" if step.get("add_prefix_space", True) else "never"
+            metaspace, split = step.get("prepend_scheme", always), step.get("split", True)
+        else:
+            raise refuse(step, "as pre-tokenizer")
+    return Pipeline(flat(spec.get("normalizer"), "normalizers"), whitespace_split, metaspace, split)
+
+
+def read_strip(spec: Json) -> str:
+    """What the decoder drops at the beginning of a text."""
+    steps = flat(spec.get("decoder"), "decoders")
+    strip = "none"
+    for step in steps:
+        if step["type"] == "Metaspace" and len(steps) == 1:
+            always = "always" if step.get("add_prefix_space", True) else "never"
+            strip = "all" if step.get("prepend_scheme", always) != "never" else "none"
+        elif step["type"] == "Strip" and (step["content"], step["start"], step["stop"]) == (" ", 1, 0):
+            strip = "one"
+        elif step["type"] == "Replace" and (step["pattern"], step["content"]) == ({"String": SPACE}, " "):
+            continue
+        elif step["type"] not in ("ByteFallback", "Fuse"):
+            raise refuse(step, "as decoder of a SentencePiece-style vocabulary")
+    return strip
+
+
+def write_decoder(tokenizer: SentencePieceTokenizer) -> Json:
+    if tokenizer.strip == "all":
+        return {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "always", "split": True}
+    spaces = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
+    steps = [spaces, {"type": "ByteFallback"}, {"type": "Fuse"}]
+    if tokenizer.strip == "one":
+        steps.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    return {"type": "Sequence", "decoders": steps}
+
+
+def sentencepiece_bpe_to_json(tokenizer: SentencePieceBPETokenizer) -> Json:
+    known = set(tokenizer.pieces)
+    merges = sorted((merge for merge in tokenizer.merges if {*merge[:2]} <= known), key=lambda merge: merge[2])
+    model = {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None if tokenizer.unknown is None else tokenizer.pieces[tokenizer.unknown],
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": tokenizer.fuse_unknown,
+        "byte_fallback": tokenizer.byte_fallback,
+        "ignore_merges": tokenizer.ignore_merges,
+        "vocab": {piece: id for id, piece in enumerate(tokenizer.pieces) if piece is not None},
+        "merges": [[left, right] for left, right, _ in merges],
+    }
+    return _around(tokenizer, model, tokenizer.frozen, split=False)
+
+
+def unigram_to_json(tokenizer: UnigramTokenizer) -> Json:
+    model = {
+        "type": "Unigram",
+        "unk_id": tokenizer.unknown,
+        "vocab": [[piece, score] for piece, score in zip(tokenizer.pieces, tokenizer.scores)],
+        "byte_fallback": tokenizer.byte_fallback,
+    }
+    split = not any(SPACE in (piece or "")[1:] for piece in tokenizer.pieces)
+    return _around(tokenizer, model, [str(tokenizer.pieces[id]) for id in tokenizer.bonus], split)
+
+
+def _around(tokenizer: SentencePieceTokenizer, model: Json, user_defined: list[str] | tuple[str, ...], split: bool) -> Json:
+    normalizer, pre_tokenizer = tokenizer.spacing.to_json(split)
+    spec = envelope(
+        tokenizer, normalizer=normalizer, pre_tokenizer=pre_tokenizer, decoder=write_decoder(tokenizer), model=model
+    )
+    more = [AddedToken(piece, tokenizer._id[piece], special=False) for piece in user_defined]
+    spec["added_tokens"] = sorted([*spec["added_tokens"], *map(vars, more)], key=lambda token: token["id"])
+    return spec

@@ -1,0 +1,187 @@
+"""The unigram tokenizer of SentencePiece and T5 (Kudo 2018, section 3.2).
+
+A segmentation x_1 ... x_n of a text has the probability p(x_1) ... p(x_n); a text gets the most probable one, found by the
+Viterbi algorithm. A piece's score is log p.
+"""
+
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from tinyllm.tokenizers.added import AddedToken
+from tinyllm.tokenizers.base import Settings
+from tinyllm.tokenizers.files import TokenizerError
+from tinyllm.tokenizers.sentencepiece import (
+    BYTE_PIECES,
+    SentencePieceTokenizer,
+    count_words,
+    frequent_letters,
+    trained_settings,
+)
+from tinyllm.tokenizers.spacing import Pipeline, SentencePieceSpacing
+
+FAR = 100_000.0  # past a log probability of -FAR, SentencePiece counts on from zero, so that float32 stays fine enough
+UNKNOWN_PENALTY = 10.0  # a character that no piece covers costs this much more than the least probable piece
+
+
+class UnigramTokenizer(SentencePieceTokenizer):
+    """scores[i] is the log probability of pieces[i].
+
+    matchable: the ids that text can give; None: all but special tokens.
+    bonus: ids that win over whatever they compete with (SentencePiece's user-defined symbols).
+    single_precision: sums are rounded to float32, as SentencePiece's own are; that decides between segmentations that are
+    equally probable ("a" + "aa", "aa" + "a"). The tokenizers library has float64.
+    """
+
+    def __init__(
+        self,
+        pieces: Sequence[str],
+        scores: Sequence[float],
+        spacing: SentencePieceSpacing | Pipeline,
+        settings: Settings | None = None,
+        *,
+        matchable: Sequence[int] | None = None,
+        bonus: Sequence[int] = (),
+        single_precision: bool = False,
+        **options: Any,
+    ):
+        super().__init__(pieces, spacing, settings, **options)
+        self.scores = list(scores)
+        self.bonus = tuple(bonus)
+        self.single_precision = single_precision
+        candidates = list(range(len(self.pieces)) if matchable is None else matchable)
+        usual = [self.scores[id] for id in candidates if id not in self.bonus]
+        special = self.special_tokens
+        candidates = [id for id in candidates if pieces[id] not in special]  # never from a stranger's "</s>"
+        rounded = to_float32 if single_precision else float
+        self._unknown_score = rounded(min(usual, default=0.0) - UNKNOWN_PENALTY)
+        self._longest = max((len(pieces[id]) for id in candidates), default=1)
+        self._trie: dict[str, Any] = {}  # letter -> the trie below it; "" -> (score, id) of the piece that ends here
+        for id in candidates:
+            node = self._trie
+            for letter in pieces[id]:
+                node = node.setdefault(letter, {})
+            node[""] = self.scores[id], id
+            if id in self.bonus:
+                node[""] = rounded(len(pieces[id].encode()) * max(usual, default=0.0) - 0.1), id
+
+    def _encode_word(self, word: str) -> list[int]:
+        ids: list[int] = []
+        unknown = ""
+        for start, end, id in self._viterbi(word):
+            if id == self.unknown:
+                unknown += word[start:end]
+                continue
+            if unknown:
+                self._without_piece(unknown, ids)
+            unknown = ""
+            ids.append(id)
+        if unknown:
+            self._without_piece(unknown, ids)
+        return ids
+
+    def _viterbi(self, word: str) -> list[tuple[int, int, int]]:
+        """The most probable segmentation as (start, end, id); of equally probable ones, that found first from the left."""
+        best: list[float | None] = [0.0] + [None] * len(word)  # of the segmentations of word[:end]
+        came: list[tuple[int, int]] = [(0, 0)] * (len(word) + 1)  # the last piece of that segmentation: start, id
+        unknown = -1 if self.unknown is None else self.unknown
+        rounded = to_float32 if self.single_precision else float
+        for start in range(len(word)):
+            so_far = best[start]
+            assert so_far is not None  # a character always leads on, known or unknown
+            if so_far < -FAR and self.single_precision:
+                for end in range(start, min(len(word), start + self._longest) + 1):
+                    known = best[end]
+                    best[end] = None if known is None else to_float32(known - so_far)
+                so_far = 0.0
+            node: dict[str, Any] | None = self._trie
+            covered = False
+            for end in range(start + 1, len(word) + 1):
+                node = node.get(word[end - 1])  # type: ignore[union-attr]
+                if node is None:
+                    break
+                if "" not in node:
+                    continue
+                covered = covered or end == start + 1
+                score, id = node[""]
+                total, known = rounded(so_far + score), best[end]
+                if known is None or total > known:
+                    best[end], came[end] = total, (start, id)
+            total, known = rounded(so_far + self._unknown_score), best[start + 1]
+            if not covered and (known is None or total > known):
+                best[start + 1], came[start + 1] = total, (start, unknown)
+        path = []
+        end = len(word)
+        while end > 0:
+            start, id = came[end]
+            path.append((start, end, id))
+            end = start
+        return path[::-1]
+
+    def _without_piece(self, text: str, ids: list[int]) -> None:
+        if self.unknown is None and not self.byte_fallback:
+            raise TokenizerError(f"no piece covers {text!r}, and the vocabulary has no unknown token for it")
+        super()._without_piece(text, ids)
+
+    def _to_json(self) -> dict[str, Any]:
+        from tinyllm.tokenizers.sentencepiece_json import unigram_to_json
+
+        return unigram_to_json(self)
+
+    @classmethod
+    def train(
+        cls,
+        texts: str | Iterable[str],
+        vocab_size: int,
+        special_tokens: Sequence[str] = ("<pad>", "</s>", "<unk>"),
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        sentinels: int = 100,
+        byte_fallback: bool = False,
+        coverage: float = 0.9995,
+    ) -> "UnigramTokenizer":
+        """Learn a vocabulary like T5's from a text, or from any iterable of texts.
+
+        It is the special tokens, the pieces, and last the sentinels of span corruption, <extra_id_99> down to <extra_id_0>:
+        vocab_size in all, or fewer where the texts do not have as many substrings. Text is normalised by NFKC, and white
+        space becomes single spaces. progress(done, total) is called after each round of pruning.
+        encode(..., add_special_tokens=True) puts </s> last.
+        """
+        from tinyllm.tokenizers.unigram_training import learn_pieces
+
+        normalizers: list[dict[str, Any]] = [
+            {"type": "NFKC"},
+            {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
+            {"type": "Strip", "strip_left": True, "strip_right": True},
+        ]
+        spacing = Pipeline(normalizers, metaspace="always")
+        counts = count_words(texts, spacing, special_tokens)
+        letters = frequent_letters(counts, coverage)
+        before = [*special_tokens, *(BYTE_PIECES if byte_fallback else ())]
+        room = vocab_size - len(before) - sentinels
+        if room < len(letters):
+            raise TokenizerError(
+                f"vocab_size {vocab_size} is too small: {len(before)} special tokens and bytes, {sentinels} sentinels and "
+                f"{len(letters)} characters need {len(before) + sentinels + len(letters)}"
+            )
+        learned = learn_pieces(counts, letters, room, progress)
+        tokens = [*before, *(piece for piece, _ in learned)]
+        scores = [0.0] * len(before) + [score for _, score in learned]
+        settings = trained_settings(tokens, special_tokens, bos_first=False)
+        settings.added = [*settings.added, *sentinel_tokens(len(tokens), sentinels)]
+        unknown = tokens.index("<unk>") if "<unk>" in special_tokens else None
+        options = {"unknown": unknown, "byte_fallback": byte_fallback, "strip": "all"}
+        return cls(tokens, scores, spacing, settings, **options)  # type: ignore[arg-type]
+
+
+def sentinel_tokens(first_id: int, count: int = 100) -> list[AddedToken]:
+    """T5's tokens for what span corruption took out: <extra_id_0> has the highest id."""
+    return [AddedToken(f"<extra_id_{i}>", first_id + count - 1 - i) for i in reversed(range(count))]
+
+
+def to_float32(value: float) -> float:
+    """The nearest float32, as a float."""
+    return _FLOAT32.unpack(_FLOAT32.pack(value))[0]
+
+
+_FLOAT32 = struct.Struct("f")
