@@ -55,6 +55,7 @@ OPS = {
     "activation": ("activation_forward", "activation_backward", "gated_forward", "gated_backward"),
     "softmax": ("softmax_forward", "softmax_backward"),
     "attention": ("attention_forward", "attention_backward"),
+    "relative": ("relative_bias_forward", "relative_bias_backward"),
     "dropout": ("dropout_forward", "dropout_backward"),
     "loss": (
         "cross_entropy_forward",

@@ -6,19 +6,42 @@ from . import huggingface
 from .checkpoint import load, save
 from .generate import complete, generate, stream
 from .gradcheck import gradcheck
-from .models import GPT, OPT, GPTConfig, Llama, LlamaConfig, OPTConfig
+from .models import (
+    BERT,
+    GPT,
+    OPT,
+    T5,
+    BERTConfig,
+    BERTEncoder,
+    BERTForQuestionAnswering,
+    BERTForSequenceClassification,
+    BERTForTokenClassification,
+    GPTConfig,
+    Llama,
+    LlamaConfig,
+    OPTConfig,
+    T5Config,
+)
 from .optim import Adam, clip_grad_norm
 from .train import resume, train
 
 __version__ = "0.1.0"
 __all__ = [
+    "BERT",
     "GPT",
     "OPT",
+    "T5",
     "Adam",
+    "BERTConfig",
+    "BERTEncoder",
+    "BERTForQuestionAnswering",
+    "BERTForSequenceClassification",
+    "BERTForTokenClassification",
     "GPTConfig",
     "Llama",
     "LlamaConfig",
     "OPTConfig",
+    "T5Config",
     "clip_grad_norm",
     "complete",
     "generate",

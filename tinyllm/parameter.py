@@ -22,6 +22,11 @@ def constant(value: float) -> Initial:
     return lambda random, shape: np.full(shape, value, np.float32)
 
 
+def stacked(*parts: tuple[int, Initial]) -> Initial:
+    """Rows of several kinds in one matrix: (how many, their initial values), from the top down."""
+    return lambda random, shape: np.concatenate([initial(random, (n, *shape[1:])) for n, initial in parts])
+
+
 class Parameter:
     """A weight: its `shape`, its `name` in the model, and once placed in a Flat `data` and `grad`, views of that shape."""
 

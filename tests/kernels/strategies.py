@@ -200,6 +200,18 @@ def attention(d: Draw) -> dict[str, Any]:
     }
 
 
+def relative_bias(d: Draw) -> dict[str, Any]:
+    T, S = d.of((1, 1), (2, 2), (1, 4), (2, 3)) if d.tiny else d.of((1, 1), (64, 64), (1, 130), (7, 33), (150, 150))
+    n_buckets, max_distance = d.of((4, 3), (7, 4), (8, 100), (32, 128))
+    return {
+        "w": d.normal(n_buckets, d.of(1, 3)),
+        "T": T,
+        "S": S,
+        "bidirectional": d.maybe(),
+        "max_distance": max_distance,
+    }
+
+
 def dropout(d: Draw) -> dict[str, Any]:
     p = d.draw(st.sampled_from((0.0, 0.1, 0.5)) | st.floats(0, 0.95))
     return {"x": d.normal(*d.rows(), d.size()), "p": p, "seed": d.draw(st.integers(0, 2**64 - 1))}
@@ -241,6 +253,7 @@ OPS = {
     "gated": Op(gated),
     "softmax": Op(softmax),
     "attention": Op(attention, ("y", "lse"), ("dq", "dk", "dv")),
+    "relative_bias": Op(relative_bias, ("bias",), returns=()),
     "dropout": Op(dropout),
     "cross_entropy": Op(cross_entropy, ("loss", "lse"), ("dlogits",)),
     "linear_cross_entropy": Op(linear_cross_entropy, ("loss", "lse", "last")),

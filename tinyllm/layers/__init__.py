@@ -1,8 +1,8 @@
 """The layers that the models are built of."""
 
-from .attention import Attention, Context
-from .block import PostNormBlock, PreNormBlock, Recompute
-from .cache import KVCache
+from .attention import Attention, Context, CrossAttention, Shared
+from .block import CrossBlock, PostNormBlock, PreNormBlock, Recompute
+from .cache import KVCache, SourceCache
 from .dropout import Dropout
 from .embedding import Embedding, PositionEmbedding
 from .layer import Layer, Mode
@@ -10,12 +10,15 @@ from .linear import Linear, LinearActivation
 from .mlp import MLP, GatedMLP, activation_named
 from .norm import LayerNorm, RMSNorm
 from .output import Output
+from .relative import RelativeBias
 from .rotary import Rotary
 
 __all__ = [
     "MLP",
     "Attention",
     "Context",
+    "CrossAttention",
+    "CrossBlock",
     "Dropout",
     "Embedding",
     "GatedMLP",
@@ -31,6 +34,9 @@ __all__ = [
     "PreNormBlock",
     "RMSNorm",
     "Recompute",
+    "RelativeBias",
     "Rotary",
+    "Shared",
+    "SourceCache",
     "activation_named",
 ]

@@ -1,18 +1,32 @@
-"""Multi-head self-attention, and what a call of it must know beside the activations."""
+"""Multi-head attention, to the sequence itself or to another, and what a call of it must know beside the activations."""
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from .. import kernels
-from .cache import KVCache
+from .cache import KVCache, SourceCache
 from .dropout import Dropout
 from .layer import Layer
 from .linear import Linear
 from .rotary import Rotary
+
+
+class Shared:
+    """An array that all layers of a stack use in one forward pass, and the sum of the gradients that they give for it:
+    `grad`, None where nobody wants it."""
+
+    def __init__(self, data: np.ndarray, wanted: bool = True):
+        self.data, self.wanted = data, wanted
+
+    @functools.cached_property
+    def grad(self) -> Any:
+        return kernels.zeros(self.data, self.data.shape) if self.wanted else None
 
 
 @dataclass
@@ -22,6 +36,9 @@ class Context:
     mask: np.ndarray | None = None  # bool (B, S) or (B, T, S): which keys are real
     positions: np.ndarray | None = None  # (T,) or (B, T) ints
     cache: KVCache | None = None  # keys and values of the tokens before
+    bias: Shared | None = None  # (H, T, S): added to the scores of self-attention
+    source: Shared | None = None  # (B, S, C): what cross attention sees,
+    source_mask: np.ndarray | None = None  # bool (B, S): and which of it is real
 
 
 class Attention(Layer):
@@ -55,7 +72,8 @@ class Attention(Layer):
 
     def options(self, context, seed):
         on = {} if seed is None else {"dropout": self.weights_dropout.p, "seed": seed}
-        return {"mask": context.mask, "causal": self.causal, "window": self.window, "scale": self.scale, **on}
+        bias = context.bias and context.bias.data
+        return {"mask": context.mask, "causal": self.causal, "window": self.window, "scale": self.scale, "bias": bias, **on}
 
     def forward(self, x, context):
         B, T, _ = x.shape
@@ -67,14 +85,62 @@ class Attention(Layer):
             k, v = context.cache.extend(self, k, v)  # (B, S, G, D)
         options = self.options(context, self.weights_dropout.seed())
         y, lse = kernels.attention_forward(q, k, v, **options)
-        self.keep(qkv, y, lse, options)
+        self.keep(qkv, y, lse, options, context.bias)
         return self.dropout(self.proj(y.reshape(B, T, self.H * self.D)))
 
     def backward(self, dy):
-        qkv, y, lse, options = self.kept()
+        qkv, y, lse, options, bias = self.kept()
         dy = self.proj.backward(self.dropout.backward(dy)).reshape(y.shape)
         dqkv = kernels.empty(qkv, qkv.shape)
-        kernels.attention_backward(dy, *self.split(qkv), y, lse, **options, out=self.split(dqkv))
+        dbias = bias and bias.grad
+        kernels.attention_backward(dy, *self.split(qkv), y, lse, **options, dbias=dbias, out=self.split(dqkv))
         if self.rotary is not None:
             self.rotary.backward(self.heads(dqkv)[:, :, : self.H + self.G])
         return self.qkv.backward(dqkv)
+
+
+class CrossAttention(Layer):
+    """y = proj(attention(q, k, v)) with q = q(x), [k | v] = kv(source).  x (B, T, C), source (B, S, C) -> y (B, T, C).
+
+    The source is the context's; its gradient is added into context.source.grad: each layer of a decoder has a part in it.
+    """
+
+    def __init__(self, C, H, D=None, bias=True, scale=None, dropout=0.0, residual_dropout=0.0, std=0.02, residual_std=0.02):
+        super().__init__()
+        self.H, self.D = H, D or C // H
+        self.scale = 1 / math.sqrt(self.D) if scale is None else scale
+        self.q = Linear(C, self.H * self.D, bias, std)
+        self.kv = Linear(C, 2 * self.H * self.D, bias, std)
+        self.weights_dropout = Dropout(dropout)
+        self.proj = Linear(self.H * self.D, C, bias, residual_std)
+        self.dropout = Dropout(residual_dropout)
+
+    def split(self, kv):
+        """[k | v] (B, S, 2 H D) -> views k and v (B, S, H, D)."""
+        B, S, _ = kv.shape
+        heads = kv.reshape(B, S, 2 * self.H, self.D)
+        return heads[:, :, : self.H], heads[:, :, self.H :]
+
+    def forward(self, x, context):
+        B, T, _ = x.shape
+        q = self.q(x).reshape(B, T, self.H, self.D)
+        if isinstance(context.cache, SourceCache):
+            kv, (k, v) = None, context.cache.of_source(self)
+        else:
+            kv = self.kv(context.source.data)
+            k, v = self.split(kv)
+        seed = self.weights_dropout.seed()
+        options = {"mask": context.source_mask, "scale": self.scale}
+        if seed is not None:
+            options |= {"dropout": self.weights_dropout.p, "seed": seed}
+        y, lse = kernels.attention_forward(q, k, v, **options)
+        self.keep(q, kv, y, lse, options, context.source)
+        return self.dropout(self.proj(y.reshape(B, T, self.H * self.D)))
+
+    def backward(self, dy):
+        q, kv, y, lse, options, source = self.kept()
+        dy = self.proj.backward(self.dropout.backward(dy)).reshape(y.shape)
+        dq, dkv = kernels.empty(q, q.shape), kernels.empty(kv, kv.shape)
+        kernels.attention_backward(dy, q, *self.split(kv), y, lse, **options, out=(dq, *self.split(dkv)))
+        source.grad += self.kv.backward(dkv)
+        return self.q.backward(dq.reshape(*dq.shape[:2], self.H * self.D))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .attention import Attention
+from .attention import Attention, CrossAttention
 from .layer import Layer
 from .mlp import MLP, GatedMLP
 from .norm import LayerNorm, RMSNorm
@@ -26,6 +26,34 @@ class PreNormBlock(Layer):
 
     def backward(self, dx):
         dx = self.norm2.add_backward(self.mlp.backward(dx), dx)
+        return self.norm1.add_backward(self.attention.backward(dx), dx)
+
+
+class CrossBlock(Layer):
+    """A pre-norm block of a decoder that attends to a source between the two: x + attention(norm1(x)), x + cross(norm2(x)),
+    x + mlp(norm3(x)) (Raffel et al. 2020, section 2.1). It takes and gives the residual stream as PreNormBlock does."""
+
+    def __init__(
+        self,
+        norm1: LayerNorm | RMSNorm,
+        attention: Attention,
+        norm2: LayerNorm | RMSNorm,
+        cross: CrossAttention,
+        norm3: LayerNorm | RMSNorm,
+        mlp: MLP | GatedMLP,
+    ):
+        super().__init__()
+        self.norm1, self.attention, self.norm2, self.cross, self.norm3, self.mlp = norm1, attention, norm2, cross, norm3, mlp
+
+    def forward(self, x, r, context):
+        x, h = self.norm1.add(x, r)
+        x, h = self.norm2.add(x, self.attention(h, context))
+        x, h = self.norm3.add(x, self.cross(h, context))
+        return x, self.mlp(h)
+
+    def backward(self, dx):
+        dx = self.norm3.add_backward(self.mlp.backward(dx), dx)
+        dx = self.norm2.add_backward(self.cross.backward(dx), dx)
         return self.norm1.add_backward(self.attention.backward(dx), dx)
 
 

@@ -46,3 +46,27 @@ class KVCache:
     def crop(self, length: int) -> None:
         """Forgets all positions from `length` on."""
         self.length = min(self.length, length)
+
+
+class SourceCache(KVCache):
+    """The cache of a decoder that attends to a source as well. The source's keys and values are held from the start.
+
+    mask: bool (B, S), which tokens of the source are real; None: all.
+    """
+
+    def __init__(self, mask: np.ndarray | None):
+        super().__init__()
+        self.mask = mask
+        self._source: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # by layer: (B, S, H, D), twice
+
+    def hold(self, layer: Any, k: np.ndarray, v: np.ndarray) -> None:
+        self._source[id(layer)] = k, v
+
+    def of_source(self, layer: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The keys and values (B, S, H, D) of the source for this layer."""
+        return self._source[id(layer)]
+
+    def select(self, rows: np.ndarray) -> None:
+        super().select(rows)
+        self._source = {key: (k[rows], v[rows]) for key, (k, v) in self._source.items()}
+        self.mask = None if self.mask is None else self.mask[rows]

@@ -1,11 +1,50 @@
 """The models, one file each."""
 
+from typing import Any
+
+from .bert import (
+    BERT,
+    BERTConfig,
+    BERTEncoder,
+    BERTForQuestionAnswering,
+    BERTForSequenceClassification,
+    BERTForTokenClassification,
+)
 from .gpt import GPT, GPTConfig
 from .llama import Llama, LlamaConfig
 from .model import LanguageModel, Model
 from .opt import OPT, OPTConfig
+from .t5 import T5, T5Config
 
 # class name -> (class, its configuration)
-MODELS = {"GPT": (GPT, GPTConfig), "Llama": (Llama, LlamaConfig), "OPT": (OPT, OPTConfig)}
+MODELS: dict[str, tuple[Any, Any]] = {
+    "GPT": (GPT, GPTConfig),
+    "BERT": (BERT, BERTConfig),
+    "BERTForSequenceClassification": (BERTForSequenceClassification, BERTConfig),
+    "BERTForTokenClassification": (BERTForTokenClassification, BERTConfig),
+    "BERTForQuestionAnswering": (BERTForQuestionAnswering, BERTConfig),
+    "BERTEncoder": (BERTEncoder, BERTConfig),
+    "T5": (T5, T5Config),
+    "Llama": (Llama, LlamaConfig),
+    "OPT": (OPT, OPTConfig),
+}
 
-__all__ = ["GPT", "MODELS", "OPT", "GPTConfig", "LanguageModel", "Llama", "LlamaConfig", "Model", "OPTConfig"]
+__all__ = [
+    "BERT",
+    "GPT",
+    "MODELS",
+    "OPT",
+    "T5",
+    "BERTConfig",
+    "BERTEncoder",
+    "BERTForQuestionAnswering",
+    "BERTForSequenceClassification",
+    "BERTForTokenClassification",
+    "GPTConfig",
+    "LanguageModel",
+    "Llama",
+    "LlamaConfig",
+    "Model",
+    "OPTConfig",
+    "T5Config",
+]

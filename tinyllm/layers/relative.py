@@ -1,0 +1,31 @@
+"""Relative position biases as a layer: one for all blocks of a stack."""
+
+from __future__ import annotations
+
+from .. import kernels
+from ..parameter import Parameter, normal
+from .attention import Shared
+from .layer import Layer
+
+
+class RelativeBias(Layer):
+    """What is added to the attention scores of T queries, the last of S positions: a Shared (H, T, S).  w (n_buckets, H).
+
+    All attention layers of a stack add its gradient into the Shared; the backward sends the sum to the buckets, once.
+    """
+
+    def __init__(self, n_buckets: int, H: int, bidirectional: bool, max_distance: int = 128, std: float = 0.02):
+        super().__init__()
+        self.w = Parameter((n_buckets, H), normal(std))
+        self.bidirectional, self.max_distance = bidirectional, max_distance
+
+    def forward(self, T, S):
+        bias = kernels.relative_bias_forward(self.w.data, T, S, self.bidirectional, self.max_distance)
+        shared = Shared(bias, wanted=self.w.grad is not None)
+        self.keep(shared)
+        return shared
+
+    def backward(self):
+        (shared,) = self.kept()
+        if shared.wanted:
+            kernels.relative_bias_backward(shared.grad, self.w.grad, self.bidirectional, self.max_distance)

@@ -1,0 +1,308 @@
+"""BERT, a bidirectional encoder pretrained on masked words and next sentences, and the heads that are fine-tuned on it.
+
+Devlin et al. 2019, BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding.
+Fields are named as in Hugging Face's BertConfig. RoBERTa (Liu et al. 2019) and DistilBERT (Sanh et al. 2019) are the same
+network but for what `model_type` decides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from ..layers import (
+    MLP,
+    Attention,
+    Context,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    PositionEmbedding,
+    PostNormBlock,
+    Recompute,
+)
+from .bert_heads import Classifier, HiddenStates, PooledClassifier, PretrainingHead, SpanHead
+from .model import Model, checked_mask, checked_targets, checked_tokens
+
+
+@dataclass
+class BERTConfig:
+    """BERT-base, uncased; large has 24 layers, 16 heads, 1024 channels, 4096 inner."""
+
+    vocab_size: int = 30522  # WordPiece
+    hidden_size: int = 768  # channels, C
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072  # feed-forward, F
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1  # dropout: of the embeddings and of what is added to the residual stream,
+    attention_probs_dropout_prob: float = 0.1  # of the attention weights,
+    classifier_dropout: float | None = None  # before a classifier; hidden_dropout_prob where None
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2  # segments: the first and the second sentence; 0: the model has none
+    initializer_range: float = 0.02  # standard deviation of fresh weights
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int | None = 0  # its embedding gets no gradient from the padding
+    tie_word_embeddings: bool = True  # masked words are predicted by the token embedding
+    num_labels: int = 2  # of a classifier
+    id2label: dict[str, str] | None = None  # their names, "0": ..., "1": ...; num_labels follows from them
+    next_sentence: bool = False  # BERT: whether there is a next-sentence head beside the masked-LM head
+    pooler: bool = True  # BERTEncoder: whether the pooler of the pretraining is kept
+    model_type: str = "bert"  # roberta: positions count from pad_token_id + 1; distilbert: its pooler's activation is ReLU
+    recompute: bool = False  # blocks keep their inputs only and run again in the backward: less memory, more time
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"
+            )
+        if self.id2label is not None:
+            self.id2label = {str(i): name for i, name in self.id2label.items()}  # JSON has no other keys
+            self.num_labels = len(self.id2label)
+
+    @property
+    def head_dropout(self) -> float:
+        return self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
+
+    @property
+    def first_position(self) -> int:
+        return (self.pad_token_id or 0) + 1 if self.model_type == "roberta" else 0
+
+
+class BERTBase(Model):
+    """The embeddings and blocks that all BERTs share: tokens (B, T) -> the last hidden state (B, T, C).
+
+    A class adds its `head` (bert_heads.py), and says which targets this takes.
+    """
+
+    head: Any
+
+    def __init__(self, config: BERTConfig):
+        super().__init__()
+        self.config = c = config
+        self.tokens = Embedding(c.vocab_size, c.hidden_size, c.initializer_range, c.pad_token_id)
+        self.positions = PositionEmbedding(c.max_position_embeddings, c.hidden_size, c.initializer_range)
+        self.token_types = None
+        if c.type_vocab_size:  # added by number, as positions are
+            self.token_types = PositionEmbedding(c.type_vocab_size, c.hidden_size, c.initializer_range)
+        self.norm = LayerNorm(c.hidden_size, eps=c.layer_norm_eps)
+        self.dropout = Dropout(c.hidden_dropout_prob)
+        self.blocks = [self._block() for _ in range(c.num_hidden_layers)]
+
+    def _block(self):
+        c = self.config
+        std = c.initializer_range
+        block = PostNormBlock(
+            Attention(
+                c.hidden_size, c.num_attention_heads, causal=False, dropout=c.attention_probs_dropout_prob,
+                residual_dropout=c.hidden_dropout_prob, std=std, residual_std=std,
+            ),
+            LayerNorm(c.hidden_size, eps=c.layer_norm_eps),
+            MLP(
+                c.hidden_size, c.intermediate_size, c.hidden_act, dropout=c.hidden_dropout_prob, std=std, residual_std=std
+            ),
+            LayerNorm(c.hidden_size, eps=c.layer_norm_eps),
+        )  # fmt: skip
+        return Recompute(block) if c.recompute else block
+
+    @classmethod
+    def tiny(cls, **options):
+        """The smallest of its class that has everything: for gradcheck and tests."""
+        sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12}
+        return cls(BERTConfig(**{"vocab_size": 13, "max_position_embeddings": 8, "num_labels": 3, **sizes, **options}))
+
+    @classmethod
+    def on(cls, other: BERTBase, seed: int | None = 0, **fields: Any) -> Self:
+        """A model of this class with the weights of another BERT, but a fresh head; of that only the pooler is taken over,
+        where both have one. fields: of the configuration, to be changed: num_labels, say."""
+        model = cls(dataclasses.replace(other.config, **fields), seed, str(other.dtype))  # type: ignore[call-arg]
+        theirs = dict(other.named_parameters())
+        for name, parameter in model.named_parameters():
+            if name in theirs and (name.startswith("head.pooler.") or not name.startswith("head.")):
+                parameter.data = theirs[name].data
+        return model
+
+    @property
+    def max_length(self) -> int:
+        return self.config.max_position_embeddings - self.config.first_position
+
+    def hidden(self, tokens, token_types, context):
+        x = self.positions(self.tokens(tokens), context.positions)  # (B, T, C)
+        if self.token_types is not None:
+            x = self.token_types(x, token_types)
+        x = self.dropout(self.norm(x))
+        for block in self.blocks:
+            x = block(x, context)
+        return x
+
+    def hidden_backward(self, dh):
+        for block in reversed(self.blocks):
+            dh = block.backward(dh)
+        dx = self.norm.backward(self.dropout.backward(dh))
+        if self.token_types is not None:
+            dx = self.token_types.backward(dx)
+        self.tokens.backward(self.positions.backward(dx))
+
+    def __call__(self, tokens, token_types=None, attention_mask=None):
+        """What the head gives for tokens (B, T).
+
+        token_types (B, T): the segment of each, 0 by default; attention_mask (B, T) or (B, T, T), true for real tokens.
+        """
+        with self.without_keeping():
+            return self.head(self.hidden(*self._checked(tokens, token_types, attention_mask)))
+
+    def loss(self, tokens, targets, token_types=None, attention_mask=None, **options):
+        """The head's loss, a Python float, against targets of the shape that the class says."""
+        self.forget()
+        inputs = self._checked(tokens, token_types, attention_mask)
+        targets = self.checked_targets(targets, inputs[0].shape)
+        return self.head.loss(self.hidden(*inputs), targets, **options)
+
+    def backward(self, dloss=1.0):
+        """Adds the gradient of dloss * loss, of the loss computed last, into every Parameter.grad."""
+        self.hidden_backward(self.head.backward(dloss))
+
+    def checked_targets(self, targets, shape):
+        """The targets of tokens of that shape, (B, T), as an array; ValueError where they cannot be."""
+        raise NotImplementedError
+
+    def example(self, random):
+        B, T = 3, min(7, self.max_length)
+        tokens = random.integers(1, self.config.vocab_size, (B, T))
+        tokens[tokens == self.config.pad_token_id] = 0  # whose gradient is left out
+        token_types = random.integers(0, max(1, self.config.type_vocab_size), (B, T))
+        attention_mask = np.ones((B, T), bool)
+        attention_mask[0, -(T // 3) :] = False  # padding on the right of the first row
+        return tokens, self.example_targets(random, B, T), token_types, attention_mask
+
+    def example_targets(self, random, B, T):
+        raise NotImplementedError
+
+    def _checked(self, tokens, token_types, attention_mask):
+        tokens = checked_tokens(tokens, self.config.vocab_size)
+        B, T = tokens.shape
+        if self.max_length < T:
+            raise ValueError(f"the sequence has {T} tokens, and this model takes at most {self.max_length}: shorten it")
+        if token_types is None:
+            token_types = np.zeros(T, np.int64)
+        else:
+            token_types = checked_tokens(token_types, max(1, self.config.type_vocab_size), "token_types")
+            if token_types.shape != (B, T):
+                raise ValueError(f"token_types must have the shape of tokens, {(B, T)}, and has {token_types.shape}")
+        positions = np.arange(T) + self.config.first_position
+        return tokens, token_types, Context(checked_mask(attention_mask, B, T, T), positions)
+
+
+# Models ----------------------------------------------------------------------------------------------------------------
+
+
+class BERT(BERTBase):
+    """Masked words: logits (B, T, V); targets (B, T), -100 where no word was masked.
+
+    loss(..., next_sentence=labels (B,)) adds the loss of the next-sentence head, where config.next_sentence gives it one.
+    """
+
+    def __init__(self, config: BERTConfig, seed: int | None = 0, dtype: str = "float32"):
+        super().__init__(config)
+        self.head = PretrainingHead(config, self.tokens)
+        self.initialize(seed, dtype)
+
+    def checked_targets(self, targets, shape):
+        return checked_targets(targets, shape, self.config.vocab_size)
+
+    def loss(self, tokens, targets, token_types=None, attention_mask=None, next_sentence=None):  # type: ignore[override]
+        if next_sentence is None:
+            return super().loss(tokens, targets, token_types, attention_mask)
+        self._needs_next_sentence()
+        next_sentence = checked_targets(next_sentence, np.shape(tokens)[:1], 2)
+        return super().loss(tokens, targets, token_types, attention_mask, next_sentence=next_sentence)
+
+    def next_sentence(self, tokens, token_types=None, attention_mask=None):
+        """logits (B, 2) of the next-sentence head: the second segment follows the first, or it does not."""
+        self._needs_next_sentence()
+        with self.without_keeping():
+            h = self.hidden(*self._checked(tokens, token_types, attention_mask))
+            return self.head.next_sentence(self.head.pooler(h))
+
+    def _needs_next_sentence(self):
+        if self.head.next_sentence is None:
+            raise ValueError("this BERT has no next-sentence head: make it with BERTConfig(next_sentence=True)")
+
+    def example(self, random):
+        batch = super().example(random)
+        return (*batch, random.integers(0, 2, len(batch[0]))) if self.config.next_sentence else batch
+
+    def example_targets(self, random, B, T):
+        targets = random.integers(0, self.config.vocab_size, (B, T))
+        targets[random.random((B, T)) < 0.6] = -100
+        return targets
+
+
+class BERTForSequenceClassification(BERTBase):
+    """One label for each row: logits (B, labels); targets (B,); loss(..., class_weight=(labels,)) for unbalanced data."""
+
+    def __init__(self, config: BERTConfig, seed: int | None = 0, dtype: str = "float32"):
+        super().__init__(config)
+        self.head = PooledClassifier(config, config.num_labels, config.head_dropout)
+        self.initialize(seed, dtype)
+
+    def checked_targets(self, targets, shape):
+        return checked_targets(targets, shape[:1], self.config.num_labels)
+
+    def example_targets(self, random, B, T):
+        return random.integers(0, self.config.num_labels, B)
+
+
+class BERTForTokenClassification(BERTBase):
+    """One label for each token: logits (B, T, labels); targets (B, T), -100 ignored; loss(..., class_weight=(labels,))."""
+
+    def __init__(self, config: BERTConfig, seed: int | None = 0, dtype: str = "float32"):
+        super().__init__(config)
+        self.head = Classifier(config, config.num_labels, config.head_dropout)
+        self.initialize(seed, dtype)
+
+    def checked_targets(self, targets, shape):
+        return checked_targets(targets, shape, self.config.num_labels)
+
+    def example_targets(self, random, B, T):
+        targets = random.integers(0, self.config.num_labels, (B, T))
+        targets[:, 0] = -100
+        return targets
+
+
+class BERTForQuestionAnswering(BERTBase):
+    """Where the answer starts and ends: logits (B, T, 2); targets (B, 2), positions in [0, T), -100 ignored."""
+
+    def __init__(self, config: BERTConfig, seed: int | None = 0, dtype: str = "float32"):
+        super().__init__(config)
+        self.head = SpanHead(config)
+        self.initialize(seed, dtype)
+
+    def checked_targets(self, targets, shape):
+        B, T = shape
+        return checked_targets(targets, (B, 2), T)
+
+    def example_targets(self, random, B, T):
+        return np.sort(random.integers(0, T, (B, 2)))
+
+
+class BERTEncoder(BERTBase):
+    """No head: the last hidden state (B, T, C), for sentence embeddings, say. Its loss is the mean squared distance from
+    targets (B, T, C), a teacher's hidden states (Jiao et al. 2020, TinyBERT, eq. 8)."""
+
+    def __init__(self, config: BERTConfig, seed: int | None = 0, dtype: str = "float32"):
+        super().__init__(config)
+        self.head = HiddenStates(config)
+        self.initialize(seed, dtype)
+
+    def checked_targets(self, targets, shape):
+        array = np.asarray(targets)
+        if array.shape != (*shape, self.config.hidden_size):
+            raise ValueError(f"targets must have shape {(*shape, self.config.hidden_size)}, and has {array.shape}")
+        return array
+
+    def example_targets(self, random, B, T):
+        return random.standard_normal((B, T, self.config.hidden_size))
