@@ -71,9 +71,9 @@ def in_float64_throughout(monkeypatch):
     torch.set_default_dtype(default)
 
 
-def in_torch(name, dtype, **options):
+def in_torch(name, dtype, attention="eager", **options):
     torch, transformers = peers()
-    config = getattr(transformers, f"{name}Config")(**{**SIZES_OF[name], **options}, attn_implementation="eager")
+    config = getattr(transformers, f"{name}Config")(**{**SIZES_OF[name], **options}, attn_implementation=attention)
     return order_one(getattr(transformers, f"{name}ForCausalLM")(config)).to(getattr(torch, dtype))
 
 
@@ -103,6 +103,27 @@ def test_logits_loss_and_every_gradient_are_autograds(variant, dtype, kernel_set
         theirs_given = {"input_ids": tokens, "attention_mask": mask.astype(int)}
         # a key's bias moves all scores of a query alike: its gradient is zero, up to rounding
         assert_parity(ours, theirs, (tokens,), targets, given, kernel_set, floor=1e-3, **theirs_given)
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_greedy_tokens(variant, use_cache, tmp_path):
+    torch, _ = peers()
+    name, options = VARIANTS[variant]
+    theirs = in_torch(name, "float64", attention="sdpa", **options)
+    theirs.save_pretrained(tmp_path)
+    ours, _ = tinyllm.load(tmp_path, dtype="float64")
+    tokens, _, _ = batch(padded=False)
+    mask = np.arange(7) >= np.array([[3], [0], [6]])  # prompts of 4, 7 and 1 tokens
+    settings = {"use_cache": use_cache, "max_new_tokens": 6}
+    given = {"input_ids": torch.tensor(tokens[:, :7]), "attention_mask": torch.tensor(mask.astype(int))}
+    expected = theirs.generate(**given, **settings, do_sample=False, eos_token_id=None, pad_token_id=0)
+    result = tinyllm.generate(ours, tokens[:, :7], attention_mask=mask, eos_id=(), **settings)
+    np.testing.assert_array_equal(result[:, 7:], expected[:, 7:])
+    if not variant.endswith("dynamic"):  # whose angles depend on the longest row
+        for row, real, new in zip(tokens, mask, result):
+            alone = tinyllm.generate(ours, row[None, :7][:, real], eos_id=(), **settings)
+            np.testing.assert_array_equal(alone[0, real.sum() :], new[7:])
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
