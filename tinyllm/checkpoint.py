@@ -99,7 +99,10 @@ def write_model(directory: Path, model: Model, tokenizer: Tokenizer | None) -> N
             )
         tokenizer.save(directory)
     write_tensors(directory / MODEL, {p.name: p.data for p in model.parameters()})
-    write_json(directory / CONFIG, {"tinyllm": {"model": name, "format": FORMAT}, **dataclasses.asdict(model.config)})
+    about: dict[str, Any] = {"model": name, "format": FORMAT}
+    if model.lora is not None:
+        about["lora"] = dataclasses.asdict(model.lora)
+    write_json(directory / CONFIG, {"tinyllm": about, **dataclasses.asdict(model.config)})
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -134,7 +137,12 @@ def empty_model(directory: Path, dtype: str = "float32") -> Model:
     known = {field.name for field in dataclasses.fields(config_class)}
     if unknown := sorted(set(fields) - known):
         raise CheckpointError(f"{directory / CONFIG} sets {', '.join(unknown)}, which {config_class.__name__} does not have")
-    return model_class(config_class(**fields), seed=None, dtype=dtype)
+    model = model_class(config_class(**fields), seed=None, dtype=dtype)
+    if "lora" in about:
+        from . import lora
+
+        lora.add(model, lora.LoRAConfig(**about["lora"]), seed=None)
+    return model
 
 
 def read_tokenizer(directory: Path) -> Tokenizer | None:

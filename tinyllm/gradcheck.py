@@ -60,7 +60,7 @@ def gradcheck(
         for parameter in layer.parameters():
             parameter.data[...] = order_one(random, parameter)
     inputs = tuple(x.astype(np.float64) if is_float(x) else x for x in inputs)
-    arrays = {p.name: p.data for p in layer.parameters()}
+    arrays = {p.name: p.data for p in layer.parameters() if p.trained}
     if isinstance(layer, Model):
         f, gradients = model_function(layer, inputs, options)
     else:
@@ -76,10 +76,10 @@ def in_float64(layer: Layer) -> Layer:
     parameters = layer.parameters()
     if any(p.flat is None for p in parameters):
         return layer.initialize(dtype="float64")
-    values = [p.data.astype(np.float64) for p in parameters]
-    layer.flat = Flat(parameters, "float64")
-    for parameter, value in zip(parameters, values):
-        parameter.data[...] = value
+    flats = {id(p.flat): p.flat for p in parameters if p.flat is not None}.values()
+    for flat in flats:
+        flat.cast("float64")
+    layer.flat = next((flat for flat in flats if not flat.frozen), Flat([], "float64"))
     return layer
 
 
@@ -109,7 +109,7 @@ def model_function(model: Model, inputs: Any, options: Any) -> Differentiated:
     model.zero_grad()
     f()
     model.backward()
-    return f, {p.name: p.grad.copy() for p in model.parameters()}
+    return f, {p.name: p.grad.copy() for p in model.parameters() if p.trained}
 
 
 def layer_function(layer: Layer, inputs: Any, options: Any, random: np.random.Generator) -> Differentiated:
@@ -130,7 +130,7 @@ def layer_function(layer: Layer, inputs: Any, options: Any, random: np.random.Ge
     layer.flat.grad.fill(0)
     outputs()
     dx = layer.backward(*cotangents)
-    gradients = {p.name: p.grad.copy() for p in layer.parameters()}
+    gradients = {p.name: p.grad.copy() for p in layer.parameters() if p.trained}
     floats = [i for i, x in enumerate(inputs) if is_float(x)]
     return f, gradients | {f"input {i}": g for i, g in zip(floats, dx if isinstance(dx, tuple) else (dx,))}
 

@@ -14,6 +14,7 @@ import types
 import typing
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,8 @@ def state_dict(model: Model, grads: bool = False) -> dict[str, np.ndarray]:
 
 def _tensors(model: Model, grads: bool = False) -> Iterator[tuple[str, np.ndarray]]:
     """(their name, a view of our array in their layout) of each tensor of theirs."""
+    if model.lora is not None:
+        raise ValueError("the model has adapters: merge them first (lora.merge), or save them alone (lora.save)")
     family, names = family_of(model), {name for name, _ in model.named_parameters()}
     for name, parameter in model.named_parameters():
         layer = next(layer for layer in family.layers if layer.names(name))
@@ -233,14 +236,21 @@ def save(path: str | Path, model: Model, tokenizer: Tokenizer | None = None) -> 
     directory, family, tied = Path(path), family_of(model), _tied(model)
     if (directory / CONFIG).is_file() and "tinyllm" in read_json(directory / CONFIG):
         raise CheckpointError(f"{directory} holds a model in tinyllm's own format: choose another name, or remove it first")
-    directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=directory) as name:
-        temporary = Path(name)
+    with replacing(directory) as temporary:
         tensors = {name: array for name, array in _tensors(model) if name not in tied}
         write_tensors(temporary / MODEL, tensors, format="pt")
         write_json(temporary / CONFIG, _config(model, family, tokenizer))
         if tokenizer is not None:
             tokenizer.save(temporary)
+
+
+@contextmanager
+def replacing(directory: Path) -> Iterator[Path]:
+    """A temporary folder: when the block ends well, its files, flushed to the disk, take their places in the directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=directory) as name:
+        temporary = Path(name)
+        yield temporary
         for file in temporary.iterdir():
             with file.open("rb+") as opened:
                 os.fsync(opened.fileno())

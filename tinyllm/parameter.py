@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +43,11 @@ class Parameter:
         return math.prod(self.shape)
 
     @property
+    def trained(self) -> bool:
+        """Whether it has a gradient; not in a frozen Flat."""
+        return not self._placed().frozen
+
+    @property
     def decays(self) -> bool:
         """Whether weight decay applies: to matrices, not to biases and norms."""
         return len(self.shape) > 1
@@ -64,8 +70,9 @@ class Parameter:
         self.data[...] = value  # so that `p.data -= step` works and the view stays a view
 
     @property
-    def grad(self) -> np.ndarray:
-        return self.view(self._placed().grad)
+    def grad(self) -> Any:
+        """An array of the data's shape; None where it is frozen, and kernels then leave its gradient out."""
+        return self.view(self._placed().grad) if self.trained else None
 
     @grad.setter
     def grad(self, value: np.ndarray) -> None:
@@ -78,7 +85,8 @@ class Parameter:
 class Flat:
     """One array for the data of all parameters, and one for their gradients, made when first asked for.
 
-    data, grad (n,); the first `decayed` numbers are those of matrices.
+    data, grad (n,); the first `decayed` numbers are those of matrices. frozen: the parameters are not trained, and have no
+    gradients; a model with such a part has a second Flat for the rest (lora.py), which is then its `flat`.
     """
 
     def __init__(self, parameters: list[Parameter], dtype: np.dtype | str = "float32"):
@@ -86,6 +94,7 @@ class Flat:
         self.size = sum(p.size for p in ordered)
         self.decayed = sum(p.size for p in ordered if p.decays)
         self.data = np.zeros(self.size, dtype)
+        self.frozen = False
         self._grad: np.ndarray | None = None
         start = 0
         for p in ordered:
@@ -97,3 +106,11 @@ class Flat:
         if self._grad is None:
             self._grad = np.zeros_like(self.data)
         return self._grad
+
+    def freeze(self, on: bool = True) -> None:
+        """From now on these parameters are not trained (or are again); their gradients are dropped."""
+        self.frozen, self._grad = on, None
+
+    def cast(self, dtype: np.dtype | str) -> None:
+        """Converts the data, in place; the gradients begin anew."""
+        self.data, self._grad = self.data.astype(dtype), None

@@ -7,6 +7,7 @@ from .dropout import Dropout
 from .embedding import Embedding, PositionEmbedding
 from .layer import Layer, Mode
 from .linear import Linear, LinearActivation
+from .lora import Adapter, LoRA
 from .mlp import MLP, GatedMLP, activation_named
 from .norm import LayerNorm, RMSNorm
 from .output import Output
@@ -15,6 +16,7 @@ from .rotary import Rotary
 
 __all__ = [
     "MLP",
+    "Adapter",
     "Attention",
     "Context",
     "CrossAttention",
@@ -25,6 +27,7 @@ __all__ = [
     "KVCache",
     "Layer",
     "LayerNorm",
+    "LoRA",
     "Linear",
     "LinearActivation",
     "Mode",

@@ -24,6 +24,8 @@ class Embedding(Layer):
 
     def backward(self, dy):
         (tokens,) = self.kept()
+        if not self.w.trained:
+            return
         before = None if self.padding is None else self.w.grad[self.padding].copy()
         kernels.embedding_backward(dy, tokens, self.w.grad)
         if before is not None:
@@ -43,5 +45,6 @@ class PositionEmbedding(Layer):
 
     def backward(self, dy):
         (positions,) = self.kept()
-        kernels.position_backward(dy, positions, self.w.grad)
+        if self.w.trained:
+            kernels.position_backward(dy, positions, self.w.grad)
         return dy

@@ -13,6 +13,7 @@ class Model(Layer):
     """A network with a loss. Training knows of it only `loss`, `backward`, its flat buffers and its mode."""
 
     config: Any
+    lora: Any = None  # the LoRAConfig of its adapters, where it has some (lora.py)
 
     def loss(self, *args: Any, **options: Any) -> float:
         raise NotImplementedError

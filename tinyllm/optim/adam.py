@@ -23,7 +23,7 @@ class Adam:
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ):
-        self.flat, self.parameters = model.flat, model.parameters()
+        self.flat, self.parameters = model.flat, [p for p in model.parameters() if p.trained]
         self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
         self.m = np.zeros_like(self.flat.data)
         self.v = np.zeros_like(self.flat.data)
