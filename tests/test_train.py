@@ -115,19 +115,22 @@ def test_accumulated_gradient_is_that_of_the_large_batch() -> None:
     np.testing.assert_allclose(model.flat.grad, expected, rtol=1e-10, atol=1e-14)
 
 
-def test_a_step_clips_and_updates() -> None:
+def test_a_step_drops_out_clips_and_updates() -> None:
     batch = uneven_batches(2)[0]
-    one, other = small(), small()
-    trainer = Trainer(one, Data(Fixed([batch]), lambda: [batch]), TrainConfig(clip=0.01, warmup=0, lr=0.1, weight_decay=0.5))
+    one, other = small(embd_pdrop=0.3), small(embd_pdrop=0.3)
+    trainer = Trainer(one, Data(Fixed([batch]), lambda: [batch]), TrainConfig(clip=0.01, warmup=1, lr=0.2, weight_decay=0.5))
     record = trainer.train_step()
 
-    optimizer = tinyllm.Adam(other, lr=0.1, betas=(0.9, 0.99), weight_decay=0.5)
+    optimizer = tinyllm.Adam(other, lr=0.1, betas=(0.9, 0.99), weight_decay=0.5)  # half of 0.2: it is warming up
+    other.train()
     loss = other.loss(*batch)
     other.backward()
     norm = tinyllm.clip_grad_norm(other, 0.01)
     optimizer.step()
     assert (record["loss"], record["grad_norm"], record["lr"]) == (loss, norm, 0.1) and norm > 0.01
     np.testing.assert_array_equal(one.flat.data, other.flat.data)
+    other.eval()
+    assert loss != other.loss(*batch)
 
 
 def test_nothing_to_learn() -> None:
@@ -257,7 +260,7 @@ def assert_same(one: Path, other: Path) -> None:
 
 
 class InterruptAt(Watcher):
-    """Presses Ctrl-C after the given steps, or during the given evaluations."""
+    """Presses Ctrl-C after the given steps."""
 
     def __init__(self, *steps: int, number: int = signal.SIGINT):
         self.steps, self.number = steps, number
@@ -284,6 +287,48 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(text: Path, tmp_path:
     model, _ = tinyllm.resume(tmp_path / "cut")
     assert_same(tmp_path / "whole", tmp_path / "cut")
     np.testing.assert_array_equal(tinyllm.resume(tmp_path / "whole")[0].flat.data, model.flat.data)  # nothing left to do
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals that a process can send itself and survive")
+def test_interrupted_in_an_evaluation(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {**TINY, "data": text, "steps": 6, "eval_every": 3}
+    tinyllm.train("gpt", out=tmp_path / "whole", **options)
+    passes = itertools.count()
+
+    def interrupted_pass(*args):
+        for i, batch in enumerate(full_pass(*args)):
+            if i == 4 and next(passes) == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+    monkeypatch.setattr(tasks, "full_pass", interrupted_pass)
+    with pytest.raises(Interrupted):
+        tinyllm.train("gpt", out=tmp_path / "cut", **options)
+    assert checkpoint.read_json(Run.open(tmp_path / "cut").last() / "state.json")["evaluated"] is False
+    tinyllm.resume(tmp_path / "cut")
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_what_a_kill_left_behind_is_cleared_up(text: Path, tmp_path: Path) -> None:
+    tinyllm.train("gpt", data=text, out=tmp_path / "run", steps=4, eval_every=4, **TINY)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    last = Run.open(tmp_path / "run").last()
+    for name in ("step-00000002", ".step-00000003.tmp", ".step-00000001.before"):
+        shutil.copytree(last, checkpoints / name)
+    tinyllm.resume(tmp_path / "run")
+    assert [path.name for path in checkpoints.iterdir()] == [last.name]
+
+
+def test_weights_that_are_not_finite_are_never_saved(text: Path, tmp_path: Path) -> None:
+    batch = uneven_batches(2)[0]
+    run = Run.create(tmp_path / "run", {"kind": None})
+    trainer = Trainer(small(), Data(Fixed([batch]), lambda: [batch]), run=run)
+    trainer.save()
+    trainer.train_step()
+    trainer.model.blocks[1].norm2.b.data[0] = np.inf
+    with pytest.raises(FloatingPointError, match="blocks.1.norm2.b"):
+        trainer.save()
+    assert run.last().name == "step-00000000"
 
 
 def test_a_run_can_be_longer_than_planned(text: Path, tmp_path: Path) -> None:
