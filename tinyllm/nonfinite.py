@@ -37,7 +37,7 @@ def in_loss(model: Model, batch: Sequence[Any], random_state: Any = None) -> str
 def in_gradient(model: Model) -> str:
     """Which parameter's gradient is the first that is not finite: in the backward, so the last in the model."""
     for parameter in reversed(model.parameters()):
-        if not np.isfinite(parameter.grad).all():
+        if parameter.trained and not np.isfinite(parameter.grad).all():
             return f"the first gradient that is not finite, on the way back, is that of {parameter.name}"
     return "the gradient of every parameter is finite, but their norm is too large for a number"
 
