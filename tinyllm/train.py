@@ -36,6 +36,7 @@ def train(
 
     options: the fields of trainer.TrainConfig, of the kind's task (tasks.TextTask) and of the model's configuration, over
     those of the preset. With `out` everything is kept in this directory, from which `resume` goes on; Ctrl-C saves there.
+    watcher: who is told how it goes (trainer.Watcher); the terminal where none is given.
     Raises ValueError for what cannot be, FloatingPointError when the loss becomes NaN, KeyboardInterrupt after Ctrl-C.
     """
     from .run import Run, check_free
@@ -132,9 +133,10 @@ def _spread(kind: Kind, values: dict[str, Any]) -> dict[str, Any]:
 def _prepared(config: dict[str, Any], saved: Path | None, watcher: Watcher | None) -> Trainer:
     """The trainer of a run, with a fresh model, or one to resume the checkpoint `saved` with."""
     from . import checkpoint
-    from .trainer import Trainer, Watcher
+    from .progress import Terminal
+    from .trainer import Trainer
 
-    watcher = watcher or Watcher()
+    watcher = watcher or Terminal()
     train_config, task = parts(config)
     if saved:
         checkpoint.verify(saved)

@@ -104,7 +104,7 @@ class Data:
 
 
 class Watcher:
-    """What is told of a training; progress.py shows it on the terminal."""
+    """Who is told how a training goes, and does nothing with it; progress.Terminal shows it."""
 
     def __enter__(self) -> Self:
         return self
