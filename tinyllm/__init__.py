@@ -2,7 +2,7 @@
 
 import tinyllm.kernels as kernels  # not `from .`: a checker that reads the tree cannot know that kernels/ lands here
 
-from . import huggingface
+from . import huggingface, lora
 from .checkpoint import load, save
 from .generate import complete, generate, stream
 from .gradcheck import gradcheck
@@ -49,6 +49,7 @@ __all__ = [
     "huggingface",
     "kernels",
     "load",
+    "lora",
     "resume",
     "save",
     "stream",

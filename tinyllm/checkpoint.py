@@ -54,11 +54,12 @@ def save(path: str | Path, model: Model, tokenizer: Tokenizer | None = None) -> 
 def load(path: str | Path, device: str = "cpu", dtype: str = "float32") -> tuple[Model, Tokenizer | None]:
     """The model in a directory, and its tokenizer, or None where it has none.
 
-    path: what `save` wrote; a directory of training, whose best model so far is taken; or a Hugging Face directory
-    (huggingface.py says which). device "cpu"; dtype "float32" or "float64". FileNotFoundError where there is nothing,
-    CheckpointError (a ValueError) where the files are damaged or of another kind.
+    path: what `save` wrote; a directory of training, whose best model so far is taken; a Hugging Face directory
+    (huggingface.py says which); or a file of llama2.c, or the directory that it is in (llama2c.py). device "cpu"; dtype
+    "float32" or "float64". FileNotFoundError where there is nothing, CheckpointError (a ValueError) where the files are
+    damaged or of another kind.
     """
-    from . import run
+    from . import llama2c, run
 
     path = Path(path)
     check_device(device)
@@ -70,6 +71,8 @@ def load(path: str | Path, device: str = "cpu", dtype: str = "float32") -> tuple
         raise FileNotFoundError(f"{path} does not exist: give the directory of a model or of a training run")
     if path.is_dir() and run.is_run(path):
         path = run.best(path)
+    if (file := llama2c.weight_file(path)) is not None:
+        return llama2c.load(file, dtype)
     config = read_config(path)
     if "tinyllm" not in config:
         from . import huggingface
