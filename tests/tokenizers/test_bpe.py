@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 import regex
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from tokenizer_texts import texts
+from tokenizer_texts import more, texts
 
 from tinyllm.tokenizers import BPETokenizer, TokenizerError, load
 from tinyllm.tokenizers.bpe import GPT2_PATTERN, Cache, _merge_long, learn_merges, merge, to_bytes
@@ -143,7 +143,7 @@ def naive_merges(words, tokens, vocab_size, min_frequency):
 
 
 @given(st.text("ab c", max_size=60), st.integers(0, 30), st.integers(1, 3))
-@settings(max_examples=100)
+@more
 def test_training_follows_the_definition(text, room, min_frequency):
     words = Counter(regex.findall(GPT2_PATTERN, text))
     tokens, expected_tokens = list(" abc"), list(" abc")
@@ -176,7 +176,7 @@ def test_training_from_pieces_and_with_special_tokens():
 
 
 @given(text=texts)
-@settings(max_examples=40)
+@more
 def test_what_we_train_round_trips(text):
     tokenizer = trained()
     assert tokenizer.decode(tokenizer.encode(text)) == text

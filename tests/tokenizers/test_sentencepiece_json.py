@@ -9,9 +9,9 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from tokenizer_texts import texts
+from tokenizer_texts import more, texts
 
 from tinyllm.tokenizers import BPETokenizer, SentencePieceBPETokenizer, TokenizerError, UnigramTokenizer, load
 from tinyllm.tokenizers.tokenizer_json import from_json
@@ -120,7 +120,7 @@ AGAIN = {name: from_json(json.loads(json.dumps(ours._to_json()))) for name, ours
 
 @pytest.mark.parametrize("name", PEERS)
 @given(text=texts, other=texts)
-@settings(max_examples=60)
+@more
 def test_same_ids(name, text, other):
     peer, ours = PEERS[name], OURS[name]
     for special in (False, True):
@@ -220,7 +220,7 @@ def test_llama3_tokenizer_model(tmp_path):
 
 
 @given(text=texts)
-@settings(max_examples=60)
+@more
 def test_trained_bpe_round_trips(text):
     ours, peer = trained("bpe")
     ids = ours.encode(text)
@@ -230,7 +230,7 @@ def test_trained_bpe_round_trips(text):
 
 
 @given(text=texts)
-@settings(max_examples=60)
+@more
 def test_trained_unigram_equals_the_peer(text):
     ours, peer = trained("unigram")
     assert ours.encode(text, add_special_tokens=True) == peer.encode(text).ids

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from hypothesis import given, settings
-from tokenizer_texts import texts
+from hypothesis import given
+from tokenizer_texts import more, texts
 
 from tinyllm.tokenizers import TokenizerError, load
 from tinyllm.tokenizers.tokenizer_json import from_json
@@ -66,7 +66,7 @@ OURS = {name: from_json(json.loads(peer.to_str())) for name, peer in VARIANTS.it
 
 @pytest.mark.parametrize("name", VARIANTS)
 @given(text=texts, other=texts)
-@settings(max_examples=60)
+@more
 def test_same_ids(name, text, other):
     peer, ours = VARIANTS[name], OURS[name]
     for special in (False, True):

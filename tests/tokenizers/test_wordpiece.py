@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from tokenizer_texts import texts
+from tokenizer_texts import more, texts
 
 from tinyllm.tokenizers import BertNormalizer, TokenizerError, WordPieceTokenizer, load
 from tinyllm.tokenizers.bert_characters import PUNCTUATION, members
@@ -38,7 +38,7 @@ every = pytest.mark.parametrize("ours", OURS.values(), ids=OURS)
 
 @every
 @given(text=texts, other=texts)
-@settings(max_examples=60)
+@more
 def test_ids_and_offsets_equal_the_peers(ours, text, other):
     peer = peer_of(ours)
     for special in (False, True):

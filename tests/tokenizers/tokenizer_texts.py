@@ -1,5 +1,6 @@
 """What the tokenizers' tests call text: any characters, and those over which tokenizers differ from each other."""
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 FRAGMENTS = (
@@ -12,3 +13,5 @@ FRAGMENTS = (
 texts = st.lists(
     st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=6), st.text(" \n\t.,'!aAbBéÉ0", max_size=8)), max_size=8
 ).map("".join)
+
+more = settings(max_examples=2 * settings.default.max_examples)  # where one example is quick and the cases are many

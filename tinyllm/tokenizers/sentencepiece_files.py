@@ -71,7 +71,7 @@ def from_sentencepiece(model: SentencePieceModel, config: dict[str, Any], sentin
     options: dict[str, Any] = {
         "unknown": ids.get("unk"),
         "byte_fallback": model.byte_fallback,
-        "strip": "one" if model.add_dummy_prefix else "none",
+        "strip": "one" if model.add_dummy_prefix or model.remove_extra_whitespaces else "none",
         "unknown_text": model.unk_surface,
     }
     scores = [score for _, score, _ in model.pieces]
