@@ -113,6 +113,17 @@ def test_what_is_not_supported_is_refused_by_name(change, words, tmp_path):
         load(tmp_path)
 
 
+def test_chat_templates(tmp_path):
+    OURS["gpt2"].save(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    several = [{"name": "tools", "template": "no"}, {"name": "default", "template": "yes"}]
+    for template, expected in (("yes", "yes"), (several, "yes"), (several[:1], None), (None, None)):
+        path.write_text(json.dumps({"chat_template": template}), encoding="utf-8")
+        assert load(tmp_path).chat_template == expected
+    (tmp_path / "chat_template.jinja").write_text("from the file\n", encoding="utf-8")
+    assert load(tmp_path).chat_template == "from the file\n"
+
+
 def test_opt_directory(tmp_path):
     """OPT: GPT-2's files, special tokens first, </s> before each text."""
     peer = foreign(ByteLevel(add_prefix_space=False), special=("<s>", "<pad>", "</s>", "<unk>"))

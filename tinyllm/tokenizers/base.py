@@ -2,7 +2,7 @@
 
 import codecs
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -280,6 +280,18 @@ def well_formed(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def by_id(vocab: Mapping[str, int]) -> list[str | None]:
+    """A vocabulary as a list, None where an id is not in use."""
+    highest = 10 * len(vocab) + 1_000_000
+    for token, id in vocab.items():
+        if not isinstance(id, int) or not 0 <= id <= highest:
+            raise TokenizerError(f"the token {token!r} has the id {id!r}, which cannot be right: ids count up from 0")
+    tokens: list[str | None] = [None] * (max(vocab.values(), default=-1) + 1)
+    for token, id in vocab.items():
+        tokens[id] = token
+    return tokens
 
 
 def no_such_id(id: int, size: int) -> TokenizerError:

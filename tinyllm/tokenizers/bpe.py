@@ -16,7 +16,7 @@ from typing import Any
 import regex
 
 from tinyllm.tokenizers.added import AddedToken, AddedTokens
-from tinyllm.tokenizers.base import Settings, Tokenizer, no_such_id, well_formed
+from tinyllm.tokenizers.base import Settings, Tokenizer, by_id, no_such_id, well_formed
 from tinyllm.tokenizers.files import TokenizerError, write_json, write_text
 
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -88,9 +88,7 @@ class BPETokenizer(Tokenizer):
         self.unknown = unknown
         self.fuse_unknown = fuse_unknown
 
-        self._token: list[str | None] = [None] * (max(self.vocab.values(), default=-1) + 1)
-        for token, id in self.vocab.items():
-            self._token[id] = token
+        self._token = by_id(self.vocab)
         self._bytes = [None if token is None else to_bytes(token) for token in self._token]
         self._id_of_byte = [self.vocab.get(character) for character in BYTE_TO_CHARACTER]
         self._merged: dict[Pair, tuple[int, int]] = {}  # pair -> rank of the merge, id of the result

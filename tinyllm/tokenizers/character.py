@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tinyllm.tokenizers.added import AddedToken
-from tinyllm.tokenizers.base import Settings, Tokenizer, no_such_id
+from tinyllm.tokenizers.base import Settings, Tokenizer, no_such_id, well_formed
 from tinyllm.tokenizers.files import TokenizerError
 
 
@@ -19,9 +19,12 @@ class CharacterTokenizer(Tokenizer):
     @classmethod
     def train(cls, texts: str | Iterable[str], special_tokens: Sequence[str] = ()) -> "CharacterTokenizer":
         """The characters of a text, or of several, in code point order, and then the special tokens."""
-        characters = sorted(set().union(*([texts] if isinstance(texts, str) else texts)))
-        if not characters:
+        found: set[str] = set()
+        for text in [texts] if isinstance(texts, str) else texts:
+            found.update(well_formed(text))
+        if not found:
             raise TokenizerError("there are no characters to train on: the text is empty")
+        characters = sorted(found)
         added = [AddedToken(content, len(characters) + i) for i, content in enumerate(special_tokens)]
         return cls(characters, Settings(added))
 

@@ -14,6 +14,9 @@ def read_config(directory: Path) -> dict[str, Any]:
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         if (directory / name).is_file():
             config |= {key: value for key, value in read_json(directory / name).items() if value is not None}
+    if isinstance(config.get("chat_template"), list):  # several, each with a name
+        named = {each["name"]: each["template"] for each in config["chat_template"]}
+        config["chat_template"] = named.get("default")
     if (directory / "chat_template.jinja").is_file():
         config["chat_template"] = read_text(directory / "chat_template.jinja")
     return config

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tinyllm.tokenizers.added import AddedToken
-from tinyllm.tokenizers.base import Settings
+from tinyllm.tokenizers.base import Settings, by_id
 from tinyllm.tokenizers.files import TokenizerError
 from tinyllm.tokenizers.json_parts import envelope, flat, read_merge, refuse
 from tinyllm.tokenizers.sentencepiece import SentencePieceBPETokenizer, SentencePieceTokenizer
@@ -44,14 +44,6 @@ def read_unigram(spec: Json, settings: Settings) -> UnigramTokenizer:
         byte_fallback=model.get("byte_fallback", False),
         strip=read_strip(spec),
     )
-
-
-def by_id(vocab: dict[str, int]) -> list[str | None]:
-    """A vocabulary as a list, None where an id is not in use."""
-    pieces: list[str | None] = [None] * (max(vocab.values(), default=-1) + 1)
-    for piece, id in vocab.items():
-        pieces[id] = piece
-    return pieces
 
 
 def read_spacing(spec: Json) -> Pipeline:

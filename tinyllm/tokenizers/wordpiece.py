@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.tokenizers.added import WHITE_SPACE, AddedToken, AddedTokens
-from tinyllm.tokenizers.base import Settings, Template, Tokenizer, no_such_id, well_formed
+from tinyllm.tokenizers.base import Settings, Template, Tokenizer, by_id, no_such_id, well_formed
 from tinyllm.tokenizers.bert_characters import PUNCTUATION, BertNormalizer, character_class
 from tinyllm.tokenizers.bpe import Cache, learn_merges
 from tinyllm.tokenizers.files import TokenizerError, write_text
@@ -46,9 +46,7 @@ class WordPieceTokenizer(Tokenizer):
         self.prefix = prefix
         self.longest_word = longest_word
         self.tidy = tidy
-        self._token: list[str | None] = [None] * (max(self.vocab.values(), default=-1) + 1)
-        for token, id in self.vocab.items():
-            self._token[id] = token
+        self._token = by_id(self.vocab)
         self._longest_piece = max(map(len, self.vocab), default=0)
         self._words = Cache(self._encode_word)
         super().__init__(settings)
