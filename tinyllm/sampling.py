@@ -104,7 +104,8 @@ def top_k_of(scores: np.ndarray, k: int) -> np.ndarray:
 def top_p_of(scores: np.ndarray, p: float) -> np.ndarray:
     """A score is kept if those before it, in falling order, do not yet have the probability p; -inf elsewhere."""
     probabilities = softmax(scores)
-    order = np.argsort(-scores, kind="stable")
+    likely = np.flatnonzero(probabilities >= (1 - p) / len(scores))  # all others together have less than 1 - p
+    order = likely[np.argsort(-scores[likely], kind="stable")]
     before = np.cumsum(probabilities[order]) - probabilities[order]
     kept = order[before < p]
     result = np.full_like(scores, -np.inf)
