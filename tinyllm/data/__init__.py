@@ -5,6 +5,7 @@ from tinyllm.data.dialogues import read_dialogues, stdlib_dialogues
 from tinyllm.data.download import dataset_folder, dataset_path, fetch, is_fetched
 from tinyllm.data.examples import Example, ExampleBatches, example, examples_pass, padded, pairs
 from tinyllm.data.files import DataError, atomic_file, cache_dir
+from tinyllm.data.packing import PackedBatches, pack, packed
 from tinyllm.data.registry import DATASETS, Dataset, RemoteFile, find_dataset
 from tinyllm.data.sources import open_source
 from tinyllm.data.stdlib import stdlib_source, stdlib_text
@@ -19,6 +20,7 @@ __all__ = [
     "Dataset",
     "Example",
     "ExampleBatches",
+    "PackedBatches",
     "RemoteFile",
     "Source",
     "TextFiles",
@@ -37,6 +39,8 @@ __all__ = [
     "open_source",
     "open_text",
     "open_tokens",
+    "pack",
+    "packed",
     "padded",
     "pairs",
     "read_dialogues",

@@ -88,12 +88,15 @@ class ExampleBatches(Row):
         self.lengths = np.array([len(one.tokens) for one in examples])
         self._orders: dict[int, np.ndarray] = {}  # of the epochs at hand
 
-    def at(self, position: int) -> Batch:
+    def at(self, position: int) -> tuple[np.ndarray, ...]:
         """The batch that begins at this position, a multiple of batch_size * world_size."""
         places = position + self.rank + self.world_size * np.arange(self.batch_size)
         epochs, index = np.divmod(places, self.count)
         rows = [self._order(epoch)[i] for epoch, i in zip(epochs.tolist(), index)]
-        return padded([self.examples[row] for row in rows], self.pad)
+        return self.batch([self.examples[row] for row in rows])
+
+    def batch(self, examples: Sequence[Example]) -> tuple[np.ndarray, ...]:
+        return padded(examples, self.pad)
 
     def identity(self) -> dict[str, int]:
         return {"examples": self.count, "tokens": int(self.lengths.sum()), "batch": self.step, "seed": self.seed}
