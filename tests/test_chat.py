@@ -12,7 +12,7 @@ from parity import peers
 
 import tinyllm
 from tinyllm import GPT, Llama
-from tinyllm.chat import SPECIAL_TOKENS, TEMPLATE, Chat, PlainFormat, TemplateFormat, chat_format, examples, extend
+from tinyllm.chat import SPECIAL_TOKENS, TEMPLATE, Chat, PlainFormat, chat_format, examples, extend
 from tinyllm.data import padded
 from tinyllm.models import Model
 from tinyllm.tokenizers import BPETokenizer, ByteTokenizer
@@ -167,12 +167,6 @@ def test_no_format_and_no_jinja(monkeypatch):
     chat_format(tokenizer())  # our own needs none
     with pytest.raises(ModuleNotFoundError, match=r"tinyllm\[chat\]"):
         chat_format(tokenizer(CHATML))
-
-
-def test_several_templates_by_name():
-    pytest.importorskip("jinja2")
-    several = [{"name": "tool_use", "template": "x"}, {"name": "default", "template": CHATML}]
-    assert isinstance(chat_format(tokenizer(several, TOKENS)), TemplateFormat)
 
 
 @pytest.mark.parametrize("message", [{"role": "cat", "content": "miaow"}, {"role": "user"}, "Hello"])

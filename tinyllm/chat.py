@@ -156,16 +156,12 @@ class TemplateFormat(ChatFormat):
 
 def chat_format(tokenizer: Tokenizer | None) -> ChatFormat:
     """The format that comes with a tokenizer. ValueError where none does."""
-    template: Any = tokenizer and tokenizer.chat_template
-    if isinstance(template, list):  # several, by name
-        template = {entry["name"]: entry["template"] for entry in template}
-    if isinstance(template, dict):
-        template = template.get("default")
-    if tokenizer is None or template is None:
+    if tokenizer is None or tokenizer.chat_template is None:
         raise ValueError(
             "this model has no chat format: its tokenizer has no chat_template. Use `tinyllm generate`, or fine-tune it on "
             "dialogue (chat.extend gives it the format)"
         )
+    template = tokenizer.chat_template
     return PlainFormat(tokenizer) if template == TEMPLATE else TemplateFormat(tokenizer, template)
 
 
