@@ -8,7 +8,9 @@ any of it starts an empty folder. For which CPU the code is, Numba notes beside 
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 import os
 import platform
 import shutil
@@ -20,8 +22,11 @@ from typing import Any
 
 import llvmlite
 import numba
-from numba.core import config
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.extending import intrinsic
 from numba.misc.appdirs import AppDirs
 
 # What a kernel may do with rounding: sums and products in any order, a*b + c as one operation. NaN and infinity keep their
@@ -50,10 +55,50 @@ def parallel_jit(function: Callable[..., Any] | None = None, **options: Any) -> 
     return jit(function, parallel={"fusion": False}, **options)
 
 
+class Native:
+    """@Native: a kernel that takes int64s and returns nothing, as machine code that other kernels call by its address.
+
+    LLVM compiles what a kernel calls into the kernel, once more in each loop over threads and each level of calls. A Native
+    is compiled once, when its address is first asked for, and whoever is given the address runs it with call().
+    """
+
+    def __init__(self, function: Callable[..., Any]):
+        self.kernel = jit(function)
+        self.signature = (types.int64,) * len(inspect.signature(function).parameters)
+
+    @functools.cached_property
+    def address(self) -> int:
+        self.kernel.compile(self.signature)
+        compiled = self.kernel.overloads[self.signature]
+        return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name)
+
+
+def _call(context: Any, address: Any, args: Any) -> Any:
+    """call(native.address, (argument, ...)), in a kernel."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        integers = cgutils.unpack_tuple(builder, values[1])
+        kind = ir.FunctionType(ir.IntType(8).as_pointer(), [value.type for value in integers])
+        builder.call(builder.inttoptr(values[0], kind.as_pointer()), integers)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.UniTuple(types.int64, len(args))), codegen
+
+
+call: Any = intrinsic(_call)
+
+
 def _sources_hash() -> str:
     """Twenty hex digits that change when the machine code of the kernels could."""
     digest = hashlib.sha256()
-    versions = (numba.__version__, llvmlite.__version__, platform.python_version(), sys.platform, platform.machine())
+    versions = (
+        __name__,
+        numba.__version__,
+        llvmlite.__version__,
+        platform.python_version(),
+        sys.platform,
+        platform.machine(),
+    )
     digest.update(repr((versions, os.environ.get("TINYLLM_SIMD"))).encode())
     for path in sorted(HERE.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())

@@ -60,6 +60,7 @@ TILE_COLUMNS = TILE_VECTORS * LANES
 
 f32, i32, i64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 VECTOR = ir.VectorType(f32, LANES)
+ZEROS = ir.Constant(VECTOR, [0.0] * LANES)
 
 
 def _int(value: int) -> ir.Constant:
@@ -82,14 +83,38 @@ def _store(builder: ir.IRBuilder, vector: Any, pointer: Any) -> None:
     builder.store(vector, builder.bitcast(pointer, VECTOR.as_pointer()), align=4)
 
 
+def _vector_function(builder: ir.IRBuilder, name: str, n: int) -> Any:
+    """LLVM's intrinsic function of n vectors."""
+    kind = ir.FunctionType(VECTOR, [VECTOR] * n)
+    return cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f32")
+
+
 def _shuffle(builder: ir.IRBuilder, a: Any, b: Any, lanes: list[int]) -> Any:
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(i32, len(lanes)), lanes))
+
+
+def _sum(builder: ir.IRBuilder, vector: Any) -> Any:
+    """The sum of its numbers: halves onto halves."""
+    n = LANES
+    while n > 1:
+        n //= 2
+        halves = (_shuffle(builder, vector, vector, list(range(start, start + n))) for start in (0, n))
+        vector = builder.fadd(*halves)
+    return builder.extract_element(vector, ir.Constant(i32, 0))
 
 
 def _spread(builder: ir.IRBuilder, number: Any) -> Any:
     """A vector with this number in every lane."""
     undefined = ir.Constant(VECTOR, ir.Undefined)
     return _shuffle(builder, builder.insert_element(undefined, number, ir.Constant(i32, 0)), undefined, [0] * LANES)
+
+
+def _prefetch(builder: ir.IRBuilder, pointer: Any, write: int) -> None:
+    """Asks for this line of memory in the first-level cache, to be read (0) or written (1) soon. Any address will do."""
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")  # LLVM renames it if need be
+    builder.call(function, [builder.bitcast(pointer, byte), *(ir.Constant(i32, option) for option in (write, 3, 1))])
 
 
 def _routine(name: str, n_args: int, build: Callable[..., None]) -> Any:
@@ -120,7 +145,9 @@ def _routine(name: str, n_args: int, build: Callable[..., None]) -> Any:
     # Numba reads the number of arguments from the signature, hence one lambda for each.
     by_count = {
         5: lambda context, a, b, c, d, e: typed(context),
+        6: lambda context, a, b, c, d, e, f: typed(context),
         7: lambda context, a, b, c, d, e, f, g: typed(context),
+        8: lambda context, a, b, c, d, e, f, g, h: typed(context),
         9: lambda context, a, b, c, d, e, f, g, h, i: typed(context),
     }
     return intrinsic(by_count[n_args])
@@ -155,13 +182,15 @@ def make_tile(
         c_row: Any,
     ) -> None:
         a, b, c = (builder.inttoptr(address, f32.as_pointer()) for address in (a, b, c))
-        fma = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fmuladd.v{LANES}f32"
-        )
+        fma = _vector_function(builder, "fmuladd", 3)
         sums = [[builder.alloca(VECTOR) for _ in range(vectors)] for _ in range(rows)]  # LLVM makes registers of them
         for row in sums:
             for place in row:
-                builder.store(ir.Constant(VECTOR, [0.0] * LANES), place)
+                builder.store(ZEROS, place)
+
+        for i in range(rows):
+            for j in range(vectors):
+                _prefetch(builder, _element(builder, c, builder.mul(c_row, _int(i)), j * LANES), 1)
 
         def step(s: Any) -> None:
             b_step, a_offset = builder.mul(s, _int(vectors * LANES)), builder.mul(s, a_step)
@@ -202,6 +231,42 @@ def make_tile(
 tile = make_tile()  # of a in place: for what is not worth a copy
 
 
+def make_dots(rows: int, columns: int) -> Any:
+    """dots(k, m, a, a_row, n, b, b_column, sums): sums[i, j] = sum of a_i b_j over k, for rows x columns pairs of vectors.
+
+    For products of so few rows that packing does not pay. Row i of a and column j of b lie contiguous, at a + i * a_row and
+    b + j * b_column; where there are only m and n of them, the last stands for those beyond. sums is (rows, columns).
+    Counts k down to a whole number of vectors: what is beyond, the caller adds.
+    """
+
+    def build(builder: ir.IRBuilder, k: Any, m: Any, a: Any, a_row: Any, n: Any, b: Any, b_column: Any, sums: Any) -> None:
+        a, b, sums = (builder.inttoptr(address, f32.as_pointer()) for address in (a, b, sums))
+        fma = _vector_function(builder, "fmuladd", 3)
+        places = [[builder.alloca(VECTOR) for _ in range(columns)] for _ in range(rows)]
+        for place in sum(places, []):
+            builder.store(ZEROS, place)
+
+        def each(base: Any, distance: Any, count: int, there: Any) -> list[Any]:
+            last = builder.sub(there, _int(1))
+            first_of = (builder.select(builder.icmp_signed("<", _int(i), there), _int(i), last) for i in range(count))
+            return [_element(builder, base, builder.mul(distance, index)) for index in first_of]
+
+        a_rows, b_columns = each(a, a_row, rows, m), each(b, b_column, columns, n)
+        whole = builder.sub(k, builder.srem(k, _int(LANES)))
+        with cgutils.for_range_slice(builder, _int(0), whole, _int(LANES)) as (s, _):
+            a_vectors = [_load(builder, _element(builder, row, s)) for row in a_rows]
+            for j, column in enumerate(b_columns):
+                b_vector = _load(builder, _element(builder, column, s))
+                for i, a_vector in enumerate(a_vectors):
+                    product = builder.call(fma, [a_vector, b_vector, builder.load(places[i][j])])
+                    builder.store(product, places[i][j])
+        for i in range(rows):
+            for j in range(columns):
+                builder.store(_sum(builder, builder.load(places[i][j])), _element(builder, sums, i * columns + j))
+
+    return _routine(f"tinyllm_dots_{rows}x{columns}x{LANES}", 8, build)
+
+
 def _transpose(builder: ir.IRBuilder, vectors: list[Any]) -> list[Any]:
     """LANES vectors of LANES as a matrix, transposed: swap blocks of 1, 2, 4, ... across the diagonal."""
     size = 1
@@ -219,12 +284,12 @@ def _transpose(builder: ir.IRBuilder, vectors: list[Any]) -> list[Any]:
 
 def _build_transpose(builder: ir.IRBuilder, n: Any, source: Any, source_row: Any, target: Any, target_row: Any) -> None:
     source, target = (builder.inttoptr(address, f32.as_pointer()) for address in (source, target))
-    last, zeros = builder.sub(n, _int(1)), ir.Constant(VECTOR, [0.0] * LANES)
+    last = builder.sub(n, _int(1))
     rows = []
     for i in range(LANES):
         there = builder.icmp_signed("<", _int(i), n)
         row = builder.mul(source_row, builder.select(there, _int(i), last))
-        rows.append(builder.select(there, _load(builder, _element(builder, source, row)), zeros))
+        rows.append(builder.select(there, _load(builder, _element(builder, source, row)), ZEROS))
     for i, vector in enumerate(_transpose(builder, rows)):
         _store(builder, vector, _element(builder, target, builder.mul(target_row, _int(i))))
 
@@ -248,20 +313,31 @@ def _copy_vector(context: Any, source: Any, target: Any) -> Any:
 copy_vector: Any = intrinsic(_copy_vector)
 
 
-def _address_as_pointer(context: Any, address: Any) -> Any:
+def _pointer(kind: Any, llvm_type: ir.Type) -> Any:
+    """A function for kernels: the address as a pointer to numbers of this type."""
+
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], f32.as_pointer())
+        return builder.inttoptr(args[0], llvm_type.as_pointer())
 
-    return types.CPointer(types.float32)(types.int64), codegen
+    return intrinsic(lambda context, address: (types.CPointer(kind)(types.int64), codegen))
 
 
-_pointer: Any = intrinsic(_address_as_pointer)
+_float_pointer, _integer_pointer = _pointer(types.float32, f32), _pointer(types.int64, i64)
 
 
 @jit(forceinline=True)
 def floats(address, n):
-    """The n floats from this address on, as an array: for loops that LLVM vectorises."""
-    return carray(_pointer(address), n)
+    """The n float32s from this address on, as an array: for loops that LLVM vectorises.
+
+    Assign number by number: a slice assigned to a slice brings in two seconds of compiling the text of a shape error.
+    """
+    return carray(_float_pointer(address), n)
+
+
+@jit(forceinline=True)
+def integers(address, n):
+    """The n int64s from this address on, as an array."""
+    return carray(_integer_pointer(address), n)
 
 
 @jit
