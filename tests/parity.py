@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -51,11 +52,20 @@ def their_loss(logits: Any, targets: np.ndarray) -> Any:
     return torch.nn.functional.cross_entropy(logits.flatten(0, -2), torch.tensor(targets).flatten(), ignore_index=-100)
 
 
+def their_logits(output: Any) -> Any:
+    return output.logits
+
+
 def assert_parity(
     ours: Any, theirs: Any, inputs: tuple[np.ndarray, ...], targets: np.ndarray, options: dict[str, np.ndarray],
-    kernel_set: str, floor: float = 0.0, **their_inputs: np.ndarray,
+    kernel_set: str, floor: float = 0.0, counted: np.ndarray | None = None, logits_of: Callable[[Any], Any] = their_logits,
+    loss_of: Callable[[Any, np.ndarray], float] | None = None, more: dict[str, np.ndarray] | None = None,
+    **their_inputs: np.ndarray,
 ) -> None:  # fmt: skip
     """ours(*inputs, **options) is theirs(**their_inputs): logits at each target that counts, loss, every gradient.
+
+    counted: where logits are compared, if not at the targets; logits_of, loss_of: what their output holds, if it is not
+    `logits` and the mean cross-entropy of the targets; more: options of our loss alone.
 
     floor: a gradient smaller than this share of the whole one is measured against that share of it; for what is zero but
     for rounding, such as the gradient of a key's bias.
@@ -63,19 +73,20 @@ def assert_parity(
     torch, _ = peers()
     tolerance = TOLERANCE[str(ours.dtype)]
     theirs.zero_grad()
-    their_logits = theirs(**{name: torch.tensor(value) for name, value in their_inputs.items()}).logits
-    loss = their_loss(their_logits, targets)
+    output = theirs(**{name: torch.tensor(value) for name, value in their_inputs.items()})
+    expected = logits_of(output)
+    loss = loss_of(output, targets) if loss_of else their_loss(expected, targets)
     loss.backward()
-    gradients = {name: p.grad.numpy() for name, p in theirs.named_parameters()}
+    gradients = {name: p.grad.numpy() for name, p in theirs.named_parameters() if p.grad is not None}
 
     with kernels.use(kernel_set):
         logits = ours(*inputs, **options)
         ours.zero_grad()
-        our_loss = ours.loss(*inputs, targets, **options)
+        our_loss = ours.loss(*inputs, targets, **options, **(more or {}))
         ours.backward()
     assert logits.dtype == ours.dtype
-    counted = targets != -100
-    assert relative_error(logits[counted], their_logits.detach().numpy()[counted]) <= tolerance
+    counted = targets != -100 if counted is None else counted
+    assert relative_error(logits[counted], expected.detach().numpy()[counted]) <= tolerance
     assert isinstance(our_loss, float)
     assert abs(our_loss - loss.item()) <= tolerance * abs(loss.item())
     our_gradients = tinyllm.huggingface.state_dict(ours, grads=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,15 +43,25 @@ class Family:
     architectures: Mapping[str, str]  # their class -> ours; of those that are one class of ours, the first is written
     prefix: str  # what their class with a head puts before the names of the class without
     layers: Sequence[Named]
-    aliases: Mapping[str, str] = field(default_factory=dict)  # their other names of fields
+    renamed: Mapping[str, str] = field(default_factory=dict)  # their names of fields -> ours, where they differ
+    aliases: Mapping[str, str] = field(default_factory=dict)  # further names of theirs -> ours
     fixed: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # their field -> the values that we compute
     defaults: Mapping[str, Any] = field(default_factory=dict)  # our field -> their default, where it is not ours
     unused: Sequence[str] = ()  # fields that change nothing here
     ours_alone: Sequence[str] = ()  # our fields that they do not have
-    ignored: Sequence[str] = ()  # patterns of tensors that hold nothing learned
+    ignored: Sequence[str] = ()  # patterns of tensors that hold nothing learned, or what our class does not have
+    older: Sequence[tuple[str, str]] = ()  # how names of tensors end in older files -> how they do now
+    same: Callable[[Any], Mapping[str, str]] = lambda config: {}  # further names of one tensor -> its first
+    base: str = ""  # our class without a head: its names have no prefix
     holds: Callable[[Any], bool] = lambda config: True  # which of our configurations this family has
     read: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda theirs: {}  # our fields that have no name in config.json
-    write: Callable[[Any], Mapping[str, Any]] = lambda config: {}  # their fields that have no name in our configuration
+    stored: Callable[[Mapping[str, Any], Set[str]], Mapping[str, Any]] = lambda theirs, tensors: {}  # or tensors alone tell
+    write: Callable[[Any], Mapping[str, Any]] = lambda model: {}  # their fields that have no name in our configuration
+
+
+def beginning(theirs: str | Sequence[str], before: str, now: str) -> str | list[str]:
+    """The names of a layer with another beginning."""
+    return theirs.replace(before, now, 1) if isinstance(theirs, str) else [name.replace(before, now, 1) for name in theirs]
 
 
 GPT2 = Family(
@@ -97,8 +107,8 @@ def padding(theirs):
     return {"padding_idx": theirs.get("pad_token_id")}
 
 
-def written_padding(config):
-    return {} if config.padding_idx is None else {"pad_token_id": config.padding_idx}
+def written_padding(model):
+    return {} if model.config.padding_idx is None else {"pad_token_id": model.config.padding_idx}
 
 
 def heads(config):
@@ -134,10 +144,11 @@ def read_qwen2(theirs):
     return fields
 
 
-def write_qwen2(config):
+def write_qwen2(model):
+    config = model.config
     slides = config.sliding_window is not None
     kinds = config.layer_types or ["sliding_attention" if slides else "full_attention"] * config.num_hidden_layers
-    return {**written_padding(config), "use_sliding_window": slides, "layer_types": kinds, "max_window_layers": 0}
+    return {**written_padding(model), "use_sliding_window": slides, "layer_types": kinds, "max_window_layers": 0}
 
 
 LLAMA = Family(
@@ -241,7 +252,229 @@ OPT = Family(
     write=written_padding,
 )
 
-FAMILIES = (GPT2, LLAMA, MISTRAL, QWEN2, OPT)
+
+def bert_stored(theirs, tensors):
+    """A file may have a pooler and a next-sentence head that its architecture does not name, or lack the pooler."""
+    return {
+        "next_sentence": "cls.seq_relationship.weight" in tensors,
+        "pooler": not tensors.isdisjoint({"pooler.dense.weight", "bert.pooler.dense.weight"}),
+    }
+
+
+def write_labels(model):
+    """The labels' names both ways, where the model has labels; without names, transformers' own."""
+    if "Classification" not in type(model).__name__:
+        return {}
+    names = model.config.id2label or {str(i): f"LABEL_{i}" for i in range(model.config.num_labels)}
+    return {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}
+
+
+def write_bert(model):
+    pretraining = type(model).__name__ == "BERT" and model.config.next_sentence
+    return {**write_labels(model), **({"architectures": ["BertForPreTraining"]} if pretraining else {})}
+
+
+BERT = Family(
+    model_type="bert",
+    architectures={
+        "BertForMaskedLM": "BERT",
+        "BertForPreTraining": "BERT",
+        "BertForSequenceClassification": "BERTForSequenceClassification",
+        "BertForTokenClassification": "BERTForTokenClassification",
+        "BertForQuestionAnswering": "BERTForQuestionAnswering",
+        "BertModel": "BERTEncoder",
+    },
+    prefix="bert.",
+    layers=(
+        Named("tokens", "bert.embeddings.word_embeddings"),
+        Named("positions", "bert.embeddings.position_embeddings"),
+        Named("token_types", "bert.embeddings.token_type_embeddings"),
+        Named("norm", "bert.embeddings.LayerNorm"),
+        Named("blocks.{}.attention.qkv", [f"bert.encoder.layer.{{}}.attention.self.{x}" for x in ("query", "key", "value")]),
+        Named("blocks.{}.attention.proj", "bert.encoder.layer.{}.attention.output.dense"),
+        Named("blocks.{}.norm1", "bert.encoder.layer.{}.attention.output.LayerNorm"),
+        Named("blocks.{}.mlp.up", "bert.encoder.layer.{}.intermediate.dense"),
+        Named("blocks.{}.mlp.down", "bert.encoder.layer.{}.output.dense"),
+        Named("blocks.{}.norm2", "bert.encoder.layer.{}.output.LayerNorm"),
+        Named("head.pooler.dense", "bert.pooler.dense"),
+        Named("head.masked.dense", "cls.predictions.transform.dense"),
+        Named("head.masked.norm", "cls.predictions.transform.LayerNorm"),
+        Named("head.masked.output", "cls.predictions.decoder"),
+        Named("head.next_sentence.linear", "cls.seq_relationship"),
+        Named("head.classifier.linear", "classifier"),
+        Named("head.linear", "classifier"),
+        Named("head.spans", "qa_outputs"),
+    ),
+    fixed={
+        "is_decoder": (False,),
+        "add_cross_attention": (False,),
+        "position_embedding_type": ("absolute",),
+        "problem_type": (None, "single_label_classification"),
+    },
+    unused=(
+        "label2id", "eos_token_id", "directionality", "pooler_fc_size", "pooler_num_attention_heads",
+        "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type", "output_past", "finetuning_task",
+    ),
+    ours_alone=("next_sentence", "pooler", "recompute"),
+    ignored=(r"embeddings\.position_ids", r"pooler\.dense\.(weight|bias)", r"cls\.(predictions\.bias|seq_relationship\..*)"),
+    older=((".gamma", ".weight"), (".beta", ".bias")),
+    same=lambda c: {"cls.predictions.bias": "cls.predictions.decoder.bias"} if c.tie_word_embeddings else {},
+    base="BERTEncoder",
+    holds=lambda c: c.model_type == "bert",
+    stored=bert_stored,
+    write=write_bert,
+)  # fmt: skip
+
+ROBERTA = dataclasses.replace(
+    BERT,
+    model_type="roberta",
+    architectures={
+        "RobertaForMaskedLM": "BERT",
+        "RobertaForSequenceClassification": "BERTForSequenceClassification",
+        "RobertaForTokenClassification": "BERTForTokenClassification",
+        "RobertaForQuestionAnswering": "BERTForQuestionAnswering",
+        "RobertaModel": "BERTEncoder",
+    },
+    prefix="roberta.",
+    layers=(
+        *(dataclasses.replace(n, theirs=beginning(n.theirs, "bert.", "roberta.")) for n in BERT.layers[:10]),
+        Named("head.masked.dense", "lm_head.dense"),
+        Named("head.masked.norm", "lm_head.layer_norm"),
+        Named("head.masked.output", "lm_head.decoder"),
+        Named("head.pooler.dense", "classifier.dense"),
+        Named("head.classifier.linear", "classifier.out_proj"),
+        Named("head.linear", "classifier"),
+        Named("head.spans", "qa_outputs"),
+    ),
+    defaults={"vocab_size": 50265, "pad_token_id": 1},
+    ignored=(r"embeddings\.position_ids", r"pooler\.dense\.(weight|bias)", r"lm_head\.bias"),
+    same=lambda c: {"lm_head.bias": "lm_head.decoder.bias"} if c.tie_word_embeddings else {},
+    holds=lambda c: c.model_type == "roberta" and not c.next_sentence,
+    stored=lambda theirs, tensors: {"pooler": False},  # it was never trained
+    write=write_labels,
+)
+
+DISTILBERT = dataclasses.replace(
+    BERT,
+    model_type="distilbert",
+    architectures={
+        "DistilBertForMaskedLM": "BERT",
+        "DistilBertForSequenceClassification": "BERTForSequenceClassification",
+        "DistilBertForTokenClassification": "BERTForTokenClassification",
+        "DistilBertForQuestionAnswering": "BERTForQuestionAnswering",
+        "DistilBertModel": "BERTEncoder",
+    },
+    prefix="distilbert.",
+    layers=(
+        Named("tokens", "distilbert.embeddings.word_embeddings"),
+        Named("positions", "distilbert.embeddings.position_embeddings"),
+        Named("norm", "distilbert.embeddings.LayerNorm"),
+        Named("blocks.{}.attention.qkv", [f"distilbert.transformer.layer.{{}}.attention.{x}_lin" for x in "qkv"]),
+        Named("blocks.{}.attention.proj", "distilbert.transformer.layer.{}.attention.out_lin"),
+        Named("blocks.{}.norm1", "distilbert.transformer.layer.{}.sa_layer_norm"),
+        Named("blocks.{}.mlp.up", "distilbert.transformer.layer.{}.ffn.lin1"),
+        Named("blocks.{}.mlp.down", "distilbert.transformer.layer.{}.ffn.lin2"),
+        Named("blocks.{}.norm2", "distilbert.transformer.layer.{}.output_layer_norm"),
+        Named("head.masked.dense", "vocab_transform"),
+        Named("head.masked.norm", "vocab_layer_norm"),
+        Named("head.masked.output", "vocab_projector"),
+        Named("head.pooler.dense", "pre_classifier"),
+        Named("head.classifier.linear", "classifier"),
+        Named("head.linear", "classifier"),
+        Named("head.spans", "qa_outputs"),
+    ),
+    renamed={
+        "dim": "hidden_size",
+        "n_layers": "num_hidden_layers",
+        "n_heads": "num_attention_heads",
+        "hidden_dim": "intermediate_size",
+        "activation": "hidden_act",
+        "dropout": "hidden_dropout_prob",
+        "attention_dropout": "attention_probs_dropout_prob",
+        "seq_classif_dropout": "classifier_dropout",
+    },
+    fixed={**BERT.fixed, "sinusoidal_pos_embds": (False, True)},  # stored as they are, either way
+    defaults={"num_hidden_layers": 6, "type_vocab_size": 0, "classifier_dropout": 0.2},
+    unused=(*BERT.unused, "qa_dropout"),
+    ours_alone=("type_vocab_size", "layer_norm_eps", *BERT.ours_alone),
+    same=lambda c: {},
+    holds=lambda c: c.model_type == "distilbert" and not c.next_sentence,
+    stored=lambda theirs, tensors: {"pooler": False},
+    write=write_labels,
+)
+
+
+def t5_stored(theirs, tensors):
+    """transformers 5 writes tie_word_embeddings: true whatever the tensors are, and means by false that h is not scaled."""
+    scaled = theirs.get("scale_decoder_outputs", theirs.get("tie_word_embeddings", True))
+    return {"scale_decoder_outputs": scaled, "tie_word_embeddings": scaled or "lm_head.weight" not in tensors}
+
+
+def t5_stack(stack, *branches):
+    """A stack's names: its blocks have the branches attention, [cross], mlp, each behind a norm of its own."""
+    layers = [
+        Named(f"{stack}.bias", f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias"),
+        Named(f"{stack}.norm", f"{stack}.final_layer_norm"),
+    ]
+    for i, branch in enumerate(branches):
+        ours, theirs = f"{stack}.blocks.{{}}.{branch}", f"{stack}.block.{{}}.layer.{i}"
+        layers.append(Named(f"{stack}.blocks.{{}}.norm{i + 1}", f"{theirs}.layer_norm"))
+        if branch == "attention":
+            layers.append(Named(f"{ours}.qkv", [f"{theirs}.SelfAttention.{x}" for x in "qkv"]))
+            layers.append(Named(f"{ours}.proj", f"{theirs}.SelfAttention.o"))
+        elif branch == "cross":
+            layers.append(Named(f"{ours}.q", f"{theirs}.EncDecAttention.q"))
+            layers.append(Named(f"{ours}.kv", [f"{theirs}.EncDecAttention.{x}" for x in "kv"]))
+            layers.append(Named(f"{ours}.proj", f"{theirs}.EncDecAttention.o"))
+        else:
+            layers.append(Named(f"{ours}.up", f"{theirs}.DenseReluDense.wi"))
+            layers.append(Named(f"{ours}.gate_up", [f"{theirs}.DenseReluDense.wi_{x}" for x in "01"]))
+            layers.append(Named(f"{ours}.down", f"{theirs}.DenseReluDense.wo"))
+    return layers
+
+
+T5 = Family(
+    model_type="t5",
+    architectures={"T5ForConditionalGeneration": "T5"},
+    prefix="",
+    layers=(
+        Named("tokens", "shared"),
+        *t5_stack("encoder", "attention", "mlp"),
+        *t5_stack("decoder", "attention", "cross", "mlp"),
+        Named("output", "lm_head"),
+    ),
+    aliases={
+        "hidden_size": "d_model",
+        "head_dim": "d_kv",
+        "num_hidden_layers": "num_layers",
+        "num_attention_heads": "num_heads",
+    },
+    fixed={"is_encoder_decoder": (True,)},
+    unused=("dense_act_fn", "is_gated_act", "n_positions", "output_past", "classifier_dropout", "tokenizer_class"),
+    ours_alone=("recompute",),
+    ignored=(
+        r"(en|de)coder\.embed_tokens\.weight",
+        r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
+    ),
+    holds=lambda c: c.model_type == "t5" and c.scale_decoder_outputs <= c.tie_word_embeddings,
+    stored=t5_stored,
+    write=lambda model: {"is_encoder_decoder": True, "tie_word_embeddings": model.config.scale_decoder_outputs},
+)
+
+MT5 = dataclasses.replace(
+    T5,
+    model_type="mt5",
+    architectures={"MT5ForConditionalGeneration": "T5"},
+    defaults={"vocab_size": 250112, "d_ff": 1024, "num_layers": 8, "num_heads": 6, "feed_forward_proj": "gated-gelu"},
+    holds=lambda c: c.model_type == "mt5" and not c.scale_decoder_outputs,
+    stored=lambda theirs, tensors: {
+        "scale_decoder_outputs": False,
+        "tie_word_embeddings": "lm_head.weight" not in tensors,
+    },
+    write=lambda model: {"is_encoder_decoder": True, "tie_word_embeddings": model.config.tie_word_embeddings},
+)
+
+FAMILIES = (GPT2, BERT, ROBERTA, DISTILBERT, T5, MT5, LLAMA, MISTRAL, QWEN2, OPT)
 
 # What any config.json may hold beside its family's fields
 FIXED: dict[str, Sequence[Any]] = {

@@ -59,10 +59,15 @@ def _tensors(model: Model, grads: bool = False) -> Iterator[tuple[str, np.ndarra
     if model.lora is not None:
         raise ValueError("the model has adapters: merge them first (lora.merge), or save them alone (lora.save)")
     family, names = family_of(model), {name for name, _ in model.named_parameters()}
+    again = {first: name for name, first in family.same(model.config).items()}
+    prefix = family.prefix if type(model).__name__ == family.base else ""
     for name, parameter in model.named_parameters():
         layer = next(layer for layer in family.layers if layer.names(name))
         array = parameter.grad if grads else parameter.data
-        yield from _parts(layer, layer.names(name), array, model.config)
+        for their_name, part in _parts(layer, layer.names(name), array, model.config):
+            yield their_name.removeprefix(prefix), part
+            if their_name in again:
+                yield again[their_name], part
         if layer.bias and name.endswith(".w") and (bias := name[:-1] + "b") not in names:
             yield from _parts(layer, layer.names(bias), np.zeros(len(array), array.dtype), model.config)
 
@@ -82,7 +87,9 @@ def _tied(model: Model) -> dict[str, str]:
     def theirs(name: str) -> str:
         return next(names[0] for layer in family.layers if (names := layer.names(name)))
 
-    return {theirs(name): theirs(p.name) for name, p in model.named_parameters() if name != p.name}
+    tied = {theirs(name): theirs(p.name) for name, p in model.named_parameters() if name != p.name}
+    names = {name for name, _ in _tensors(model)}
+    return tied | {name: first for name, first in family.same(model.config).items() if name in names}
 
 
 def _read_weights(directory: Path, model: Model) -> None:
@@ -92,12 +99,13 @@ def _read_weights(directory: Path, model: Model) -> None:
     problems: list[str] = []
     for file in map(TensorFile, _weight_files(directory)):
         for written, entry in file.entries.items():
-            name = next((n for n in (written, family.prefix + written) if n in places), None)
+            now = _newer(written, family)
+            name = next((n for n in (now, family.prefix + now, now.removeprefix(family.prefix)) if n in places), None)
             if name is not None:
                 found[name] = file, written
                 if entry.shape != places[name].shape:
                     problems.append(f"{written} has shape {entry.shape}, not {places[name].shape}")
-            elif not any(re.fullmatch(pattern, written.removeprefix(family.prefix)) for pattern in family.ignored):
+            elif not any(re.fullmatch(pattern, now.removeprefix(family.prefix)) for pattern in family.ignored):
                 problems.append(f"{written} is unexpected")
     present = {tied.get(name, name) for name in found}
     problems += [f"{name} is missing" for name in places if tied.get(name, name) not in present]
@@ -114,6 +122,14 @@ def _read_weights(directory: Path, model: Model) -> None:
                 f"{directory / CONFIG} ties {name} to {first}, but the files hold two different tensors: "
                 "set tie_word_embeddings to false in it"
             )
+
+
+def _newer(name: str, family: Family) -> str:
+    """A tensor's name as it is today."""
+    for before, now in family.older:
+        if name.endswith(before):
+            return name.removesuffix(before) + now
+    return name
 
 
 def _weight_files(directory: Path) -> list[Path]:
@@ -148,10 +164,13 @@ def _read_config(directory: Path) -> tuple[Callable[..., Model], Any]:
     if name is None:
         known = ", ".join(family.architectures)
         raise CheckpointError(f"{path} has the architecture {architectures[0]!r}; tinyllm reads {known}")
-    read = family.read(theirs)
+    tensors = {_newer(name, family) for file in map(TensorFile, _weight_files(directory)) for name in file.entries}
+    read = {**family.read(theirs), **family.stored(theirs, tensors)}
     if (directory / GENERATION).is_file():  # where it is, transformers' generate goes by it
         generation = read_json(directory / GENERATION)
         theirs |= {key: generation.get(key) for key in ("eos_token_id", "pad_token_id")}
+        if "decoder_start_token_id" in generation:
+            theirs["decoder_start_token_id"] = generation["decoder_start_token_id"]
     model_class, config_class = MODELS[name]
     try:
         return model_class, config_class(**{**_fields(theirs, family, config_class), **read})
@@ -163,9 +182,9 @@ def _fields(theirs: Mapping[str, Any], family: Family, config_class: Any) -> dic
     """The fields of our configuration from those of theirs; ValueError names a value that we do not compute."""
     hints = typing.get_type_hints(config_class)
     fixed = {**FIXED, **family.fixed}
-    fields = dict(family.defaults)
+    fields, names = dict(family.defaults), {**family.aliases, **family.renamed}
     for key, value in theirs.items():
-        ours = family.aliases.get(key, key)
+        ours = names.get(key, key)
         if ours in hints and ours not in family.ours_alone:
             if not _is_a(value, hints[ours]):
                 raise ValueError(f"{key} is {value!r}, which it cannot be")
@@ -194,9 +213,10 @@ def _is_a(value: Any, hint: Any) -> bool:
 def _config(model: Model, family: Family, tokenizer: Tokenizer | None) -> dict[str, Any]:
     """A model's config.json."""
     architecture = next(name for name, ours in family.architectures.items() if ours == type(model).__name__)
+    names = {ours: theirs for theirs, ours in family.renamed.items()}
     fields = {key: value for key, value in dataclasses.asdict(model.config).items() if key not in family.ours_alone}
     fields = {key: "gelu_new" if value == "gelu_tanh" else value for key, value in fields.items()}
-    fields |= family.write(model.config)
+    fields = {**{names.get(key, key): value for key, value in fields.items()}, **family.write(model)}
     for role in ("bos", "eos", "pad"):  # always written: their default may lie outside of the vocabulary
         chosen = fields.get(f"{role}_token_id")
         fields[f"{role}_token_id"] = getattr(tokenizer, f"{role}_id", None) if chosen is None else chosen
@@ -237,7 +257,8 @@ def save(path: str | Path, model: Model, tokenizer: Tokenizer | None = None) -> 
     if (directory / CONFIG).is_file() and "tinyllm" in read_json(directory / CONFIG):
         raise CheckpointError(f"{directory} holds a model in tinyllm's own format: choose another name, or remove it first")
     with replacing(directory) as temporary:
-        tensors = {name: array for name, array in _tensors(model) if name not in tied}
+        same = family.same(model.config)  # written under all their names: which one is read depends on the version
+        tensors = {name: array for name, array in _tensors(model) if name not in tied or name in same}
         write_tensors(temporary / MODEL, tensors, format="pt")
         write_json(temporary / CONFIG, _config(model, family, tokenizer))
         if tokenizer is not None:

@@ -47,7 +47,7 @@ def test_gradients(name, kernel_set):
     model.train()  # dropout on
     with kernels.use(kernel_set):
         for check in tinyllm.gradcheck(model, samples=3):
-            if made is BERTForQuestionAnswering and check.name in ("blocks.1.norm2.b", "head.linear.b"):
+            if made is BERTForQuestionAnswering and check.name in ("blocks.1.norm2.b", "head.spans.b"):
                 assert check.norm < 1e-12  # what is added to all positions alike moves no softmax over them
             else:
                 assert check.error < 1e-6, check
@@ -140,7 +140,7 @@ def test_a_new_head_on_a_trained_body():
     assert tuned.head.classifier.linear.w.shape == (5, 8) and not tuned.head.classifier.linear.b.data.any()
     assert body.config.num_labels == 3
     spans = BERTForQuestionAnswering.on(BERTForTokenClassification.on(body, num_labels=2))
-    assert not spans.head.linear.b.data.any()  # of the same shape, and not the same head
+    assert not spans.head.spans.b.data.any()  # of the same shape, and not the same head
 
 
 def test_published_initialisation():

@@ -192,8 +192,15 @@ class BERTBase(Model):
             token_types = checked_tokens(token_types, max(1, self.config.type_vocab_size), "token_types")
             if token_types.shape != (B, T):
                 raise ValueError(f"token_types must have the shape of tokens, {(B, T)}, and has {token_types.shape}")
-        positions = np.arange(T) + self.config.first_position
-        return tokens, token_types, Context(checked_mask(attention_mask, B, T, T), positions)
+        return tokens, token_types, Context(checked_mask(attention_mask, B, T, T), self.positions_of(tokens))
+
+    def positions_of(self, tokens):
+        """Where each token stands, (T,) or (B, T); RoBERTa counts from behind its padding token's number, and leaves padding
+        out of the count."""
+        if self.config.model_type != "roberta":
+            return np.arange(tokens.shape[1])
+        real = tokens != self.config.pad_token_id
+        return real.cumsum(1) * real + self.config.first_position - 1
 
 
 # Models ----------------------------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ class PooledClassifier(Layer):
 
 
 class SpanHead(Layer):
-    """Where an answer starts and where it ends (section 4.2): logits = linear(h).  h (B, T, C) -> (B, T, 2).
+    """Where an answer starts and where it ends (section 4.2): logits = spans(h).  h (B, T, C) -> (B, T, 2).
 
     Start and end are each a choice among the T positions, so the softmax runs over T:
     loss = -1/2 mean_B(log p_start[s] + log p_end[e]),  dlogits = (p - onehot) / 2B  in each of the two columns.
@@ -92,21 +92,21 @@ class SpanHead(Layer):
 
     def __init__(self, c: BERTConfig):
         super().__init__()
-        self.linear = Linear(c.hidden_size, 2, std=c.initializer_range)
+        self.spans = Linear(c.hidden_size, 2, std=c.initializer_range)
 
     def forward(self, h):
-        return self.linear(h)
+        return self.spans(h)
 
     def loss(self, h, targets):
         """targets (B, 2): start and end, positions in [0, T); -100 where there is none."""
-        logits = self.linear(h).transpose(0, 2, 1)  # (B, 2, T)
+        logits = self.spans(h).transpose(0, 2, 1)  # (B, 2, T)
         loss, lse = kernels.cross_entropy_forward(logits, targets)
         self.keep(logits, targets, lse)
         return loss
 
     def backward(self, dloss=1.0):
         dlogits = kernels.cross_entropy_backward(dloss, *self.kept())
-        return self.linear.backward(dlogits.transpose(0, 2, 1))
+        return self.spans.backward(dlogits.transpose(0, 2, 1))
 
 
 class MaskedLMHead(Layer):
@@ -118,7 +118,7 @@ class MaskedLMHead(Layer):
 
     def __init__(self, c: BERTConfig, tokens: Embedding):
         super().__init__()
-        activation = activation_named(c.hidden_act)
+        activation = "gelu" if c.model_type == "roberta" else activation_named(c.hidden_act)
         self.dense = LinearActivation(c.hidden_size, c.hidden_size, activation, std=c.initializer_range)
         self.norm = LayerNorm(c.hidden_size, eps=c.layer_norm_eps)
         tied = tokens.w if c.tie_word_embeddings else None

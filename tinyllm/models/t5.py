@@ -53,7 +53,7 @@ class T5Config:
     tie_word_embeddings: bool = True  # the output is the embedding; untied since version 1.1
     scale_decoder_outputs: bool | None = None  # by C^-1/2 before the output; where it is tied, if None
     initializer_factor: float = 1.0
-    pad_token_id: int = 0
+    pad_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 1
     decoder_start_token_id: int = 0  # what the decoder sees first: padding
     model_type: str = "t5"  # or mt5, which is T5 1.1 by another name
