@@ -4,6 +4,7 @@ import tinyllm.kernels as kernels  # not `from .`: a checker that reads the tree
 
 from . import huggingface, lora
 from .checkpoint import load, save
+from .embed import sentence_embeddings
 from .generate import complete, generate, stream
 from .gradcheck import gradcheck
 from .models import (
@@ -52,6 +53,7 @@ __all__ = [
     "lora",
     "resume",
     "save",
+    "sentence_embeddings",
     "stream",
     "train",
 ]

@@ -154,6 +154,16 @@ class BERTBase(Model):
         with self.without_keeping():
             return self.head(self.hidden(*self._checked(tokens, token_types, attention_mask)))
 
+    def last_hidden_state(self, tokens, token_types=None, attention_mask=None):
+        """What the head is given, (B, T, C), for tokens (B, T); dropout is off meanwhile."""
+        was_training = self.mode.training
+        self.eval()
+        try:
+            with self.without_keeping():
+                return self.hidden(*self._checked(tokens, token_types, attention_mask))
+        finally:
+            self.train(was_training)
+
     def loss(self, tokens, targets, token_types=None, attention_mask=None, **options):
         """The head's loss, a Python float, against targets of the shape that the class says."""
         self.forget()

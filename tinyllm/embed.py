@@ -1,0 +1,64 @@
+"""Sentence embeddings: the mean of an encoder's last hidden states over a text's tokens (Reimers & Gurevych 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .models.bert import BERTBase
+
+if TYPE_CHECKING:
+    from .tokenizers import Tokenizer
+
+
+def sentence_embeddings(
+    model: BERTBase,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    batch_size: int = 32,
+    max_length: int | None = None,
+    normalize: bool = True,
+) -> np.ndarray:
+    """A vector for each text -> (n, C) in the model's dtype; similar texts have a large product of their vectors.
+
+    The model is any BERT; only its body computes. Texts of like length share a batch, so that padding costs little.
+    max_length: longer texts are cut there, special tokens included (None: at the model's own limit). normalize: to length 1,
+    so that a product is a cosine; as sentence-transformers' models have it, or not (their modules.json tells).
+    """
+    if isinstance(texts, str):
+        raise TypeError("sentence_embeddings takes a list of texts: put a single one into brackets")
+    limit = min(max_length or model.max_length, model.max_length)
+    rows = [whole(tokenizer, text, limit) for text in texts]
+    vectors = np.zeros((len(rows), model.config.hidden_size), model.dtype)
+    for batch in by_length(rows, batch_size):
+        tokens, mask = right_padded([rows[i] for i in batch], tokenizer.pad_id or 0)
+        h = model.last_hidden_state(tokens, attention_mask=mask)  # (B, T, C)
+        counts = np.maximum(mask.sum(1), 1).astype(h.dtype)
+        vectors[batch] = np.einsum("btc,bt->bc", h, mask.astype(h.dtype)) / counts[:, None]
+    if normalize:
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return vectors
+
+
+def whole(tokenizer: Tokenizer, text: str, limit: int) -> list[int]:
+    """The tokens of a text with the model's special ones around them, all in all at most `limit`: the text is cut."""
+    around = len(tokenizer.wrap([])[0])
+    return tokenizer.wrap(tokenizer.encode(text)[: max(limit - around, 0)])[0]
+
+
+def by_length(rows: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
+    """The numbers of all rows, in batches of rows of like length, the longest first: what memory allows shows at once."""
+    order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def right_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of different lengths -> tokens (B, T), `pad` behind them, and the mask (B, T) of the real ones."""
+    lengths = np.array([len(row) for row in rows])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    tokens = np.full(mask.shape, pad, np.int64)
+    tokens[mask] = np.concatenate([np.asarray(row, np.int64) for row in rows])
+    return tokens, mask
