@@ -78,13 +78,26 @@ def test_half_a_surrogate_pair_is_replaced(gpt2, tiktoken_gpt2):
         assert gpt2.encode(text) == tiktoken_gpt2.encode_ordinary(text)
 
 
-@given(st.lists(st.integers(0, 5), max_size=90), st.randoms(use_true_random=False))
-def test_both_ways_to_merge_agree(ids, rng):
-    merged, next_id = {}, 6
-    for rank in range(12):
-        merged[rng.randrange(next_id), rng.randrange(next_id)] = rank, next_id
-        next_id += 1
-    assert merge(ids[:48], merged) == _merge_long(ids[:48], merged)
+@given(st.text("ab", max_size=48), st.text("ab", min_size=60, max_size=200), st.randoms(use_true_random=False))
+@more
+def test_both_ways_to_merge_follow_the_definition(text, learned_from, rng):
+    tokens = ["a", "b"]
+    pairs = learn_merges([["ab".index(letter) for letter in learned_from]], [1], tokens, 20, 1)
+    rng.shuffle(pairs)  # any order must do, not only one in which parts come before the whole
+    merged = {
+        (tokens.index(left), tokens.index(right)): (rank, tokens.index(left + right))
+        for rank, (left, right) in enumerate(pairs)
+    }
+    ids = ["ab".index(letter) for letter in text]
+    expected = list(ids)
+    while True:
+        found = [(merged[pair][0], i) for i, pair in enumerate(pairwise(expected)) if pair in merged]
+        if not found:
+            break
+        i = min(found)[1]
+        expected[i : i + 2] = [merged[expected[i], expected[i + 1]][1]]
+    assert merge(ids, merged) == expected
+    assert _merge_long(ids, merged) == expected
 
 
 # Damaged files --------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tokenizer_texts import more, texts
 
 from tinyllm.tokenizers import SentencePieceBPETokenizer, TokenizerError, UnigramTokenizer, load
+from tinyllm.tokenizers.charsmap import Charsmap
 from tinyllm.tokenizers.protobuf import fields, parse_model
 from tinyllm.tokenizers.sentencepiece_files import from_sentencepiece
 
@@ -91,6 +92,8 @@ def test_vocabulary(name):
     start = [] if ours.bos_id is None else [ours.bos_id]
     end = [ours.eos_id] if ours.bos_id is None else []
     assert ours.encode("a", add_special_tokens=True) == start + peer.encode("a") + end
+    for line in SAMPLE:
+        assert ours.encode(line) == peer.encode(line)
 
 
 @pytest.mark.parametrize("model_type", ["unigram", "bpe"])
@@ -123,6 +126,7 @@ def test_t5_directory(tmp_path):
     """T5's sentinels are in the configuration, not in the model; <extra_id_0> has the highest id."""
     (tmp_path / "spiece.model").write_bytes(MODELS["t5"])
     size = load(tmp_path / "spiece.model").vocab_size
+    assert parse_model(MODELS["t5"]).bos_id == -1
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5Tokenizer", "extra_ids": 20}))
     ours = load(tmp_path)
     assert isinstance(ours, UnigramTokenizer) and ours.vocab_size == size + 20
@@ -146,6 +150,26 @@ def test_damaged_models_are_named(tmp_path):
         from_sentencepiece(parse_model(trained(model_type="char")), {})
     with pytest.raises(TokenizerError, match="whitespace_as_suffix"):
         from_sentencepiece(parse_model(trained(model_type="bpe", treat_whitespace_as_suffix=True)), {})
+
+
+@pytest.mark.parametrize("rule", ["nmt_nfkc", "nmt_nfkc_cf"])
+@given(text=texts)
+@more
+def test_normalisation(rule, text):
+    """The charsmap as SentencePiece applies it, and as the tokenizers library does."""
+    assume("\0" not in text)
+    if rule not in CHARSMAPS:
+        normalizers = pytest.importorskip("tokenizers.normalizers", reason="the tokenizers library is the peer")
+        blob = parse_model(trained(normalization_rule_name=rule)).charsmap
+        bare = {"add_dummy_prefix": False, "escape_whitespaces": False, "remove_extra_whitespaces": False}
+        peer = sentencepiece.SentencePieceNormalizer(rule_name=rule, **bare)
+        CHARSMAPS[rule] = Charsmap(blob), peer, normalizers.Precompiled(blob)
+    ours, peer, grapheme_peer = CHARSMAPS[rule]
+    assert ours.by_longest_match(text) == peer.normalize(text)
+    assert ours.by_grapheme(text) == grapheme_peer.normalize_str(text)
+
+
+CHARSMAPS: dict = {}
 
 
 @given(st.lists(st.tuples(st.integers(1, 1 << 20), st.integers(0, (1 << 64) - 1) | st.binary(max_size=9)), max_size=9))

@@ -107,6 +107,7 @@ def variants():
     t5 = [normalizers.Precompiled(t5_charsmap())]
     spaces = [normalizers.Strip(left=False), normalizers.Replace(Regex(" {2,}"), "▁")]
     yield "t5", unigram(normalizers.Sequence(t5), pre_tokenizers.Sequence([WhitespaceSplit(), Metaspace()]))
+    yield "first word", unigram(None, pre_tokenizers.Sequence([WhitespaceSplit(), Metaspace(prepend_scheme="first")]))
     yield "t5 converted", unigram(normalizers.Sequence(t5 + spaces), Metaspace())
     yield "albert", unigram(normalizers.Sequence([normalizers.NFKD(), normalizers.Lowercase(), *t5]), Metaspace())
     yield "bytes", unigram(None, Metaspace(prepend_scheme="first"), decoders.Sequence(LLAMA_DECODER), byte_fallback=True)

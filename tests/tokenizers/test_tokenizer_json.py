@@ -50,7 +50,14 @@ def variants():
     added = foreign(ByteLevel(add_prefix_space=False), special=("<s>", "</s>", "<unk>"))
     added.add_tokens([AddedToken("hello", single_word=True), AddedToken("aaa"), AddedToken("The", lstrip=True, rstrip=True)])
     added.add_tokens([AddedToken("ab", normalized=True), AddedToken("aaaa", normalized=False)])
-    added.add_special_tokens([AddedToken("[SEP]", lstrip=True), AddedToken("[CLS]", rstrip=True, normalized=False)])
+    added.add_special_tokens(
+        [
+            AddedToken("xy"),
+            AddedToken("xyz"),
+            AddedToken("[SEP]", lstrip=True),
+            AddedToken("[CLS]", rstrip=True, normalized=False),
+        ]
+    )
     added.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1", special_tokens=[("<s>", 0), ("</s>", 1)]
     )
@@ -86,7 +93,7 @@ def test_saved_again_it_is_the_same(name, tmp_path):
     VARIANTS[name].save(str(tmp_path / "tokenizer.json"))
     load(tmp_path / "tokenizer.json").save(tmp_path / "again")
     peer, ours = tokenizers.Tokenizer.from_file(str(tmp_path / "again" / "tokenizer.json")), load(tmp_path / "again")
-    text = SAMPLE[:200] + " hello aaaa The é[SEP] x <s> don't 1234 <|endoftext|> Å"
+    text = SAMPLE[:200] + " hello aaaa xyz The é[SEP] x <s> don't 1234 <|endoftext|> Å"
     expected = VARIANTS[name].encode(text)
     assert peer.encode(text).ids == ours.encode(text, add_special_tokens=True) == expected.ids
     assert ours.vocab_size == VARIANTS[name].get_vocab_size()
@@ -137,6 +144,36 @@ def test_opt_directory(tmp_path):
     ours = load(tmp_path)
     assert ours.encode("The cat</s>", add_special_tokens=True) == [2, *peer.encode("The cat").ids, 2]
     assert (ours.bos_id, ours.eos_id, ours.unk_id, ours.pad_id) == (2, 2, 2, 1)
+
+
+def test_added_tokens_without_tokenizer_json(tmp_path):
+    """They are in tokenizer_config.json since transformers 4.34, and in added_tokens.json before."""
+    spec = json.loads(VARIANTS["gpt2"].to_str())["model"]
+    (tmp_path / "vocab.json").write_text(json.dumps(spec["vocab"]), encoding="utf-8")
+    lines = "".join(" ".join(merge) + "\n" for merge in spec["merges"])
+    (tmp_path / "merges.txt").write_text(lines, encoding="utf-8")
+    size = len(spec["vocab"])
+    chat = {
+        "content": "<|chat|>",
+        "lstrip": False,
+        "rstrip": True,
+        "single_word": False,
+        "normalized": False,
+        "special": True,
+    }
+    config = {
+        "added_tokens_decoder": {str(size): chat},
+        "eos_token": {"content": "<|endoftext|>"},
+        "split_special_tokens": False,
+    }
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"word": size + 1, "<|chat|>": size}), encoding="utf-8")
+    ours = load(tmp_path)
+    assert ours.encode("<|chat|>  word") == [size, size + 1] and ours.vocab_size == size + 2
+    assert ours.special_tokens == {"<|chat|>": size, "<|endoftext|>": ours.eos_id}
+    (tmp_path / "tokenizer_config.json").write_text("[1]", encoding="utf-8")
+    with pytest.raises(TokenizerError, match="tokenizer_config.json"):
+        load(tmp_path)
 
 
 def test_vocabulary_without_all_bytes():

@@ -103,7 +103,8 @@ def test_the_words_of_the_paper():
     assert tokenizer.decode(tokenizer.encode("unaffable running,")) == "unaffable running,"
     ids, offsets = tokenizer.encode_with_offsets("Unaffäble  running")
     assert [("Unaffäble  running"[a:b]) for a, b in offsets] == ["Un", "aff", "äble", "runn", "ing"]
-    assert tokenizer.encode("un" * 60) == [0], "a word of more than 100 characters is unknown"
+    assert tokenizer.encode("un" + "able" * 24) == [3] + [5] * 24
+    assert tokenizer.encode("un" + "able" * 25) == [0], "a word of more than 100 characters is unknown"
     with pytest.raises(TokenizerError, match="no '\\[UNK\\]'"):
         WordPieceTokenizer({"a": 0}).encode("b")
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 FRAGMENTS = (
     "don't I'LL we'Ve 'S 'ſ ſ K|  two  spaces | \n\n\t x |\r\n|\u00a0|\u3000|\u2028|\x85|\x1c|\x00|\u200d|\ufeff|"
-    "naïve|ne\u0301e|Å|ﬁ|½|①|२३|12345|3.14|日本語|한국어|안녕|العربية|ไทย|👩‍👩‍👧|🇩🇪|🤷🏽‍♂️|é|ß|İ|ǅ|ⅷ|"
+    "naïve|ne\u0301e|Å|ﬁ|½|ﬁ\u0301\u0301\u0301|a\u0302\u0301|½\u0301|xyzxy|①|२३|12345|3.14|日本語|한국어|안녕|العربية|ไทย|👩‍👩‍👧|🇩🇪|🤷🏽‍♂️|é|ß|İ|ǅ|ⅷ|"
     "<s>|</s>|<unk>|<|endoftext|>|[CLS]|[SEP]|##ing|▁|▁▁a|Ġ|aaaaaaaaa|-----|!!!|...|(x)[y]{z}|"
     "def f(x):\n    return x|http://a.b/c?d=e|hello world|The quick brown fox"
 ).split("|")

@@ -5,7 +5,7 @@ from typing import Any
 
 from tinyllm.tokenizers.added import AddedToken
 from tinyllm.tokenizers.base import CONVENTIONS, ROLES
-from tinyllm.tokenizers.files import read_json, read_text
+from tinyllm.tokenizers.files import TokenizerError, read_json, read_text
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -13,7 +13,10 @@ def read_config(directory: Path) -> dict[str, Any]:
     config: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         if (directory / name).is_file():
-            config |= {key: value for key, value in read_json(directory / name).items() if value is not None}
+            values = read_json(directory / name)
+            if not isinstance(values, dict):
+                raise TokenizerError(f"{directory / name} is not a configuration: it should be a JSON object")
+            config |= {key: value for key, value in values.items() if value is not None}
     if isinstance(config.get("chat_template"), list):  # several, each with a name
         named = {each["name"]: each["template"] for each in config["chat_template"]}
         config["chat_template"] = named.get("default")

@@ -98,13 +98,12 @@ def merges_of(scores: dict[str, float]) -> list[tuple[str, str, int]]:
     """Every way to make a piece of two; the higher its score, the lower the rank. SentencePiece keeps pieces, not merges."""
     rank_of = {score: rank for rank, score in enumerate(sorted(set(scores.values()), reverse=True))}
     merges = []
-    for order, (piece, score) in enumerate(scores.items()):
+    for piece, score in scores.items():
         for middle in range(1, len(piece)):
             left, right = piece[:middle], piece[middle:]
             if (left in scores or len(left) == 1) and (right in scores or len(right) == 1):
-                merges.append((rank_of[score], order, left, right))
-    merges.sort(key=lambda merge: merge[:2])
-    return [(left, right, rank) for rank, _, left, right in merges]
+                merges.append((left, right, rank_of[score]))
+    return merges
 
 
 def read_llama2c(path: Path) -> SentencePieceBPETokenizer:
