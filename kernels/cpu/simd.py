@@ -41,9 +41,9 @@ TILES = {"avx512": Tile(16, 12, 2), "avx2": Tile(8, 6, 2), "neon": Tile(4, 8, 3)
 def simd_level() -> str:
     """Which of TILES this processor runs best; TINYLLM_SIMD in the environment overrides it."""
     forced = os.environ.get("TINYLLM_SIMD")
-    if forced is not None and forced not in TILES:
+    if forced and forced not in TILES:
         raise ValueError(f"TINYLLM_SIMD is {forced!r}; set it to one of {', '.join(TILES)}, or leave it unset")
-    if forced is not None:
+    if forced:
         return forced
     chosen = getattr(config, "CPU_FEATURES", None)  # NUMBA_CPU_FEATURES
     features = (get_host_cpu_features() if chosen is None else chosen).split(",")
