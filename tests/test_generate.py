@@ -121,6 +121,30 @@ def test_beam_search_with_penalties_and_without_the_cache(pair):
         )
 
 
+@pytest.mark.parametrize("num_beams", [1, 4])
+@pytest.mark.parametrize("options", [{}, {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}])
+def test_an_encoder_decoder_answers(options, num_beams, tmp_path):
+    torch, transformers = peers()
+    config = transformers.T5Config(
+        vocab_size=VOCABULARY, d_model=16, d_kv=4, d_ff=24, num_layers=2, num_heads=3, relative_attention_num_buckets=8,
+        relative_attention_max_distance=12, decoder_start_token_id=0, **options,
+    )  # fmt: skip
+    theirs = order_one(transformers.T5ForConditionalGeneration(config)).double()
+    theirs.save_pretrained(tmp_path)
+    ours, _ = tinyllm.load(tmp_path, dtype="float64")
+    source = np.random.default_rng(0).integers(2, VOCABULARY, (4, 7))
+    mask = np.arange(7) < [[4], [7], [5], [7]]
+    often = int(generate(ours, source, 3, mask)[0, 2])
+    for beams in ({}, {"length_penalty": 2.0}, {"early_stopping": True}, {"no_repeat_ngram_size": 2}):
+        given = {"num_beams": num_beams, **(beams if num_beams > 1 or "no_repeat_ngram_size" in beams else {})}
+        expected = their_tokens(
+            theirs, source, mask.astype(int), max_new_tokens=9, eos_token_id=[1, often], pad_token_id=2, **given
+        )
+        for use_cache in (True, False):
+            result = generate(ours, source, 9, mask, eos_id=[1, often], pad_id=2, use_cache=use_cache, **given)
+            np.testing.assert_array_equal(result, expected)
+
+
 rows_of_scores = st.lists(st.floats(-20, 20, width=32), min_size=2, max_size=40)
 
 
