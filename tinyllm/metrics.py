@@ -1,0 +1,281 @@
+"""Measures of what a model gives: of labels, of answers, of translations and summaries.
+
+Each is on the scale of the script that everybody compares with: BLEU and chrF (sacrebleu's) and SQuAD's from 0 to 100, the
+others from 0 to 1 (Matthews' from -1).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+References = Sequence[str | Sequence[str]]  # for each text one reference, or several
+
+# Labels ----------------------------------------------------------------------------------------------------------------
+
+
+def accuracy(predictions: Any, targets: Any) -> float:
+    """The share of predictions that are right. Both of one shape; targets of -100 do not count."""
+    predictions, targets = counted(predictions, targets)
+    return float((predictions == targets).mean()) if targets.size else 0.0
+
+
+def f1(predictions: Any, targets: Any, positive: int | None = 1) -> float:
+    """2 TP / (2 TP + FP + FN) of the class `positive`; None: the mean over all classes that occur. -100 is ignored."""
+    predictions, targets = counted(predictions, targets)
+    classes = [positive] if positive is not None else np.union1d(predictions, targets)
+    scores = []
+    for label in classes:
+        said, true = predictions == label, targets == label
+        scores.append(2 * (said & true).sum() / max(said.sum() + true.sum(), 1))
+    return float(np.mean(scores)) if len(scores) else 0.0
+
+
+def matthews(predictions: Any, targets: Any) -> float:
+    """The correlation of predictions and targets as one-hot vectors, 0 where either is constant. -100 is ignored.
+
+    cov(P, T) / sqrt(cov(P, P) cov(T, T)), each summed over classes (Gorodkin 2004); of two classes Matthews' (1975).
+    """
+    predictions, targets = counted(predictions, targets)
+    classes = np.union1d(predictions, targets)
+    P, T = ((labels[:, None] == classes).astype(np.float64) for labels in (predictions, targets))  # (N, classes)
+    P, T = (onehot - onehot.mean(0) if len(onehot) else onehot for onehot in (P, T))
+    size = math.sqrt((P * P).sum() * (T * T).sum())
+    return float((P * T).sum() / size) if size else 0.0
+
+
+def counted(predictions: Any, targets: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Both as flat arrays, without the targets that are ignored."""
+    predictions, targets = np.asarray(predictions), np.asarray(targets)
+    if predictions.shape != targets.shape:
+        raise ValueError(f"predictions have shape {predictions.shape} and targets {targets.shape}; they must be of one")
+    return predictions[targets != -100], targets[targets != -100]
+
+
+# Answers ---------------------------------------------------------------------------------------------------------------
+
+
+def exact_match(predictions: Sequence[str], references: References) -> float:
+    """The share of predictions that are, but for spaces around them, one of their references."""
+    right = [text.strip() in {r.strip() for r in group} for text, group in paired(predictions, references)]
+    return sum(right) / len(right) if right else 0.0
+
+
+def squad(
+    predictions: Mapping[str, str], answers: Mapping[str, Sequence[str]], no_answer: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """Exact match and F1 in percent by question id, as the SQuAD 2.0 script defines them (Rajpurkar et al. 2018).
+
+    predictions: "" where the model gives no answer; answers: [] where there is none, else each that counts as right, the
+    best of which is taken. Questions without a prediction count as wrong. -> exact, f1, and, where some questions have no
+    answer, both for those that have one (HasAns_) and that have none (NoAns_). no_answer: how sure the model is that there
+    is none; adds best_exact and best_f1, what the best threshold on it would give, and these thresholds.
+    """
+    if not answers:
+        raise ValueError("there are no questions to measure")
+    both = {id: (0.0, 0.0) if id not in predictions else squad_scores(predictions[id], answers[id]) for id in answers}
+    kinds = {"": list(answers), "HasAns_": [id for id in answers if answers[id]]}
+    kinds["NoAns_"] = [id for id in answers if not answers[id]]
+    result = {}
+    for prefix, ids in kinds.items():
+        if ids and kinds["NoAns_"] or not prefix:
+            result[f"{prefix}exact"] = 100 * sum(both[id][0] for id in ids) / len(ids)
+            result[f"{prefix}f1"] = 100 * sum(both[id][1] for id in ids) / len(ids)
+    if no_answer is not None:
+        for i, name in enumerate(("exact", "f1")):
+            score, threshold = best_threshold({id: s[i] for id, s in both.items()}, predictions, answers, no_answer)
+            result |= {f"best_{name}": 100 * score / len(answers), f"best_{name}_threshold": threshold}
+    return result
+
+
+def squad_scores(prediction: str, answers: Sequence[str]) -> tuple[float, float]:
+    """The exact match and the F1 of one prediction, each against the best of its answers."""
+    answers = [answer for answer in answers if squad_words(answer)] or [""]
+    return max(squad_exact(prediction, a) for a in answers), max(squad_f1(prediction, a) for a in answers)
+
+
+def squad_words(text: str) -> list[str]:
+    """Lower-case words without punctuation and articles."""
+    text = "".join(character for character in text.lower() if character not in string.punctuation)
+    return re.sub(r"\b(a|an|the)\b", " ", text).split()
+
+
+def squad_exact(prediction: str, answer: str) -> float:
+    return float(squad_words(prediction) == squad_words(answer))
+
+
+def squad_f1(prediction: str, answer: str) -> float:
+    """Of the words that both have, each as often as in both; of no words against no words 1."""
+    said, true = squad_words(prediction), squad_words(answer)
+    if not said or not true:
+        return float(said == true)
+    return f_score(overlap(Counter(said), Counter(true)), len(said), len(true))
+
+
+def best_threshold(
+    scores: Mapping[str, float], predictions: Mapping[str, str], answers: Mapping[str, Any], no_answer: Mapping[str, float]
+) -> tuple[float, float]:
+    """The best sum of scores when no answer is given above a threshold of no_answer, and the first such threshold."""
+    total = float(sum(not answers[id] for id in answers))  # all left unanswered
+    best, threshold = total, 0.0
+    for id in sorted(no_answer, key=lambda id: no_answer[id]):
+        if id in scores:
+            total += scores[id] if answers[id] else -1.0 if predictions.get(id) else 0.0
+            if total > best:
+                best, threshold = total, no_answer[id]
+    return best, threshold
+
+
+# Translations and summaries --------------------------------------------------------------------------------------------
+
+
+def bleu(hypotheses: Sequence[str], references: References, max_order: int = 4) -> float:
+    """The BLEU of a corpus in percent (Papineni et al. 2002): brevity penalty times the geometric mean of the precisions.
+
+    As sacrebleu computes it (Post 2018): texts split as by mteval-v13a, case kept, an order without a match counted as 1/2,
+    1/4, ... of one; of several references the length is the nearest, and an n-gram counts as often as in any of them.
+    """
+    matches, totals, length, reference_length = [0] * max_order, [0] * max_order, 0, 0
+    for hypothesis, group in paired(hypotheses, references):
+        words, others = bleu_words(hypothesis), [bleu_words(text) for text in group]
+        length += len(words)
+        reference_length += min((abs(len(other) - len(words)), len(other)) for other in others)[1]
+        for i in range(max_order):
+            known: Counter = Counter()
+            for other in others:
+                known |= ngrams(other, i + 1)
+            matches[i] += overlap(ngrams(words, i + 1), known)
+            totals[i] += max(len(words) - i, 0)
+    if not any(matches) or not all(totals):
+        return 0.0
+    logarithms, halved = [], 1
+    for match, total in zip(matches, totals):
+        halved *= 1 if match else 2
+        logarithms.append(math.log((match or 1 / halved) / total))
+    return 100 * math.exp(sum(logarithms) / max_order + min(0.0, 1 - reference_length / length))
+
+
+# The rules of mteval-v13a, one after the other: ASCII punctuation stands alone, but for - and ', and . and , inside numbers
+MTEVAL_RULES = (
+    (re.compile(f"([{re.escape(''.join(set(string.punctuation) - set(chr(39) + ',-.')))}])"), r" \1 "),
+    (re.compile(r"([^0-9])([.,])"), r"\1 \2 "),
+    (re.compile(r"([.,])([^0-9])"), r" \1 \2"),
+    (re.compile(r"([0-9])(-)"), r"\1 \2 "),
+)
+ENTITIES = {"&quot;": '"', "&amp;": "&", "&lt;": "<", "&gt;": ">"}
+
+
+def bleu_words(text: str) -> list[str]:
+    """A text in words and punctuation, as mteval-v13a splits it."""
+    text = text.rstrip().replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
+    for entity, character in ENTITIES.items():
+        text = text.replace(entity, character)
+    text = f" {text} "
+    for pattern, replacement in MTEVAL_RULES:
+        text = pattern.sub(replacement, text)
+    return text.split()
+
+
+def chrf(hypotheses: Sequence[str], references: References, max_order: int = 6, beta: float = 2.0) -> float:
+    """The chrF of a corpus in percent (Popovic 2015): the F-score of n-grams of characters, spaces left out.
+
+    Precision and recall are means over the orders up to max_order, and recall weighs beta times as much. As sacrebleu
+    computes it: counts are summed over the corpus, of several references with the one that a text comes nearest to.
+    """
+    total = np.zeros((max_order, 3), np.int64)
+    for hypothesis, group in paired(hypotheses, references):
+        each = [chrf_counts(hypothesis, reference, max_order) for reference in group]
+        total += max(each, key=lambda counts: chrf_score(counts, beta))  # the first of equals
+    return 100 * chrf_score(total, beta)
+
+
+def chrf_counts(hypothesis: str, reference: str, max_order: int) -> np.ndarray:
+    """For each order, how many n-grams the hypothesis has, the reference, and both: (max_order, 3)."""
+    texts = ["".join(text.split()) for text in (hypothesis, reference)]
+    counts = []
+    for n in range(1, max_order + 1):
+        ours, theirs = (ngrams(text, n) for text in texts)
+        counts.append([ours.total() if theirs else 0, theirs.total(), overlap(ours, theirs)])
+    return np.array(counts)
+
+
+def chrf_score(counts: np.ndarray, beta: float) -> float:
+    both = counts[(counts[:, 0] > 0) & (counts[:, 1] > 0)]
+    if not both[:, 2].any():
+        return 0.0
+    precision, recall = (both[:, 2] / both[:, 0]).mean(), (both[:, 2] / both[:, 1]).mean()
+    return float((1 + beta**2) * precision * recall / (beta**2 * precision + recall))
+
+
+def rouge(hypotheses: Sequence[str], references: References) -> dict[str, float]:
+    """ROUGE-1, -2 and -L (Lin 2004): the mean F1 of common words, pairs of words, and the longest common subsequence.
+
+    As the rouge-score package computes them, without stemming: words are runs of a-z and 0-9 of the lower-case text; of
+    several references the best counts, for each measure on its own. -> {"rouge1": ..., "rouge2": ..., "rougeL": ...}
+    """
+    sums, n = {"rouge1": 0.0, "rouge2": 0.0, "rougeL": 0.0}, 0
+    for hypothesis, group in paired(hypotheses, references):
+        words, others, n = rouge_words(hypothesis), [rouge_words(text) for text in group], n + 1
+        for order in (1, 2):
+            ours, theirs = ngrams(words, order), [ngrams(other, order) for other in others]
+            sums[f"rouge{order}"] += max(f_score(overlap(ours, t), ours.total(), t.total()) for t in theirs)
+        sums["rougeL"] += max(f_score(common_length(words, other), len(words), len(other)) for other in others)
+    return {name: value / max(n, 1) for name, value in sums.items()}
+
+
+def rouge_words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+", text.lower())
+
+
+def common_length(a: Sequence[str], b: Sequence[str]) -> int:
+    """The length of the longest common subsequence, a row of the table at once in the bits of an integer (Hyyro 2004).
+
+    Bit i of `row` is 0 where the length grows at a[i]; adding lets a match move to the last 1 of its run.
+    """
+    where: dict[str, int] = {}
+    for i, word in enumerate(a):
+        where[word] = where.get(word, 0) | 1 << i
+    full = row = (1 << len(a)) - 1
+    for word in b:
+        match = row & where.get(word, 0)
+        row = (row + match | row - match) & full
+    return len(a) - row.bit_count()
+
+
+# What they share -------------------------------------------------------------------------------------------------------
+
+
+def paired(texts: Sequence[str], references: References) -> Iterable[tuple[str, Sequence[str]]]:
+    """(text, its references) for each text."""
+    if isinstance(texts, str) or isinstance(references, str):
+        raise TypeError("texts and references are lists: put a single one into brackets")
+    if len(texts) != len(references):
+        raise ValueError(f"there are {len(texts)} texts and references for {len(references)}")
+    for text, reference in zip(texts, references):
+        group = [reference] if isinstance(reference, str) else list(reference)
+        if not group:
+            raise ValueError(f"there is no reference for {text!r}")
+        yield text, group
+
+
+def ngrams(items: Sequence[str], n: int) -> Counter:
+    """How often each n items in a row occur; of a string, n characters."""
+    if isinstance(items, str):
+        return Counter(items[i : i + n] for i in range(len(items) - n + 1))
+    return Counter(tuple(items[i : i + n]) for i in range(len(items) - n + 1))
+
+
+def overlap(a: Counter, b: Counter) -> int:
+    """How many things both have, each as often as in both."""
+    return sum(min(count, b[thing]) for thing, count in a.items() if thing in b)
+
+
+def f_score(both: int, ours: int, theirs: int) -> float:
+    """2 P R / (P + R) with P = both / ours, R = both / theirs."""
+    return 2 * both / (ours + theirs) if both else 0.0
