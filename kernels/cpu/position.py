@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .arrays import divided, indices, parts_of, rows
 from .embedding import scatter
 from .memory import empty
@@ -33,8 +31,7 @@ def position_backward(dy, positions, dw):
 
 def broadcastable(positions, x):
     """Positions (T,), the same for each row of the batch, or (B, T)."""
-    if np.broadcast_shapes(positions.shape, x.shape[:-1]) != x.shape[:-1]:
-        raise ValueError(f"positions are {positions.shape}; x {x.shape} needs {x.shape[1:2]} or {x.shape[:2]}")
-    if positions.shape in (x.shape[:-1], x.shape[-2:-1]):
-        return positions
-    return np.broadcast_to(positions, x.shape[:-1])
+    shape = positions.shape[1:] if positions.shape[:-1] == (1,) else positions.shape
+    if shape not in (x.shape[-2:-1], x.shape[:-1]):
+        raise ValueError(f"positions are {positions.shape}; x {x.shape} needs {x.shape[-2:-1]} or {x.shape[:-1]} of them")
+    return positions

@@ -71,8 +71,8 @@ def softmax_forward(x, mask=None, causal=False):
 
 def mask_rows(mask, x):
     """The mask, broadcast to the last axes of x that it has: its rows come again and again."""
-    shape = np.broadcast_shapes(mask.shape, x.shape)
-    if shape != x.shape or mask.dtype != np.bool_:
+    fits = mask.ndim <= x.ndim and all(m in (1, n) for m, n in zip(mask.shape[::-1], x.shape[::-1]))
+    if mask.dtype != np.bool_ or not fits:
         raise ValueError(f"mask is {mask.dtype} {mask.shape}; it must be bool, and broadcast to x {x.shape}")
     return plain(np.broadcast_to(mask, x.shape[x.ndim - max(mask.ndim, 2) :])).reshape(-1, x.shape[-1])
 

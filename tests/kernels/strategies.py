@@ -34,6 +34,7 @@ class Draw:
     def __init__(self, draw: st.DrawFn, dtype: str, tiny: bool):
         self.draw, self.dtype, self.tiny = draw, np.dtype(dtype), tiny
         self.rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1), label="seed"))
+        self.count = 1  # of the rows that a loss is the mean of
 
     def of(self, *choices: Any) -> Any:
         return self.draw(st.sampled_from(choices))
@@ -220,6 +221,7 @@ def dropout(d: Draw) -> dict[str, Any]:
 def targets(d: Draw, V: int, *shape: int) -> np.ndarray:
     t = d.rng.integers(0, V, shape)
     t[d.rng.random(shape) < d.of(0, 0.3, 1)] = IGNORE  # none, some, all ignored
+    d.count = max(1, int((t != IGNORE).sum()))
     return d.laid_out(t.astype(d.of("int64", "int32")))
 
 
