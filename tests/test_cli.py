@@ -215,7 +215,7 @@ def test_train_names_its_directory(text: Path, tmp_path: Path, monkeypatch: pyte
 
 def test_train_help_tells_presets_and_defaults() -> None:
     output = " ".join(run("train", "gpt", "--help").output.split())
-    assert "--n-layer INTEGER [4]" in output and "[nano|baby|gpt2]" in output and "Examples:" in output
+    assert "--n-layer INTEGER [4]" in output and "[quick|nano|baby|gpt2]" in output and "Examples:" in output
     assert "vocab-size" not in output
     assert "--resume" in run("train").output
 

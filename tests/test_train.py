@@ -28,7 +28,8 @@ from tinyllm.run import Run
 from tinyllm.trainer import Data, Interrupted, TrainConfig, Trainer, Watcher
 
 TEXT = "".join(f"{a} times {b} is {a * b}.\n" for a in range(20) for b in range(20))
-TINY = {"n_layer": 1, "n_head": 2, "n_embd": 8, "n_positions": 8, "dropout": 0.1, "sample_tokens": 0, "batch_size": 3}
+TINY = {"n_layer": 1, "n_head": 2, "n_embd": 8, "n_positions": 8, "dropout": 0.1, "batch_size": 3}
+TINY |= {"tokenizer": "char", "sample_tokens": 0}
 
 
 @pytest.fixture
@@ -488,10 +489,10 @@ def test_going_on_from_a_trained_model(text: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tokenizer", ["bytes", "bpe:270", "char"])
 def test_tokenizers(text: Path, tmp_path: Path, tokenizer: str) -> None:
-    tinyllm.train("gpt", data=[text, text], tokenizer=tokenizer, out=tmp_path / "run", steps=1, **TINY)
+    tinyllm.train("gpt", data=[text, text], out=tmp_path / "run", steps=1, **{**TINY, "tokenizer": tokenizer})
     _, made = tinyllm.load(tmp_path / "run")
     assert made.decode(made.encode(TEXT)) == TEXT
-    tinyllm.train("gpt", data=text, tokenizer=str(Run.open(tmp_path / "run").last()), steps=1, **TINY)
+    tinyllm.train("gpt", data=text, steps=1, **{**TINY, "tokenizer": str(Run.open(tmp_path / "run").last())})
 
 
 # The curve -------------------------------------------------------------------------------------------------------------
@@ -528,7 +529,7 @@ def test_another_kind_of_model_needs_an_entry_alone(text: Path, tmp_path: Path, 
 
 
 def test_going_on_from_a_hugging_face_directory(text: Path, tmp_path: Path) -> None:
-    model, tokenizer = tinyllm.train("gpt", data=text, tokenizer="bytes", steps=1, **{**TINY, "bias": True})
+    model, tokenizer = tinyllm.train("gpt", data=text, steps=1, **{**TINY, "tokenizer": "bytes", "bias": True})
     tinyllm.huggingface.save(tmp_path / "theirs", model, tokenizer)
     options = {"data": text, "sample_tokens": 0, "accumulate": 1, "length": 8, "steps": 1, "lr": 1e-30, "weight_decay": 0.0}
     again, tokenizer = tinyllm.train("gpt", init=tmp_path / "theirs", out=tmp_path / "run", **options)

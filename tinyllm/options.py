@@ -127,6 +127,8 @@ def _shown(default: Any) -> str:
     """[the default value]; "" where there is nothing to say."""
     if default is None or default == "" or default == []:
         return ""
+    if isinstance(default, str) and default.isspace():
+        return f"[{default!r}]"
     if isinstance(default, bool):
         return "[on]" if default else "[off]"
     return f"[{' '.join(map(str, default)) if isinstance(default, (list, tuple)) else default}]"

@@ -62,6 +62,7 @@ class Terminal(Watcher):
         self.batches = f"{config.batch_size} x {config.accumulate}" if config.accumulate > 1 else f"{config.batch_size}"
         name = f"{type(model).__name__} with {model.n_parameters:,} parameters"
         self.say(f"{name}, {config.steps:,} steps of {self.batches} sequences")
+        self.say("the kernels are compiled when this machine first uses them: a minute or less, once")
         self.bar.update(self._task, total=config.steps, completed=trainer.step)
         self.mean: dict[str, float] = {}
         self.began: float | None = None  # after the first step, in which the kernels may have to be compiled
