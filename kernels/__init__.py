@@ -64,6 +64,7 @@ OPS = {
         "linear_cross_entropy_backward",
     ),
     "optimizer": ("adam_step", "global_norm", "scale"),
+    "quantized": ("quantize", "dequantize", "quantized_linear_forward", "quantized_linear_backward"),
     "memory": ("empty", "zeros"),
 }
 FILE_OF = {op: file for file, ops in OPS.items() for op in ops}

@@ -32,6 +32,7 @@ FORMAT = 1
 MODEL, CONFIG, SUMS = "model.safetensors", "config.json", "SHA256SUMS"
 OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
 DTYPES = {"float32": "F32", "float64": "F64"}  # NumPy's name -> safetensors'
+PACKED = {"int8": "I8", "uint8": "U8", "uint16": "U16"}  # quantized numbers, and their scales
 
 
 class CheckpointError(ValueError):
@@ -101,8 +102,10 @@ def write_model(directory: Path, model: Model, tokenizer: Tokenizer | None) -> N
                 "they do not belong together"
             )
         tokenizer.save(directory)
-    write_tensors(directory / MODEL, {p.name: p.data for p in model.parameters()})
+    write_tensors(directory / MODEL, model.arrays())
     about: dict[str, Any] = {"model": name, "format": FORMAT}
+    if model.bits is not None:
+        about["bits"] = model.bits
     if model.lora is not None:
         about["lora"] = dataclasses.asdict(model.lora)
     write_json(directory / CONFIG, {"tinyllm": about, **dataclasses.asdict(model.config)})
@@ -125,7 +128,7 @@ def read_model(directory: Path, dtype: str = "float32") -> Model:
 
 
 def read_parameters(directory: Path, model: Model) -> None:
-    read_tensors(directory / MODEL, {p.name: p.data for p in model.parameters()})
+    read_tensors(directory / MODEL, model.arrays())
 
 
 def empty_model(directory: Path, dtype: str = "float32") -> Model:
@@ -141,6 +144,10 @@ def empty_model(directory: Path, dtype: str = "float32") -> Model:
     if unknown := sorted(set(fields) - known):
         raise CheckpointError(f"{directory / CONFIG} sets {', '.join(unknown)}, which {config_class.__name__} does not have")
     model = model_class(config_class(**fields), seed=None, dtype=dtype)
+    if "bits" in about:
+        from . import quantization
+
+        quantization.prepare(model, about["bits"])
     if "lora" in about:
         from . import lora
 
@@ -284,7 +291,7 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], format: str = "
     end = 0
     for name, array in tensors.items():
         start, end = end, end + array.nbytes
-        header[name] = {"dtype": DTYPES[str(array.dtype)], "shape": array.shape, "data_offsets": [start, end]}
+        header[name] = {"dtype": {**DTYPES, **PACKED}[str(array.dtype)], "shape": array.shape, "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:

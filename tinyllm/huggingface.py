@@ -58,6 +58,10 @@ def _tensors(model: Model, grads: bool = False) -> Iterator[tuple[str, np.ndarra
     """(their name, a view of our array in their layout) of each tensor of theirs."""
     if model.lora is not None:
         raise ValueError("the model has adapters: merge them first (lora.merge), or save them alone (lora.save)")
+    if model.bits is not None:
+        raise ValueError(
+            f"the model is quantized to {model.bits} bits, which Hugging Face's files do not hold as tinyllm does"
+        )
     family, names = family_of(model), {name for name, _ in model.named_parameters()}
     again = {first: name for name, first in family.same(model.config).items()}
     prefix = family.prefix if type(model).__name__ == family.base else ""

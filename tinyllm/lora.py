@@ -22,7 +22,7 @@ import numpy as np
 from .checkpoint import CheckpointError, read_json, read_tensors, write_json, write_tensors
 from .families import Named
 from .huggingface import family_of, replacing
-from .layers import Adapter, Layer, Linear, LoRA
+from .layers import Adapter, Layer, Linear, LoRA, QuantizedLinear
 from .models import LanguageModel, Model
 from .parameter import Flat, Parameter
 from .tensorfile import TensorFile
@@ -60,11 +60,11 @@ class LoRAConfig:
 
 
 class Place(NamedTuple):
-    """A linear map: the layer that has it and as which attribute; its line in the table; of each part their name and rows."""
+    """A linear map: the layer that has it and as which attribute; its line in the table; each part's name and rows."""
 
     parent: Layer
     attribute: str
-    linear: Linear
+    linear: Linear | QuantizedLinear
     named: Named
     modules: list[str]
     rows: list[tuple[int, int]]
@@ -75,7 +75,7 @@ def places(model: Model) -> Iterator[Place]:
     family = family_of(model)
     for parent in list(model.layers()):
         for attribute, linear in list(vars(parent).items()):
-            name = linear.w.name if isinstance(linear, Linear) else ""
+            name = linear.w.name if isinstance(linear, (Linear, QuantizedLinear)) else ""
             named = next((named for named in family.layers if named.names(name)), None)
             if named is not None:
                 modules = [module.removesuffix(".weight") for module in named.names(name)]
@@ -117,7 +117,12 @@ def add(model: Model, config: LoRAConfig | None = None, seed: int | None = 0) ->
 
 
 def merge(model: Model) -> None:
-    """Adds the adapters to the weights beside them: a model without adapters that computes the same, trained as a whole."""
+    """Adds the adapters to the weights beside them: a model without adapters that computes the same, trained as a whole.
+
+    ValueError where the weights are quantized: nothing finer can be added to them.
+    """
+    if model.bits is not None:
+        raise ValueError(f"the model has {model.bits} bits: adapters are merged into a model that is not quantized")
     for parent in list(model.layers()):
         for attribute, layer in list(vars(parent).items()):
             if isinstance(layer, LoRA):

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .checkpoint import CheckpointError
+from .checkpoint import PACKED, CheckpointError
 
 READABLE = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # safetensors' dtype -> NumPy's, of its bytes
 SIZES = {"F8_E5M2": 1, "F8_E4M3": 1, "I8": 1, "U8": 1, "BOOL": 1, "I16": 2, "U16": 2, "I32": 4, "U32": 4, "I64": 8, "U64": 8}
@@ -58,26 +58,28 @@ class TensorFile:
             )
 
     def read(self, name: str, out: np.ndarray) -> None:
-        """Copies a tensor into `out`, of its shape, converted to the dtype of `out`."""
-        for part, piece in self._pieces(name):
+        """Copies a tensor into `out`, of its shape, converted to the dtype of `out`; integers are copied as they are."""
+        for part, piece in self._pieces(name, out.dtype):
             out[part] = piece
 
     def equals(self, name: str, array: np.ndarray) -> bool:
         """Whether a tensor, converted to the array's dtype, is the array number for number."""
         return self.entries[name].shape == array.shape and all(
-            np.array_equal(array[part], piece.astype(array.dtype), equal_nan=True) for part, piece in self._pieces(name)
+            np.array_equal(array[part], piece.astype(array.dtype), equal_nan=True)
+            for part, piece in self._pieces(name, array.dtype)
         )
 
-    def _pieces(self, name: str) -> Iterator[tuple[Any, np.ndarray]]:
-        """The tensor in pieces of rows: (which, their numbers)."""
+    def _pieces(self, name: str, dtype: np.dtype) -> Iterator[tuple[Any, np.ndarray]]:
+        """The tensor in pieces of rows: (which, their numbers); a float one for a float dtype, else of this dtype."""
         entry = self.entries[name]
-        if entry.dtype not in READABLE:
+        readable = READABLE if dtype.kind == "f" else {PACKED[str(dtype)]: dtype.newbyteorder("<").str}
+        if entry.dtype not in readable:
             raise CheckpointError(
-                f"{self.path}: {name} is stored as {entry.dtype}, perhaps quantised; tinyllm reads {', '.join(READABLE)}"
+                f"{self.path}: {name} is stored as {entry.dtype}, perhaps quantised; tinyllm reads {', '.join(readable)}"
             )
         if entry.start == entry.end:
             return
-        mapped = np.memmap(self.path, READABLE[entry.dtype], "r", entry.start, entry.shape or (1,))
+        mapped = np.memmap(self.path, readable[entry.dtype], "r", entry.start, entry.shape or (1,))
         rows = max(1, CHUNK // math.prod(mapped.shape[1:]))
         for first in range(0, len(mapped), rows):
             piece = np.asarray(mapped[first : first + rows])

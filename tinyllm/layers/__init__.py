@@ -11,6 +11,14 @@ from .lora import Adapter, LoRA
 from .mlp import MLP, GatedMLP, activation_named
 from .norm import LayerNorm, RMSNorm
 from .output import Output
+from .quantized import (
+    Packed,
+    QuantizedEmbedding,
+    QuantizedLinear,
+    QuantizedLinearActivation,
+    QuantizedOutput,
+    packed_arrays,
+)
 from .relative import RelativeBias
 from .rotary import Rotary
 
@@ -32,9 +40,14 @@ __all__ = [
     "LinearActivation",
     "Mode",
     "Output",
+    "Packed",
     "PositionEmbedding",
     "PostNormBlock",
     "PreNormBlock",
+    "QuantizedEmbedding",
+    "QuantizedLinear",
+    "QuantizedLinearActivation",
+    "QuantizedOutput",
     "RMSNorm",
     "Recompute",
     "RelativeBias",
@@ -42,4 +55,5 @@ __all__ = [
     "Shared",
     "SourceCache",
     "activation_named",
+    "packed_arrays",
 ]

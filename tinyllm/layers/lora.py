@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import kernels
 from ..parameter import Parameter, constant, normal
 from .dropout import Dropout
 from .layer import Layer
-from .linear import Linear, LinearActivation
+from .linear import Linear
+from .quantized import QuantizedLinear
 
 
 class Adapter(Layer):
@@ -46,10 +49,11 @@ class LoRA(Layer):
     rows: the (first, last) row of each adapter; f: the activation that the linear map has behind it, if any.
     """
 
-    def __init__(self, linear: Linear, rows: list[tuple[int, int]], adapters: list[Adapter]):
+    def __init__(self, linear: Linear | QuantizedLinear, rows: list[tuple[int, int]], adapters: list[Adapter]):
         super().__init__()
         self.linear, self.rows, self.adapters = linear, rows, adapters
-        self.activation = linear.activation if isinstance(linear, LinearActivation) else None
+        self.map: Any = Linear if isinstance(linear, Linear) else QuantizedLinear  # what it is without an activation
+        self.activation = getattr(linear, "activation", None)
 
     def named_parameters(self, prefix=""):
         yield from self.linear.named_parameters(prefix)  # under the same names as without adapters
@@ -57,7 +61,7 @@ class LoRA(Layer):
             yield from adapter.named_parameters(f"{prefix}adapters.{i}.")
 
     def forward(self, x):
-        y = Linear.forward(self.linear, x)  # without its activation
+        y = self.map.forward(self.linear, x)
         for (first, last), adapter in zip(self.rows, self.adapters):
             y[..., first:last] += adapter(x)
         if self.activation is None:
@@ -69,12 +73,13 @@ class LoRA(Layer):
         if self.activation is not None:
             (y,) = self.kept()
             dy = kernels.activation_backward(dy, y, self.activation)
-        dx = Linear.backward(self.linear, dy)
+        dx = self.map.backward(self.linear, dy)
         for (first, last), adapter in zip(self.rows, self.adapters):
             dx += adapter.backward(dy[..., first:last])
         return dx
 
-    def merge(self):
-        """Adds the adapters to the linear map's own weight."""
+    def merge(self) -> None:
+        """Adds the adapters to the linear map's own weight, which is not quantized."""
+        assert isinstance(self.linear, Linear)
         for (first, last), adapter in zip(self.rows, self.adapters):
             self.linear.w.data[first:last] += adapter.product()

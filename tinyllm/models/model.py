@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ..layers import Context, KVCache, Layer, Output
+from ..layers import Context, KVCache, Layer, Output, packed_arrays
 
 
 class Model(Layer):
     """A network with a loss. Training knows of it only `loss`, `backward`, its flat buffers and its mode."""
 
     config: Any
+    bits: int | None = None  # of its matrices, where they are quantized (quantization.py)
     lora: Any = None  # the LoRAConfig of its adapters, where it has some (lora.py)
 
     def loss(self, *args: Any, **options: Any) -> float:
@@ -37,6 +38,13 @@ class Model(Layer):
     @property
     def dtype(self) -> np.dtype:
         return self.flat.data.dtype
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that it has learned, by name: what a file holds of it. The arrays are the model's own."""
+        arrays = {p.name: p.data for p in self.parameters()}
+        for layer in self.layers():
+            arrays |= packed_arrays(layer)
+        return arrays
 
     @property
     def n_parameters(self) -> int:
