@@ -9,20 +9,9 @@ import numpy as np
 from numba import carray, prange, types
 from numba.extending import intrinsic
 
+from .dropout import GOLDEN_WORD, mix, row_key
 from .jit import jit, parallel_jit
 from .vmath import exp, maximum
-
-GOLDEN = np.uint32(0x9E3779B9)
-
-
-@jit
-def mix(h):
-    """As in the reference. Numba makes 64 bits of a product of 32: each is cut back."""
-    h = np.uint32(h ^ (h >> np.uint32(16)))
-    h = np.uint32(h * np.uint32(0x21F0AAAD))
-    h = np.uint32(h ^ (h >> np.uint32(15)))
-    h = np.uint32(h * np.uint32(0x735A2D97))
-    return np.uint32(h ^ (h >> np.uint32(15)))
 
 
 @intrinsic
@@ -105,16 +94,10 @@ def softmax_row(x):
 
 
 @jit
-def row_key(row, low, high):
-    """The word of dropout's hash that belongs to a row; see dropout.py."""
-    return mix(mix(np.uint32(np.uint32(row) + low)) ^ high)
-
-
-@jit
 def drop(x, key, first, threshold, factor):
     """Dropout of the row's numbers, which stand in columns first, first + 1, ..."""
     for s in range(len(x)):
-        kept = mix(np.uint32(key + np.uint32(np.uint32(first + s) * GOLDEN))) >= threshold
+        kept = mix(np.uint32(key + np.uint32(np.uint32(first + s) * GOLDEN_WORD))) >= threshold
         x[s] = x[s] * factor if kept else x[s] * 0
 
 

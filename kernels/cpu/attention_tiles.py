@@ -15,13 +15,13 @@ from .attention_rows import (
     dot,
     drop,
     masked,
-    row_key,
     scores_gradient,
     set_zero,
     softmax_row,
     visible,
     weights_row,
 )
+from .dropout import row_key
 from .jit import jit, parallel_jit
 from .simd import TILE_COLUMNS, TILE_ROWS, floats, pack, pack_transposed, tile
 
