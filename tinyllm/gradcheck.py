@@ -149,7 +149,7 @@ def compare(f: Callable[[], float], name: str, x: np.ndarray, g: np.ndarray, ran
         again = difference(f, x, directions[i], SMALLER)
         if abs(analytic[i] - again) < abs(analytic[i] - numerical[i]):  # a wrong gradient is no closer to either
             numerical[i] = again
-    size = max(float(np.linalg.norm(numerical)), 1e-8)  # a gradient below that is a zero with rounding
+    size = max(float(np.linalg.norm(numerical)), 1e-5)  # a gradient below that is a zero with rounding
     return Check(name, x.shape, float(np.linalg.norm(g)), float(np.linalg.norm(analytic - numerical)) / size)
 
 
