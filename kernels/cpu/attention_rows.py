@@ -5,6 +5,8 @@ A row's functions are shared with attention_tiles.py: they differ only in how th
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import carray, prange, types
 from numba.extending import intrinsic
@@ -14,12 +16,16 @@ from .jit import jit, parallel_jit
 from .vmath import exp, maximum
 
 
-@intrinsic
-def _pointer(context, address, like):
-    def codegen(context, builder, signature, args):
+def _address_as_pointer(context: Any, address: Any, like: Any) -> Any:
+    """_pointer(address, like): the address of numbers of the array's type."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
 
     return types.CPointer(like.dtype)(types.int64, like), codegen
+
+
+_pointer: Any = intrinsic(_address_as_pointer)
 
 
 @jit(forceinline=True)
