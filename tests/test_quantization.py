@@ -1,10 +1,14 @@
 """Quantized models: they compute what their widened weights would, are small on disk, load, generate, and take adapters."""
 
+import re
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import tinyllm
 from tinyllm import BERT, kernels, lora
+from tinyllm.cli import cli
 from tinyllm.layers import packed_arrays
 from tinyllm.models import GPT, OPT, Llama
 from tinyllm.quantization import quantize
@@ -115,3 +119,16 @@ def test_a_hugging_face_directory_is_not_written():
     model, _ = pair("llama", 8)
     with pytest.raises(ValueError, match="quantized"):
         tinyllm.huggingface.state_dict(model)
+
+
+def test_the_command(tmp_path, shared_data):
+    story = shared_data / "models" / "stories260K"
+    for bits, part in (("8", 2), ("4", 1)):
+        out = tmp_path / bits
+        result = CliRunner().invoke(cli, ["quantize", str(story), str(out), "--bits", bits])
+        assert result.exit_code == 0, result.output
+        assert re.search(rf"{bits}: 0\.[23] MB of weights, 1\.0 MB in float32 \({part}\d%\)", result.output)
+    text = CliRunner().invoke(cli, ["generate", str(tmp_path / "8"), "--prompt", "Once upon", "--temperature", "0"])
+    assert "a time, there was a little girl named Lily" in text.output
+    again = CliRunner().invoke(cli, ["quantize", str(tmp_path / "8"), str(tmp_path / "9")])
+    assert again.exit_code == 1 and "has 8 bits already" in again.output

@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "Train a model on text, or resume a run.",
     "generate": "Continue a text.",
     "chat": "Talk with a model that was trained on dialogue.",
+    "quantize": "Write a model in 8 or 4 bits a weight.",
     "gradcheck": "Compare every gradient with finite differences.",
     "data": "List and fetch well-known public data sets.",
     "info": "Versions, processor, threads and caches of this machine.",
