@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -81,8 +81,11 @@ class WorkerError(RuntimeError):
 # The worker's side -----------------------------------------------------------------------------------------------------
 
 
-def work(function: str, options: dict[str, Any]) -> None:
-    """Runs a contender: an answer for each line that comes in, as a line of JSON."""
+def work() -> None:
+    """Runs the contender that the first line asks for: an answer for each line that comes in then, as a line of JSON."""
+    for name in filter(is_tuning, list(os.environ)):  # what a sitecustomize.py may have set since
+        if name not in THREADS:
+            del os.environ[name]
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no answer
 
@@ -91,6 +94,7 @@ def work(function: str, options: dict[str, Any]) -> None:
         channel.flush()
 
     try:
+        function, options = json.loads(sys.stdin.readline())
         module, _, name = function.partition(":")
         turns = getattr(importlib.import_module(module), name)(**options)
         while sys.stdin.readline():
@@ -122,20 +126,17 @@ class Worker:
         self.name = contender.name
         self.errors = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            [sys.executable, HERE / "harness.py", contender.function, json.dumps({**contender.options, "threads": threads})],
+            [sys.executable, HERE / "harness.py"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, encoding="utf-8", env=environment(threads),
         )  # fmt: skip
+        self._write([contender.function, {**contender.options, "threads": threads}])
 
     def next(self) -> Turn:
         """One turn. WorkerError where the contender could not."""
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdout
         time.sleep(PAUSE)
         busy, began = busy_seconds(), time.perf_counter()
-        try:
-            self.process.stdin.write("\n")
-            self.process.stdin.flush()
-        except OSError:
-            pass  # it is gone; what it said last comes now
+        self._write("go")
         line = self.process.stdout.readline()
         wall, busy_after = time.perf_counter() - began, busy_seconds()
         message: dict[str, Any] = json.loads(line) if line else {"error": self._last_words()}
@@ -145,6 +146,14 @@ class Worker:
         if busy is not None and busy_after is not None:
             foreign = max(0.0, (busy_after - busy - message["cpu"]) / wall)
         return Turn(message["answer"], wall, message["cpu"], foreign, message["memory"])
+
+    def _write(self, message: Any) -> None:
+        assert self.process.stdin
+        try:
+            self.process.stdin.write(json.dumps(message) + "\n")
+            self.process.stdin.flush()
+        except OSError:
+            pass  # it is gone; what it said last will be read
 
     def _last_words(self) -> str:
         """Why a process ended without an answer, as far as one can know."""
@@ -302,28 +311,24 @@ def compare(work: str, contenders: list[Contender], threads: int, rounds: int, m
                 result.failed[contender.name] = str(error)
                 worker.close()
         if result.first not in result.failed:
-            for turns in _rounds(workers, rounds, max_foreign):
-                foreign = max((turn.foreign or 0.0 for turn in turns.values()), default=0.0)
-                (result.rounds if foreign <= max_foreign else result.dropped).append(turns)
+            _take_turns(result, workers, rounds, max_foreign)
     if len(result.rounds) < min(rounds, 3) and result.dropped:  # busy all the time: better to show these than nothing
         result.rounds, result.dropped = result.rounds + result.dropped, []
         result.disturbed = True
     return result
 
 
-def _rounds(workers: dict[str, Worker], rounds: int, max_foreign: float) -> Iterator[dict[str, Turn]]:
-    """Rounds until `rounds` of them were quiet, twice as many at most."""
-    quiet = 0
+def _take_turns(result: Comparison, workers: dict[str, Worker], rounds: int, max_foreign: float) -> None:
+    """Rounds until `rounds` of them were undisturbed, twice as many at most."""
     for number in range(2 * rounds):
-        if quiet == rounds:
+        if len(result.rounds) == rounds:
             return
         turns = {name: worker.next() for name, worker in workers.items()}
         foreign = max((turn.foreign or 0.0 for turn in turns.values()), default=0.0)
-        quiet += foreign <= max_foreign
+        (result.rounds if foreign <= max_foreign else result.dropped).append(turns)
         shown = ", ".join(f"{name} {duration(turn.seconds)}" for name, turn in turns.items())
         busy = "" if foreign <= max_foreign else f" [red](dropped: others kept {foreign:.2f} processors busy)[/red]"
         console.print(f"[dim]round {number + 1}: {shown}[/dim]{busy}")
-        yield turns
 
 
 # Showing ---------------------------------------------------------------------------------------------------------------
@@ -336,15 +341,29 @@ def duration(seconds: float) -> str:
     return f"{seconds * 1e9:.3g} ns"
 
 
+def megabytes(memory: int | None) -> str:
+    return "not known here" if memory is None else f"{memory / 2**20:,.0f} MiB"
+
+
+def load(foreign: float | None) -> str:
+    return "not known here" if foreign is None else f"{foreign:.2f}"
+
+
+def new_table(corner: str, headings: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column(corner, no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
 def show(result: Comparison, columns: dict[str, dict[str, str]] | None = None) -> None:
     """The table of a comparison. columns: further ones, heading -> contender -> text."""
     columns = columns or {}
     if result.rounds:
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
-        table.add_column(f"{len(result.rounds)} rounds", no_wrap=True)
-        headings = ["median", *columns, f"times {result.first}", "in pairs", "peak memory", "others' load", "result differs"]
-        for heading in headings:
-            table.add_column(heading, justify="right", no_wrap=True)
+        ratio = f"times\n{result.first}"
+        headings = ["\nmedian", *columns, ratio, "\nin pairs", "peak\nmemory", "others'\nload", "result\ndiffers"]
+        table = new_table(f"\n{len(result.rounds)} rounds", headings)
         for c in result.present:
             own = [column.get(c.name, "") for column in columns.values()]
             table.add_row(c.name, duration(result.seconds(c.name)), *own, *_ratio_cells(result, c), *_other_cells(result, c))
@@ -368,13 +387,10 @@ def _ratio_cells(result: Comparison, c: Contender) -> tuple[str, str]:
 
 
 def _other_cells(result: Comparison, c: Contender) -> tuple[str, str, str]:
-    memory, foreign = result.memory(c.name), result.foreign(c.name)
-    difference = "-" if c.name == result.first else f"{result.difference(c.name):.1e}"
-    return (
-        "not known here" if memory is None else f"{memory / 2**20:,.0f} MiB",
-        "not known here" if foreign is None else f"{foreign:.2f}",
-        difference + (" (may)" if c.tolerance is None else ""),
-    )
+    difference = finite(result.difference(c.name))
+    shown = "-" if c.name == result.first or difference is None else f"{difference:.0e}"
+    shown += " (may)" if c.tolerance is None else ""
+    return megabytes(result.memory(c.name)), load(result.foreign(c.name)), shown
 
 
 # The machine and the command line --------------------------------------------------------------------------------------
@@ -426,8 +442,8 @@ def show_machine(about: dict[str, Any]) -> None:
         console.print(f"cleared from the environment: {', '.join(cleared)}")
     if busy_seconds() is None:
         console.print("[red]what others have the processors do cannot be measured on this system: see to it yourself[/red]")
-    if (load := about["load_average_before"]) is not None and load > 0.5:
-        console.print(f"[red]the load average is {load:.1f}: wait until the machine is quiet[/red]")
+    if (about["load_average_before"] or 0) > 0.5:
+        console.print(f"[red]the load average is {about['load_average_before']:.1f}: wait until the machine is quiet[/red]")
 
 
 def parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
@@ -453,4 +469,4 @@ def write_json(path: Path, about: dict[str, Any], results: list[dict[str, Any]])
 
 
 if __name__ == "__main__":
-    work(sys.argv[1], json.loads(sys.argv[2]))
+    work()

@@ -81,11 +81,16 @@ class GPT(nn.Module):
         return self
 
     @classmethod
+    def of(cls, config: dict[str, Any]) -> GPT:
+        """Of fields of tinyllm's GPTConfig."""
+        return cls(**{name: value for name, value in config.items() if name != "activation_function"})
+
+    @classmethod
     def load(cls, directory: str, config: dict[str, Any]) -> GPT:
-        """With the weights that tinyllm.save wrote. config: of tinyllm's GPTConfig."""
+        """With the weights that tinyllm.save wrote."""
         from safetensors.torch import load_file
 
-        model = cls(**{name: value for name, value in config.items() if name != "activation_function"})
+        model = cls.of(config)
         weights = load_file(Path(directory) / "model.safetensors")
         endings = {"w": "weight", "b": "bias"}
         model.load_state_dict({f"{name[:-1]}{endings[name[-1]]}": weight for name, weight in weights.items()})

@@ -107,7 +107,7 @@ def compare(work: str, modes: list[str], tiny: bool, threads: int, rounds: int, 
 def show(result: Comparison) -> None:
     names = [c.name for c in result.present] if result.rounds else []
     flops = {name: result.facts[name]["flops"] / result.seconds(name) / 1e9 for name in names}
-    harness.show(result, {"GFLOP/s": {name: f"{rate:.0f}" for name, rate in flops.items()}})
+    harness.show(result, {"\nGFLOP/s": {name: f"{rate:.0f}" for name, rate in flops.items()}})
 
 
 def main() -> int:

@@ -1,0 +1,223 @@
+"""nanoGPT's run for a laptop from beginning to end: tinyllm beside PyTorch, the wall time and the loss on held-out text.
+
+    python benchmarks/shakespeare.py shakespeare.txt
+
+Characters, the last tenth held out; 4 layers, 4 heads, 128 channels, T=64, batch 12, 2,000 steps, learning rate 1e-3 to
+1e-4. One after the other, each in a process of its own. tinyllm runs as `tinyllm train gpt --preset nano` does: with
+evaluations, samples, a log and checkpoints. The PyTorch side trains as nanoGPT does, from random places of the text, with
+the same evaluations, and writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import harness
+import numpy as np
+from harness import Contender, Turn, console, duration
+from training_step import MODES
+from works import NANO
+
+T, BATCH, HELD_OUT = 64, 12, 0.1
+EVAL_EVERY, EVAL_BATCHES = 250, 20
+OPTIMIZER: dict[str, Any] = {"betas": (0.9, 0.99), "weight_decay": 0.1, "clip": 1.0}
+LR: dict[str, Any] = {"lr": 1e-3, "min_lr": 1e-4, "warmup": 100}
+
+
+# The contenders --------------------------------------------------------------------------------------------------------
+
+
+def tinyllm_run(text: str, steps: int, seed: int, threads: int) -> Iterator[dict[str, Any]]:
+    """A run of training as `tinyllm train` makes it; then the loss on all held-out text."""
+    import tinyllm
+    from tinyllm.run import Run
+    from tinyllm.tasks import TextTask
+    from tinyllm.trainer import TrainConfig
+
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        began = time.perf_counter()
+        model, tokenizer = tinyllm.train(
+            "gpt", preset="nano", data=[text], val_fraction=HELD_OUT, out=out, steps=steps, seed=seed, batch_size=BATCH,
+            eval_every=EVAL_EVERY, eval_batches=EVAL_BATCHES, schedule="cosine", **LR, **OPTIMIZER,
+        )  # fmt: skip
+        seconds = time.perf_counter() - began
+        log = [{name: value for name, value in line.items() if name != "sample"} for line in Run(out).metrics]
+    held_out = TextTask(data=[text], val_fraction=HELD_OUT).open(model, tokenizer, TrainConfig()).held_out()
+    with model.without_keeping():
+        loss = mean_loss(model.loss, held_out)
+    yield {"seconds": [seconds], "held_out_loss": loss, "log": log}
+
+
+def torch_run(text: str, steps: int, seed: int, mode: str, rates: list[float], threads: int) -> Iterator[dict[str, Any]]:
+    """The same in PyTorch. rates: the learning rate of each step."""
+    import torch
+    from torch_models import GPT, Step
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    began = time.perf_counter()
+    written = Path(text).read_text(encoding="utf-8")
+    number = {character: i for i, character in enumerate(sorted(set(written)))}
+    tokens = torch.tensor([number[character] for character in written])
+    cut = int(len(tokens) * (1 - HELD_OUT))
+    learned, held_out = tokens[:cut], tokens[cut:]
+    model = GPT.of({**NANO, "vocab_size": len(number)}).initialize()
+    step = Step(model, mode, LR["lr"], **OPTIMIZER)
+    log: list[dict[str, Any]] = []
+
+    def draw(part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """A batch from random places, as nanoGPT draws it."""
+        places = torch.randint(len(part) - T, (BATCH, 1)) + torch.arange(T)
+        return part[places], part[places + 1]
+
+    def note(**record: float) -> None:
+        log.append({**record, "seconds": round(time.perf_counter() - began, 3)})
+
+    @torch.no_grad()
+    def loss_of(x: torch.Tensor, y: torch.Tensor) -> float:
+        return step.loss(x, y).item()
+
+    for i in range(steps + 1):
+        if i % EVAL_EVERY == 0 or i == steps:
+            note(step=i, val_loss=sum(loss_of(*draw(held_out)) for _ in range(EVAL_BATCHES)) / EVAL_BATCHES)
+        if i < steps:
+            note(step=i + 1, loss=step(draw(learned), rates[i]))
+    seconds = time.perf_counter() - began
+
+    from tinyllm.data import full_pass  # the batches that tinyllm's model is measured on
+
+    batches = full_pass(held_out.numpy(), BATCH, T)
+    step.bf16, step.forward = False, model
+    loss = mean_loss(lambda x, y: loss_of(torch.from_numpy(x), torch.from_numpy(y)), batches)
+    yield {"seconds": [seconds], "held_out_loss": loss, "log": log}
+
+
+def mean_loss(loss: Any, batches: Iterable[tuple[np.ndarray, ...]]) -> float:
+    """The mean over all targets of the batches, in each of which loss(tokens, targets) is the mean of those not -100."""
+    total, count = 0.0, 0
+    for tokens, targets in batches:
+        n = int((targets != -100).sum())
+        total, count = total + n * loss(tokens, targets), count + n
+    return total / count
+
+
+# The comparison --------------------------------------------------------------------------------------------------------
+
+
+def contenders(args: argparse.Namespace, seed: int) -> list[Contender]:
+    from tinyllm.optim import learning_rate
+
+    options = {"text": str(args.text), "steps": args.steps, "seed": seed}
+    rates = [learning_rate(step, args.steps, **LR) for step in range(args.steps)]
+    made = [Contender("tinyllm", "shakespeare:tinyllm_run", options)]
+    for mode in args.against:
+        made.append(Contender(f"PyTorch {mode}", "shakespeare:torch_run", {**options, "mode": mode, "rates": rates}))
+    return made
+
+
+def measure(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """contender -> its runs, one for each round, each in a fresh process."""
+    trial = {"text": str(args.text), "steps": 1, "seed": 0}
+    harness.once("shakespeare:tinyllm_run", args.threads, **trial)  # compiles the kernels that are in no cache yet
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for number in range(args.rounds):
+        for contender in contenders(args, seed=number):
+            console.print(f"[dim]round {number + 1}: {contender.name} makes {args.steps:,} steps[/dim]")
+            began = time.perf_counter()
+            with harness.Worker(contender, args.threads) as worker:
+                turn = worker.next()
+            runs.setdefault(contender.name, []).append(record(turn, time.perf_counter() - began))
+    return runs
+
+
+def record(turn: Turn, process: float) -> dict[str, Any]:
+    """process: seconds with Python's start and all imports."""
+    return {
+        "training_seconds": turn.seconds, "process_seconds": process, "foreign_load": turn.foreign,
+        "peak_memory": turn.memory, "held_out_loss": turn.answer["held_out_loss"], "log": turn.answer["log"],
+    }  # fmt: skip
+
+
+def of(runs: list[dict[str, Any]], name: str) -> float:
+    return median(run[name] for run in runs)
+
+
+def show(runs: dict[str, list[dict[str, Any]]], max_foreign: float) -> None:
+    ours = runs["tinyllm"]
+    headings = ["\ntraining", "times\ntinyllm", "with\nstart-up", "held-out\nloss", "peak\nmemory", "others'\nload"]
+    table = harness.new_table(f"\n{len(ours)} rounds", headings)
+    for name, theirs in runs.items():
+        seconds, memory = of(theirs, "training_seconds"), theirs[-1]["peak_memory"]
+        loads = [run["foreign_load"] for run in theirs]
+        table.add_row(
+            name, duration(seconds), f"{seconds / of(ours, 'training_seconds'):.2f}",
+            duration(of(theirs, "process_seconds")), f"{of(theirs, 'held_out_loss'):.4f}",
+            harness.megabytes(memory), harness.load(None if None in loads else max(loads)),
+        )  # fmt: skip
+    console.print(table)
+    if any((run["foreign_load"] or 0) > max_foreign for theirs in runs.values() for run in theirs):
+        console.print("[red]others used the processors meanwhile: these times are not to be quoted[/red]")
+
+
+def plot(path: Path, runs: dict[str, list[dict[str, Any]]]) -> None:
+    """The curves of the first round, by step and by time."""
+    from matplotlib.figure import Figure
+
+    from tinyllm.plots import smoothed
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, by in zip(panels, ("step", "seconds")):
+        for i, (name, theirs) in enumerate(runs.items()):
+            trained, evaluated = ([line for line in theirs[0]["log"] if key in line] for key in ("loss", "val_loss"))
+            losses = smoothed([line["loss"] for line in trained])
+            axes.plot([line[by] for line in trained], losses, color=f"C{i}", label=f"{name}, training, smoothed")
+            held_out = [line["val_loss"] for line in evaluated]
+            axes.plot([line[by] for line in evaluated], held_out, "o", color=f"C{i}", label=f"{name}, held-out text")
+        axes.set(xlabel=by, xlim=(0, None))
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("loss (nats per character)")
+    panels[0].legend()
+    figure.savefig(path, dpi=120)
+    console.print(f"written: {path}")
+
+
+def main() -> int:
+    parser = harness.parser(__doc__, rounds=1)
+    parser.add_argument(
+        "text", type=Path, help="a text file, such as tiny Shakespeare: `tinyllm data fetch tinyshakespeare`"
+    )
+    parser.add_argument(
+        "--against", nargs="+", choices=MODES, default=["eager"], metavar="MODE",
+        help=f"modes of PyTorch, of {', '.join(MODES)} (default: eager)",
+    )  # fmt: skip
+    parser.add_argument("--steps", type=int, default=2000, help="(default: %(default)s)")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves as a PNG (needs matplotlib)")
+    args = parser.parse_args()
+    if not args.text.is_file():
+        parser.error(f"there is no file {args.text}")
+    about = harness.machine(args.threads)
+    harness.show_machine(about)
+    try:
+        runs = measure(args)
+    except harness.WorkerError as error:
+        sys.exit(str(error))
+    show(runs, args.max_foreign)
+    if args.json:
+        harness.write_json(args.json, about, [{"work": "shakespeare", "steps": args.steps, "contenders": runs}])
+    if args.plot:
+        plot(args.plot, runs)
+    return 0 if all(math.isfinite(run["held_out_loss"]) for theirs in runs.values() for run in theirs) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
