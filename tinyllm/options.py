@@ -116,6 +116,8 @@ def _type_options(hint: Any) -> dict[str, Any] | None:
         return {"type": click.Choice([str(choice) for choice in inside])}
     if origin in (types.UnionType, typing.Union):
         hints = [item for item in inside if item is not type(None)]
+        if hints == [bool]:
+            return {"type": click.BOOL}  # three values: yes, no, and not given
         return _type_options(hints[0]) if len(hints) == 1 else None
     if origin in (list, tuple):
         several = {"multiple": True} if origin is list else {"nargs": len(inside)}

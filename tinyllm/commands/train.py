@@ -21,7 +21,7 @@ from ..trainer import Interrupted, TrainConfig
 EXAMPLES = """
 tinyllm train {kind}                                  the standard library of Python, a small model
 tinyllm train {kind} --data book.txt --out runs/book  a text of your own, or a folder of texts
-tinyllm train {kind} --preset baby --tokenizer bpe:2048 --steps 3000
+tinyllm train {kind} --tokenizer bpe:2048 --steps 3000
 tinyllm train {kind} --init runs/book --data more.txt go on from a trained model
 tinyllm train --resume runs/book                      after Ctrl-C, or a crash
 tinyllm train --resume runs/book --steps 5000         longer than planned
