@@ -15,6 +15,7 @@ from typing import Any
 
 import harness
 from harness import Comparison, Contender, console
+from matmul import CEILING
 from works import WORKS, Work, batches, fresh_model, step_flops, write_weights
 
 MODES = ("eager", "compile", "eager-bf16", "compile-bf16")
@@ -98,6 +99,9 @@ def compare(work: str, modes: list[str], tiny: bool, threads: int, rounds: int, 
             tolerance = None if mode.endswith("-bf16") else 1e-4
             contender = Contender(f"PyTorch {mode}", "training_step:torch_steps", {**options, "mode": mode}, tolerance)
             contenders.append(contender)
+        if not tiny:  # a step's operations at the speed of the vector units
+            ceiling = {"sizes": [model["flops"] // 2, 1, 1], "layout": "y"}
+            contenders.append(Contender(CEILING, "matmul:ceiling", ceiling, tolerance=None))
         result = harness.compare(f"{work}: {about}", contenders, threads, rounds, max_foreign)
     for facts in result.facts.values():
         facts.update(model)
@@ -107,7 +111,10 @@ def compare(work: str, modes: list[str], tiny: bool, threads: int, rounds: int, 
 def show(result: Comparison) -> None:
     names = [c.name for c in result.present] if result.rounds else []
     flops = {name: result.facts[name]["flops"] / result.seconds(name) / 1e9 for name in names}
-    harness.show(result, {"\nGFLOP/s": {name: f"{rate:.0f}" for name, rate in flops.items()}})
+    columns = {"\nGFLOP/s": {name: f"{rate:.0f}" for name, rate in flops.items()}}
+    if CEILING in flops:
+        columns["of the\nceiling"] = {name: f"{rate / flops[CEILING]:.0%}" for name, rate in flops.items()}
+    harness.show(result, columns)
 
 
 def main() -> int:
@@ -134,6 +141,7 @@ def main() -> int:
     if args.json:
         harness.write_json(args.json, about, [result.to_json() for result in results])
     console.print("times, in pairs: how many times as long as tinyllm's step theirs takes; above 1, tinyllm is faster")
+    console.print("ceiling: the step's operations done by the vector units in float32, on numbers that stay in the cache")
     return 0 if all(result.is_good for result in results) else 1
 
 
