@@ -90,7 +90,7 @@ class TextTask:
         """What the model writes now; with the same seed each time, so that one sees it learn."""
         from .generate import stream
 
-        new = stream(model, tokenizer, self.sample_prompt, self.sample_tokens, temperature=0.8, top_k=200, seed=0)
+        new = stream(model, tokenizer, self.sample_prompt, self.sample_tokens, temperature=0.6, top_k=200, seed=0)
         return self.sample_prompt + "".join(new)
 
 
