@@ -8,6 +8,7 @@ any of it starts an empty folder. For which CPU the code is, Numba notes beside 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -112,9 +113,7 @@ def _cache_folder() -> Path | None:
     try:
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
-            others = sorted((f for f in root.iterdir() if f != folder), key=lambda f: f.stat().st_mtime)
-            for old in others[:-KEPT_CACHES]:
-                shutil.rmtree(old, ignore_errors=True)
+            _remove_old(folder)
         if not os.access(folder, os.W_OK):
             raise PermissionError(f"{folder} is not writable")
     except OSError as error:
@@ -126,6 +125,16 @@ def _cache_folder() -> Path | None:
         )
         return None
     return folder
+
+
+def _remove_old(folder: Path) -> None:
+    """Of the folders of other versions, only the newest stay. Another process may be at the same."""
+    with contextlib.suppress(OSError):
+        others = sorted(
+            (other for other in folder.parent.iterdir() if other != folder), key=lambda other: other.stat().st_mtime
+        )
+        for old in others[:-KEPT_CACHES]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 CACHE_FOLDER = _cache_folder()
