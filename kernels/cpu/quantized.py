@@ -1,8 +1,8 @@
-"""Products with quantized weights, straight from the packed form: few rows of x are bound by reading the weight.
+"""Products with quantized weights, straight from the packed form.
 
-Few rows, as in decoding: the numbers of a group are widened in registers and multiplied with x at once; the group's scale
-multiplies their sum. Many rows, as in reading a prompt: blocks of the weight
-are widened into scratch memory and go to the matrix product.
+Few rows of x, as in decoding: the numbers of a group are widened in registers and multiplied with x at once; the group's
+scale multiplies their sum. Many rows, as in reading a prompt: blocks of the weight are widened into scratch memory and go
+to the matrix product.
 """
 
 from __future__ import annotations
