@@ -1,7 +1,11 @@
-"""Draws the figures of the blogs: `python blogs/figures.py [NAME ...]` (needs matplotlib, the extra `plots`)."""
+"""Draws the figures of the blogs: `python blogs/figures.py [NAME ...]` (needs matplotlib, the extra `plots`).
+
+What several figures are drawn with stands here, each blog's own figures in figures_gpt.py and so on.
+"""
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -9,150 +13,51 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import numpy as np
-
-import tinyllm
-from tinyllm.kernels.reference import activation
-from tinyllm.kernels.reference.norm import layernorm_backward, layernorm_forward
 
 FOLDER = Path(__file__).parent / "figures"
+BLOGS = ("gpt", "llama")
 INK, FORWARD, BACKWARD, PALE = "#222222", "#2a6fbb", "#c8502f", "#eef3f8"
+GREEN, SAND = "#dfeadf", "#f6ead9"  # of boxes: attention, feed-forward
 
 
-def gpt_architecture():
-    """The stack from tokens to loss, with the way of the gradient beside it."""
-    _, ax = plt.subplots(figsize=(6.4, 7.6))
+def box(ax, x, y, text, color=PALE, width=4.4, height=0.62, size=10):
+    ax.add_patch(plt.Rectangle((x - width / 2, y - height / 2), width, height, facecolor=color, edgecolor=INK, linewidth=1))
+    ax.text(x, y, text, ha="center", va="center", fontsize=size, color=INK)
 
-    def box(y, text, color=PALE, width=4.4, x=0.0, height=0.62):
-        ax.add_patch(
-            plt.Rectangle((x - width / 2, y - height / 2), width, height, facecolor=color, edgecolor=INK, linewidth=1)
-        )
-        ax.text(x, y, text, ha="center", va="center", fontsize=10, color=INK)
 
-    def arrow(x, y0, y1, color):
-        ax.annotate("", (x, y1), (x, y0), arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": 1.4})
+def arrow(ax, start, end, color, width=1.4):
+    ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": width})
 
-    levels = [
-        (0.0, "tokens t  (B, T)", "white"),
-        (1.1, "embeddings  $W_e[t] + W_p[p]$", PALE),
-        (2.5, "norm", PALE),
-        (3.4, "attention, H heads", "#dfeadf"),
-        (4.6, "norm", PALE),
-        (5.5, "mlp:  C → 4C, GELU, → C", "#f6ead9"),
-        (6.9, "norm", PALE),
-        (7.8, "output projection  $W_e^T$", PALE),
-        (8.9, "cross-entropy with the next tokens", "white"),
-    ]
+
+def stack(ax, levels, x=0.0):
+    """Boxes one above the other, (y, text, color) from the bottom up, with the way of x and of dx between them."""
     for y, text, color in levels:
-        box(y, text, color)
-    for (below, *_), (above, *_) in zip(levels, levels[1:]):
-        arrow(-0.25, below + 0.33, above - 0.33, FORWARD)
-        if below:
-            arrow(0.25, above - 0.33, below + 0.33, BACKWARD)
-    ax.add_patch(plt.Rectangle((-3.4, 1.85), 6.1, 4.45, fill=False, edgecolor=INK, linestyle="--", linewidth=1))
-    ax.text(2.55, 1.98, "a block, L times", ha="right", fontsize=9, color=INK)
-    for start, end in ((1.72, 3.98), (4.06, 6.06)):  # the residual connections
-        ax.plot([-0.25, -2.7, -2.7, -0.25], [start, start, end, end], color=FORWARD, linewidth=1.2)
-        ax.text(-2.8, (start + end) / 2, "x +", ha="right", va="center", color=FORWARD, fontsize=10)
-    ax.text(-1.75, 9.75, "forward: x", color=FORWARD, fontsize=11, ha="center")
-    ax.text(1.75, 9.75, "backward: dx", color=BACKWARD, fontsize=11, ha="center")
-    ax.annotate(
-        "the same\nweight", (2.2, 7.8), (3.6, 4.4), fontsize=9, ha="center",
-        arrowprops={"arrowstyle": "-", "connectionstyle": "arc3,rad=0.25", "color": "#888888"},
-    )  # fmt: skip
-    ax.annotate(
-        "", (2.2, 1.1), (3.6, 4.1), arrowprops={"arrowstyle": "-", "connectionstyle": "arc3,rad=-0.25", "color": "#888888"}
-    )
-    ax.set(xlim=(-3.6, 4.4), ylim=(-0.5, 10.1), aspect="equal")
-    ax.axis("off")
+        box(ax, x, y, text, color)
+    for i, ((below, *_), (above, *_)) in enumerate(zip(levels, levels[1:])):
+        arrow(ax, (x - 0.25, below + 0.33), (x - 0.25, above - 0.33), FORWARD)
+        if i:
+            arrow(ax, (x + 0.25, above - 0.33), (x + 0.25, below + 0.33), BACKWARD)
 
 
-def gelu():
-    """GELU by erf, its derivative, and how far the tanh form is off."""
-    _, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
-    x = np.linspace(-4, 4, 801)
-    left.plot(x, activation.gelu(x), color=FORWARD, label="gelu(x)")
-    left.plot(x, activation.gelu_derivative(x), color=BACKWARD, label="gelu'(x)")
-    left.legend(frameon=False)
-    left.set(xlabel="x", ylim=(-0.4, 2))
-    right.plot(x, activation.gelu_tanh(x) - activation.gelu(x), color=FORWARD, label="function")
-    right.plot(x, activation.gelu_tanh_derivative(x) - activation.gelu_derivative(x), color=BACKWARD, label="derivative")
-    right.legend(frameon=False)
-    right.set(xlabel="x", title="tanh form minus erf form")
+def residual(ax, start, end, x=0.0):
+    """The way around a branch: from height `start` to height `end`, where it is added."""
+    ax.plot([x - 0.25, x - 2.7, x - 2.7, x - 0.25], [start, start, end, end], color=FORWARD, linewidth=1.2)
+    ax.text(x - 2.8, (start + end) / 2, "x +", ha="right", va="center", color=FORWARD, fontsize=10)
 
 
-def gradcheck():
-    """The error of a difference quotient against its step, for a layer norm in float64 and float32."""
-    random = np.random.default_rng(0)
-    _, ax = plt.subplots(figsize=(6, 3.4))
-    steps = np.logspace(-12, 0, 61)
-    for dtype, color in (("float64", FORWARD), ("float32", BACKWARD)):
-        x, r, w = (random.standard_normal((4, 16)).astype(dtype) for _ in range(3))
-        w = w[0]
-        _, mean, rstd = layernorm_forward(x, w)
-        direction = random.standard_normal(x.shape).astype(dtype)
-        exact = float((layernorm_backward(r, x, w, mean, rstd) * direction).sum())
-
-        def f(h, x=x, r=r, w=w, direction=direction):
-            return float((layernorm_forward(x + x.dtype.type(h) * direction, w)[0] * r).sum(dtype=x.dtype))
-
-        two = [abs((f(h) - f(-h)) / (2 * h) - exact) / abs(exact) for h in steps]
-        four = [abs((8 * (f(h) - f(-h)) - f(2 * h) + f(-2 * h)) / (12 * h) - exact) / abs(exact) for h in steps]
-        ax.loglog(steps, np.maximum(two, 1e-16), color=color, label=f"{dtype}, two points")
-        ax.loglog(steps, np.maximum(four, 1e-16), color=color, linestyle=":", label=f"{dtype}, four points")
-    ax.legend(frameon=False, fontsize=8)
-    ax.set(xlabel="step h", ylabel="relative error", ylim=(1e-15, 10))
-
-
-def copy_attention():
-    """Trains the copying model of blogs/gpt.md and shows where its heads look."""
-    random = np.random.default_rng(0)
-    config = tinyllm.GPTConfig(
-        vocab_size=8, n_positions=16, n_layer=2, n_head=2, n_embd=32, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
-    )
-    model = tinyllm.GPT(config)
-    optimizer = tinyllm.Adam(model, lr=3e-3, betas=(0.9, 0.99), weight_decay=0.1)
-    for _ in range(400):
-        half = random.integers(0, 8, (32, 8))
-        text = np.concatenate([half, half], 1)
-        targets = text[:, 1:].copy()
-        targets[:, :7] = -100
-        model.zero_grad()
-        model.loss(text[:, :-1], targets)
-        model.backward()
-        tinyllm.clip_grad_norm(model, 1.0)
-        optimizer.step()
-    half = random.integers(0, 8, 8)
-    text = np.concatenate([half, half])[None, :-1]
-    model.loss(text, text)
-    figure, axes = plt.subplots(1, 4, figsize=(10, 2.9))
-    for layer, block in enumerate(model.blocks):
-        qkv, _, lse, *_ = block.attention._kept[-1]
-        q, k, _ = block.attention.split(qkv)
-        scores = np.einsum("bihd,bjhd->bhij", q, k)[0] * block.attention.scale
-        for head in range(2):
-            ax = axes[2 * layer + head]
-            weights = np.exp(scores[head] - lse[0, head][:, None]) * np.tri(15)
-            ax.imshow(weights, cmap="Blues", vmin=0, vmax=1)
-            ax.set(
-                title=f"layer {layer + 1}, head {head + 1}",
-                xlabel="looks at",
-                xticks=range(0, 15, 4),
-                yticks=range(0, 15, 4),
-            )
-    axes[0].set_ylabel("position")
-    figure.tight_layout()
-
-
-FIGURES = [gpt_architecture, gelu, gradcheck, copy_attention]
+def directions(ax, y):
+    """What the two colours mean, at height y."""
+    ax.text(-1.75, y, "forward: x", color=FORWARD, fontsize=11, ha="center")
+    ax.text(1.75, y, "backward: dx", color=BACKWARD, fontsize=11, ha="center")
 
 
 def main(names):
-    for figure in FIGURES:
-        if not names or figure.__name__ in names:
-            figure()
-            plt.savefig(FOLDER / f"{figure.__name__}.png", dpi=110, bbox_inches="tight")
-            plt.close("all")
+    for blog in BLOGS:
+        for figure in importlib.import_module(f"figures_{blog}").FIGURES:
+            if not names or figure.__name__ in names:
+                figure()
+                plt.savefig(FOLDER / f"{figure.__name__}.png", dpi=110, bbox_inches="tight")
+                plt.close("all")
 
 
 if __name__ == "__main__":
