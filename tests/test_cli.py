@@ -225,7 +225,7 @@ def test_every_preset_makes_a_configuration(kind: str) -> None:
     from tinyllm.train import plan
 
     for preset in tasks.KINDS[kind].presets:
-        assert plan(kind, preset, None, {})["preset"] == preset
+        assert plan(kind, None, preset, None, {})["preset"] == preset
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -16,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 import tinyllm
-from tinyllm import checkpoint, nonfinite, tasks
+from tinyllm import checkpoint, cli, nonfinite, tasks
 from tinyllm.data import Batches, full_pass
 from tinyllm.optim import learning_rate
 from tinyllm.plots import plot_loss, smoothed
@@ -302,7 +304,7 @@ def test_interrupted_in_an_evaluation(text: Path, tmp_path: Path, monkeypatch: p
                 os.kill(os.getpid(), signal.SIGINT)
             yield batch
 
-    monkeypatch.setattr(tasks, "full_pass", interrupted_pass)
+    monkeypatch.setattr(tasks.text, "full_pass", interrupted_pass)
     with pytest.raises(Interrupted):
         tinyllm.train("gpt", out=tmp_path / "cut", **options)
     assert checkpoint.read_json(Run.open(tmp_path / "cut").last() / "state.json")["evaluated"] is False
@@ -474,7 +476,77 @@ def test_the_best_model_is_kept_and_loaded(text: Path, tmp_path: Path) -> None:
     again.resume()
     np.testing.assert_array_equal(again.model.flat.data, trainer.model.flat.data)
     np.testing.assert_array_equal(again.optimizer.v, trainer.optimizer.v)
-    assert (again.step, again.best_step, again.best_loss) == (3, 1, 1.0)
+    assert (again.step, again.best_step, again.best, again.waited) == (3, 1, -1.0, 2)
+
+
+def test_a_measure_decides_and_training_stops_when_it_does_not_rise() -> None:
+    accuracies = iter([0.2, 0.5, 0.4, 0.5, 0.9])
+
+    class Told(Data):
+        def evaluate(self, model, batches):
+            return {"loss": 1.0, "accuracy": next(accuracies)}
+
+    batch = uneven_batches(2)[0]
+    data = Told(Fixed([batch]), lambda: [batch], best="accuracy")
+    trainer = Trainer(small("float32"), data, TrainConfig(steps=9, eval_every=1, patience=2))
+    trainer.train()
+    assert (trainer.step, trainer.best_step, trainer.best) == (3, 1, 0.5)
+
+
+def test_epochs_say_how_many_steps_there_are(text: Path) -> None:
+    tokens = np.random.default_rng(0).integers(0, 11, 100)
+    batches = Batches(tokens, 2, 6)  # 15 windows
+    data = Data(batches, lambda: full_pass(tokens, 4, 6))
+    config = Trainer(small(), data, TrainConfig(epochs=3, accumulate=2, eval_every=0)).config
+    assert (config.steps, config.eval_every) == (11, 4)
+    assert Trainer(small(), data, TrainConfig(steps=7, eval_every=0)).config.steps == 7
+
+
+def test_options_of_the_loss_are_for_training_alone() -> None:
+    batch = uneven_batches(2)[0]
+    model = small()
+    data = Data(Fixed([batch]), lambda: [batch], loss_options={"label_smoothing": 0.5})
+    trainer = Trainer(model, data)
+    assert data.evaluate(model, [batch])["loss"] == pytest.approx(model.loss(*batch))
+    assert trainer._accumulate()[0] == pytest.approx(model.loss(*batch, label_smoothing=0.5))
+
+
+def test_a_task_reports_of_the_best_model(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And adapters are trained in place of the weights, resumed, and merged when the next training begins."""
+    preset = {"n_layer": 1, "n_head": 1, "n_embd": 8, "n_positions": 8, "steps": 2, "eval_batches": 1, "eval_every": 2}
+
+    @dataclasses.dataclass
+    class Reporting(tasks.TextTask):
+        values = {"sample_tokens": 0, "steps": 3, "lr": 0.1}
+        note: str = "nothing"  # what is reported
+
+        def open(self, model, tokenizer, config):
+            data = super().open(model, tokenizer, config)
+            report = lambda model, out: (out / "report").write_text(f"{self.note} {model.lora is not None}")  # noqa: E731
+            return dataclasses.replace(data, report=report)
+
+    kind = tasks.Kind("A model.", "GPT", tasks.TextTask, {"tiny": preset}, {}, tasks={"reporting": Reporting})
+    monkeypatch.setitem(tasks.KINDS, "gpt", kind)
+    quiet = {"data": str(text), "sample_tokens": 0, "warmup": 0}
+    trained, _ = tinyllm.train("gpt", out=tmp_path / "one", **quiet)
+    model, _ = tinyllm.train("gpt", "reporting", init=tmp_path / "one", out=tmp_path / "two", lora_r=2, note="so", **quiet)
+    assert (tmp_path / "two" / "report").read_text() == "so True"
+    assert model.n_parameters < trained.n_parameters and not np.array_equal(model.flat.data, 0 * model.flat.data)
+    resumed, _ = tinyllm.resume(tmp_path / "two", steps=4)
+    assert resumed.lora is not None
+    again, _ = tinyllm.train("gpt", "reporting", init=tmp_path / "two", steps=1, **quiet)
+    assert again.lora is None and again.n_parameters == trained.n_parameters
+    with pytest.raises(ValueError, match="LoRA adapts a trained model"):
+        tinyllm.train("gpt", "reporting", lora_r=2, **quiet)
+    with pytest.raises(ValueError, match="no task 'poetry'"):
+        tinyllm.train("gpt", "poetry", **quiet)
+    result = CliRunner().invoke(cli.cli, ["finetune", "gpt", "--task", "reporting", "--help"])
+    assert result.exit_code == 0 and "What is reported. [nothing]" in result.output and "--lora-r" in result.output
+    result = CliRunner().invoke(cli.cli, ["finetune", "gpt", "--help"])
+    assert result.exit_code == 0 and "reporting" in result.output
+    args = ["finetune", "gpt", "--task=reporting", "--init", str(tmp_path / "one"), "--data", str(text)]
+    result = CliRunner().invoke(cli.cli, [*args, "--steps", "1", "--out", str(tmp_path / "three")])
+    assert result.exit_code == 0 and "Let it write: tinyllm generate" in result.output
 
 
 def test_going_on_from_a_trained_model(text: Path, tmp_path: Path) -> None:

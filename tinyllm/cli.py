@@ -12,6 +12,7 @@ import click
 # command -> its line in `tinyllm --help`
 COMMANDS = {
     "train": "Train a model on text, or resume a run.",
+    "finetune": "Teach a model a task: classification, conversation, translation, ...",
     "generate": "Continue a text.",
     "chat": "Talk with a model that was trained on dialogue.",
     "quantize": "Write a model in 8 or 4 bits a weight.",

@@ -40,13 +40,17 @@ def checkpoint_path(path: Path, step: int) -> Path:
     return path / "checkpoints" / f"step-{step:08d}"
 
 
-def best(path: Path) -> Path:
-    """The checkpoint with the lowest loss on held-out data; the newest where none was measured."""
+def best_step(path: Path) -> int:
+    """The step of the checkpoint that was the best on held-out data; the newest where none was measured."""
     if not (found := steps(path)):
         raise CheckpointError(f"{path} has no checkpoint yet: `tinyllm train --resume {path}` begins it anew")
-    newest = checkpoint_path(path, found[-1])
-    step = read_json(newest / STATE).get("best_step")
-    return newest if step is None else checkpoint_path(path, step)
+    step = read_json(checkpoint_path(path, found[-1]) / STATE).get("best_step")
+    return found[-1] if step is None else step
+
+
+def best(path: Path) -> Path:
+    """The checkpoint of the best step."""
+    return checkpoint_path(path, best_step(path))
 
 
 def check_free(path: str | Path) -> None:

@@ -1,7 +1,7 @@
 """Training: the loop around a model of which only `loss`, `backward`, its flat buffers and its mode are known.
 
 One step is: for each of `accumulate` micro-batches the loss and its gradient, the clipped norm of their sum, one step of
-AdamW. What is learned, tasks.py says; where the state is kept, run.py; train.py puts them together.
+AdamW. What is learned, tasks/ says; where the state is kept, run.py; train.py puts them together.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, Protocol, Self
 
@@ -34,6 +35,7 @@ class TrainConfig:
 
     # Training
     steps: int = 2000  # updates of the weights
+    epochs: float = 0.0  # passes over the data; where above 0 it says how many steps there are
     batch_size: int = 12  # sequences in a micro-batch
     accumulate: int = 1  # micro-batches in a step: the gradient of so many times the batch, in the memory of one
     lr: float = 1e-3  # learning rate at its highest
@@ -46,11 +48,14 @@ class TrainConfig:
     seed: int = 0  # of the weights, the order of the data, and dropout
 
     # Evaluation
-    eval_every: int = 250  # steps between evaluations on held-out data; each saves a checkpoint
+    eval_every: int = 250  # steps between evaluations on held-out data, each saves a checkpoint; 0 is once an epoch
     eval_batches: int = 20  # batches of an evaluation; 0 takes all held-out data
+    patience: int = 0  # evaluations without a better one after which training stops early; 0 goes on to the end
 
     def __post_init__(self) -> None:
-        least = {"steps": 1, "batch_size": 1, "accumulate": 1, "eval_every": 1, "warmup": 0, "eval_batches": 0, "clip": 0}
+        least = {
+            "steps": 1, "batch_size": 1, "accumulate": 1, "epochs": 0, "eval_every": 0, "warmup": 0, "eval_batches": 0,
+            "patience": 0, "clip": 0}  # fmt: skip
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise ValueError(f"{name} must be at least {value}, and is {getattr(self, name)}")
@@ -68,7 +73,13 @@ class TrainConfig:
 
 
 class Batches(Protocol):
-    """An endless row of batches that can say where it stands, and go on from there."""
+    """An endless row of batches that can say where it stands, and go on from there.
+
+    count: items in an epoch; step: items in a batch.
+    """
+
+    count: int
+    step: int
 
     def __next__(self) -> Batch: ...
     def state_dict(self) -> dict[str, Any]: ...
@@ -77,7 +88,7 @@ class Batches(Protocol):
 
 @dataclass
 class Data:
-    """What is learned. A task with another measure than the loss overrides `evaluate`."""
+    """What is learned. A task with other measures than the loss overrides `evaluate`."""
 
     batches: Batches
     held_out: Callable[[], Iterable[Batch]]  # gives the batches for evaluation, from their beginning
@@ -85,13 +96,16 @@ class Data:
     sample: Callable[[Model], str] | None = None  # something that the model writes, to look at on the way
     fingerprint: str = ""  # the same for the same data: a run goes on with no other
     targets: int = 1  # which of a batch's arrays holds the targets, -100 where they do not count
+    best: str = "loss"  # the measure that says which model is the best: the lowest loss, or the highest of another
+    loss_options: dict[str, Any] = field(default_factory=dict)  # of model.loss in training: class_weight, label_smoothing
+    report: Callable[[Model, Path], None] | None = None  # writes into a run's directory what there is to see of its best
 
     def count(self, batch: Batch) -> int:
         """Over how many targets the loss of a batch is the mean."""
         return int(np.count_nonzero(batch[self.targets] != -100))
 
     def evaluate(self, model: Model, batches: Iterable[Batch]) -> dict[str, float]:
-        """The mean loss over all targets of the batches, as "loss", which decides which checkpoint is the best."""
+        """The mean loss over all targets of the batches, as "loss". A task adds measures of its own."""
         total, count = 0.0, 0
         with model.without_keeping():
             for batch in batches:
@@ -137,7 +151,7 @@ class Trainer:
         watcher: Watcher | None = None,
     ):
         self.model, self.data, self.run = model, data, run
-        self.config = c = config or TrainConfig()
+        self.config = c = planned(config or TrainConfig(), data.batches)
         self.watcher = watcher or Watcher()
         self.optimizer = Adam(model, c.lr, c.betas, weight_decay=c.weight_decay)
         self._metrics: list[dict[str, Any]] = []  # where there is no run to keep them
@@ -145,7 +159,8 @@ class Trainer:
         self.seconds = 0.0
         self.evaluated = False  # at this step
         self.best_step: int | None = None
-        self.best_loss = math.inf
+        self.best = -math.inf  # the measure data.best at this step, the loss with its sign turned
+        self.waited = 0  # evaluations since
 
     # The loop ----------------------------------------------------------------------------------------------------------
 
@@ -156,7 +171,7 @@ class Trainer:
         self.watcher.begun(self)
         with self.watcher, Stop() as stop:
             while not stop.asked:
-                done = self.step >= self.config.steps
+                done = self.step >= self.config.steps or 0 < self.config.patience <= self.waited
                 if (done or self.step % self.config.eval_every == 0) and not self.evaluated:
                     self._evaluate(stop)
                 elif done:
@@ -205,7 +220,7 @@ class Trainer:
             if count == 0:
                 continue
             random_state = self.model.mode.random.bit_generator.state
-            loss = self.model.loss(*batch)
+            loss = self.model.loss(*batch, **self.data.loss_options)
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss is {loss}", nonfinite.in_loss(self.model, batch, random_state))
             self.model.backward(count / total)  # sum_i (n_i / n) loss_i is the mean over all n targets
@@ -222,8 +237,10 @@ class Trainer:
         if not math.isfinite(measured["loss"]):
             where = nonfinite.in_loss(self.model, next(iter(self.data.held_out())))
             raise self._diverged(f"the loss on held-out data is {measured['loss']}", where)
-        if measured["loss"] < self.best_loss:
-            self.best_step, self.best_loss = self.step, measured["loss"]
+        value = -measured["loss"] if self.data.best == "loss" else measured[self.data.best]
+        self.waited += 1
+        if value > self.best:
+            self.best_step, self.best, self.waited = self.step, value, 0
         self.evaluated = True
         sample = {"sample": self.data.sample(self.model)} if self.data.sample else {}
         self._record({"step": self.step, **{f"val_{name}": value for name, value in measured.items()}, **sample})
@@ -287,7 +304,8 @@ class Trainer:
             "seconds": self.seconds,
             "evaluated": self.evaluated,
             "best_step": self.best_step,
-            "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
+            "best": self.best if math.isfinite(self.best) else None,
+            "waited": self.waited,
             "random": self.model.mode.random.bit_generator.state,
             "data": self.data.batches.state_dict(),
             "fingerprint": self.data.fingerprint,
@@ -298,9 +316,17 @@ class Trainer:
             raise ValueError("the data are not those that the run began with: restore them, or begin a new run with init")
         self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
         self.evaluated, self.best_step = state["evaluated"], state["best_step"]
-        self.best_loss = math.inf if state["best_loss"] is None else state["best_loss"]
+        self.best = -math.inf if state["best"] is None else state["best"]
+        self.waited = state["waited"]
         self.model.mode.random.bit_generator.state = state["random"]
         self.data.batches.load_state_dict(state["data"])
+
+
+def planned(config: TrainConfig, batches: Batches) -> TrainConfig:
+    """The configuration with epochs made steps: those of the training, and those between evaluations."""
+    epoch = batches.count / (batches.step * config.accumulate) if not config.eval_every or config.epochs else 0.0
+    steps = max(1, round(config.epochs * epoch)) if config.epochs else config.steps
+    return replace(config, steps=steps, eval_every=config.eval_every or max(1, round(epoch)))
 
 
 class Stop:

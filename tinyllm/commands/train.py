@@ -13,8 +13,8 @@ import click
 
 from ..options import Command, Parameter, parameters
 from ..plots import plot_loss
-from ..run import Run
-from ..tasks import KINDS, Kind
+from ..run import Run, best_step
+from ..tasks import KINDS
 from ..train import classes_of, resume, train
 from ..trainer import Interrupted, TrainConfig
 
@@ -35,29 +35,34 @@ class Kinds(Command, click.Group):
         return list(KINDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        return _command(name, KINDS[name]) if name in KINDS else None
+        return training_command(name, None, EXAMPLES.format(kind=name)) if name in KINDS else None
 
 
-def _command(name: str, kind: Kind) -> Command:
-    """`tinyllm train NAME`, whose options are the fields of three dataclasses."""
-    classes, presets = classes_of(kind), list(kind.presets)
-    defaults = kind.presets[presets[0]]
+def training_command(name: str, task: str | None, examples: str) -> Command:
+    """The command that trains this kind of model in a task, whose options are the fields of dataclasses."""
+    kind = KINDS[name]
+    task_class = kind.task_named(task)
+    classes, presets = classes_of(kind, task_class), list(kind.presets)
+    defaults = (kind.finetune if task else kind.presets[presets[0]]) | task_class.values
     spread = {field: defaults[option] for option, fields in kind.together.items() for field in fields if option in defaults}
     shown = {**spread, **defaults}
-    made = Command(name, callback=_train_callback(name), short_help=kind.help, help=f"Train {kind.help}")
-    made.examples = EXAMPLES.format(kind=name)
+    run = f"{name}-{task}" if task else name
+    what = f"{kind.help}\n\n{task_class.help}" if task else kind.help
+    made = Command(name, callback=_train_callback(name, task, run), short_help=kind.help, help=f"Train {what}")
+    made.examples = examples
     made.params += [
         _option("--preset", f"Where options that are not given come from. [{presets[0]}]", type=click.Choice(presets)),
         _option("--init", "Go on from the trained model in this directory.", type=click.Path(path_type=Path)),
-        _option("--out", f"Directory of the run. [runs/{name}-1, -2, ...]", type=click.Path(path_type=Path)),
+        _option("--out", f"Directory of the run. [runs/{run}-1, -2, ...]", type=click.Path(path_type=Path)),
     ]
     made.params += parameters(classes["task"], defaults=shown)
     made.params += parameters(classes["train"], defaults=shown)
+    made.params += parameters(classes["lora"], defaults=shown)
     made.params += [
         _option(f"--{option}", f"All of {', '.join(fields)}. [{defaults.get(option)}]", "Model", type=float)
         for option, fields in kind.together.items()
     ]
-    made.params += parameters(classes["model"], skip=kind.task.sets, group="Model", defaults=shown)
+    made.params += parameters(classes["model"], skip=task_class.sets, group="Model", defaults=shown)
     return made
 
 
@@ -67,11 +72,11 @@ def _option(flag: str, help: str, group: str = "Run", **options: Any) -> Paramet
     return made
 
 
-def _train_callback(kind: str) -> Callable[..., None]:
-    def call(out: Path | None, **options: Any) -> None:
+def _train_callback(kind: str, task: str | None, run: str) -> Callable[..., None]:
+    def call(out: Path | None, task: str | None = task, **options: Any) -> None:
         given = {name: value for name, value in options.items() if value not in (None, ())}
-        out = out or next(path for i in itertools.count(1) if not (path := Path("runs", f"{kind}-{i}")).exists())
-        _watched(out, lambda watcher: train(kind, out=out, watcher=watcher, **given))
+        out = out or next(path for i in itertools.count(1) if not (path := Path("runs", f"{run}-{i}")).exists())
+        _watched(out, lambda watcher: train(kind, task, out=out, watcher=watcher, **given))
 
     return call
 
@@ -93,11 +98,15 @@ def _watched(out: Path, train_it: Callable[[Any], Any]) -> None:
         watcher.console.rule("a sample")
         watcher.console.print(sample, markup=False, soft_wrap=True)
         watcher.console.rule()
-    best = min(evaluations, key=lambda record: record["val_loss"])
+    run = Run.open(out)
+    best = next(record for record in reversed(evaluations) if record["step"] == best_step(out))
+    measured = ", ".join(f"{name.removeprefix('val_')} {best[name]:.4f}" for name in best if name.startswith("val_"))
+    kind = KINDS[run.config["kind"]]
     watcher.console.print(
-        f"The best model, of step {best['step']:,} with a held-out loss of {best['val_loss']:.4f}, is in {out}.\n"
-        f"Let it write: tinyllm generate {out}",
+        f"The best model, of step {best['step']:,} (on held-out data: {measured}), is in {out}.\n"
+        + kind.task_named(run.config.get("task_name")).use.format(out=out),
         soft_wrap=True,
+        markup=False,
     )
 
 

@@ -1,0 +1,12 @@
+"""What can be trained: for each kind of model its tasks, its presets, and what they are learned for.
+
+A new kind is an entry of KINDS; data of another sort is a Task, whose fields become options.
+"""
+
+from .decoders import GPT, LLAMA, OPT
+from .task import Adapters, Kind, Task
+from .text import TextTask
+
+KINDS = {"gpt": GPT, "llama": LLAMA, "opt": OPT}
+
+__all__ = ["KINDS", "Adapters", "Kind", "Task", "TextTask"]

@@ -1,0 +1,87 @@
+"""What a training is about: a task says which data a model learns from, and what becomes of the model for that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ..data import DATASETS
+from ..models import Model
+from ..tokenizers import Tokenizer
+from ..trainer import Data, TrainConfig
+
+
+@dataclass
+class Task:
+    """What is learned. A task is a dataclass, whose fields become options of the command; their comments are the help."""
+
+    help: ClassVar[str] = ""  # its line in --help
+    model: ClassVar[str | None] = None  # its class in MODELS, where it is another than the kind's own: another head
+    sets: ClassVar[tuple[str, ...]] = ()  # fields of the model's configuration that the data decide: no options
+    fresh: ClassVar[tuple[str, ...]] = ()  # beginnings of the names of parameters that a trained model need not have
+    values: ClassVar[dict[str, Any]] = {}  # of options, where they are others than the kind's
+    use: ClassVar[str] = "Let it write: tinyllm generate {out}"  # what to do with the trained model
+
+    def make_tokenizer(self) -> Tokenizer:
+        """The tokenizer of a fresh model."""
+        raise NotImplementedError
+
+    def model_fields(self, tokenizer: Tokenizer) -> dict[str, Any]:
+        """What the data say of a fresh model's configuration."""
+        return {"vocab_size": tokenizer.vocab_size, "eos_token_id": tokenizer.eos_id}
+
+    def head_fields(self) -> dict[str, Any]:
+        """What the data say of the configuration of a model, fresh or trained: how many labels there are, and so on."""
+        return {}
+
+    def fitted(self, model: Any, tokenizer: Tokenizer) -> Any:
+        """The model made ready to learn this, as it is before the first step."""
+        return model
+
+    def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
+        """The batches for this model, and how it is measured."""
+        raise NotImplementedError
+
+
+@dataclass
+class Kind:
+    """What `tinyllm train KIND` trains, and `tinyllm finetune KIND` teaches."""
+
+    help: str
+    model: str  # its class in MODELS
+    task: type[Task]  # that it is trained in first
+    presets: dict[str, dict[str, Any]]  # name -> values of options, for a fresh model; the first is the default
+    finetune: dict[str, Any]  # values of options where a trained model goes on
+    together: dict[str, tuple[str, ...]] = field(default_factory=dict)  # option -> the configuration's fields that it sets
+    tasks: dict[str, type[Task]] = field(default_factory=dict)  # name -> what it can be fine-tuned for
+
+    def task_named(self, name: str | None) -> type[Task]:
+        if name is not None and name not in self.tasks:
+            raise ValueError(f"there is no task {name!r} for this model: there are {', '.join(self.tasks) or 'none'}")
+        return self.task if name is None else self.tasks[name]
+
+
+@dataclass
+class Adapters:
+    """Whether the model itself is fine-tuned, or small matrices beside its own (LoRA, Hu et al. 2021; lora.py)."""
+
+    # LoRA
+    lora_r: int = 0  # rank of the adapters that are trained in place of the model's weights; 0 trains these
+    lora_alpha: float = 16.0  # what the adapters add is multiplied by this over the rank
+    lora_dropout: float = 0.0  # of what comes into the adapters
+    lora_targets: list[str] = field(default_factory=list)  # names of matrices, q_proj; all of the blocks if not given
+
+    def add(self, model: Model, seed: int) -> None:
+        """Gives the model its adapters, if there shall be some."""
+        if self.lora_r:
+            from .. import lora
+
+            targets = self.lora_targets or lora.ALL_LINEAR
+            lora.add(model, lora.LoRAConfig(self.lora_r, self.lora_alpha, False, self.lora_dropout, targets), seed)
+
+
+def lasting(name: str | Path) -> str:
+    """The name of data as a run keeps it: a path in full, since it may be resumed from another folder."""
+    is_name = isinstance(name, str) and (name.partition(":")[0] == "stdlib" or name in DATASETS)
+    return str(name) if is_name or not Path(name).exists() else str(Path(name).resolve())

@@ -1,0 +1,100 @@
+"""The next token of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ..data import Batches, Source, cached_tokens, full_pass, open_source, split
+from ..models import Model
+from ..tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer, load
+from ..trainer import Data, TrainConfig
+from .task import Task, lasting
+
+LEARN_BPE_FROM = 20_000_000  # characters: more text does not change the merges for the better
+
+
+@dataclass
+class TextTask(Task):
+    """The next token of a text: what GPT, Llama and OPT are trained on."""
+
+    # Data
+    data: list[str] = field(default_factory=lambda: ["stdlib"])  # text file, folder, data set's name, stdlib, stdlib:docs
+    tokenizer: str = "char"  # a token a character: char; a byte: bytes; N learned from the data: bpe:N; or a path
+    val_fraction: float = 0.1  # the part of the data, its end, that is held out
+    length: int | None = None  # tokens in a training window; the longest that the model takes if not given
+    sample_tokens: int = 200  # that the model writes at each evaluation; 0 for none
+    sample_prompt: str = "\n"  # what it begins them with
+
+    sets: ClassVar = ("vocab_size", "eos_token_id", "pad_token_id")  # of the model's configuration: no options
+
+    def __post_init__(self) -> None:
+        names = [self.data] if isinstance(self.data, (str, Path)) else self.data
+        self.data = [lasting(name) for name in names]
+
+    def source(self) -> Source:
+        sources = [open_source(name) for name in self.data]
+        return sources[0] if len(sources) == 1 else Joined(sources)
+
+    def make_tokenizer(self) -> Tokenizer:
+        if self.tokenizer == "bytes":
+            return ByteTokenizer()
+        if self.tokenizer == "char":
+            return CharacterTokenizer.train(text for text, _ in self.source().pieces())
+        kind, _, size = self.tokenizer.partition(":")
+        if kind == "bpe":
+            if not size.isdecimal():
+                raise ValueError(f"tokenizer {self.tokenizer!r}: how many tokens? bpe:4096 has 4096")
+            return BPETokenizer.train(_beginning(self.source()), int(size))
+        if not Path(self.tokenizer).exists():
+            raise ValueError(f"tokenizer {self.tokenizer!r}: it is neither char, bytes nor bpe:N, and no such path exists")
+        return load(self.tokenizer)
+
+    def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
+        length = self.length or model.max_length
+        if length > model.max_length:
+            raise ValueError(f"length {length} is more than this model takes, {model.max_length}")
+        source = self.source()
+        tokens = cached_tokens(source, tokenizer, tokenizer.eos_id)
+        train, held_out = split(tokens, self.val_fraction, tokenizer.eos_id)
+        return Data(
+            batches=Batches(train, config.batch_size, length, config.seed),
+            held_out=lambda: full_pass(held_out, config.batch_size, length),
+            tokenizer=tokenizer,
+            fingerprint=source.fingerprint(),
+            sample=(lambda model: self.sample(model, tokenizer)) if self.sample_tokens else None,
+        )
+
+    def sample(self, model: Model, tokenizer: Tokenizer) -> str:
+        """What the model writes now; with the same seed each time, so that one sees it learn."""
+        from ..generate import stream
+
+        new = stream(model, tokenizer, self.sample_prompt, self.sample_tokens, temperature=0.6, top_k=200, seed=0)
+        return self.sample_prompt + "".join(new)
+
+
+class Joined(Source):
+    """Several sources, one behind the other."""
+
+    def __init__(self, sources: list[Source]):
+        self.sources = sources
+        self.name = " + ".join(source.name for source in sources)
+
+    def pieces(self) -> Iterator[tuple[str, bool]]:
+        for source in self.sources:
+            yield from source.pieces()
+
+    def fingerprint(self) -> str:
+        return "+".join(source.fingerprint() for source in self.sources)
+
+
+def _beginning(source: Source) -> Iterator[str]:
+    """The first LEARN_BPE_FROM characters."""
+    room = LEARN_BPE_FROM
+    for text, _ in source.pieces():
+        yield text[:room]
+        room -= len(text)
+        if room <= 0:
+            return
