@@ -5,10 +5,12 @@ from tinyllm.data.dialogues import read_dialogues, stdlib_dialogues
 from tinyllm.data.download import dataset_folder, dataset_path, fetch, is_fetched
 from tinyllm.data.examples import Example, ExampleBatches, example, examples_pass, padded, pairs
 from tinyllm.data.files import DataError, atomic_file, cache_dir
+from tinyllm.data.labelled import Labelled, read_labelled
 from tinyllm.data.packing import PackedBatches, pack, packed
 from tinyllm.data.registry import DATASETS, Dataset, RemoteFile, find_dataset
 from tinyllm.data.sources import open_source
 from tinyllm.data.stdlib import stdlib_source, stdlib_text
+from tinyllm.data.tables import Table, held_out, read_table
 from tinyllm.data.text import Source, TextFiles, Texts, open_text, read_text
 from tinyllm.data.tokens import cached_tokens, open_tokens, tokenize, tokenizer_fingerprint, write_tokens
 
@@ -20,9 +22,11 @@ __all__ = [
     "Dataset",
     "Example",
     "ExampleBatches",
+    "Labelled",
     "PackedBatches",
     "RemoteFile",
     "Source",
+    "Table",
     "TextFiles",
     "Texts",
     "atomic_file",
@@ -35,6 +39,7 @@ __all__ = [
     "fetch",
     "find_dataset",
     "full_pass",
+    "held_out",
     "is_fetched",
     "open_source",
     "open_text",
@@ -44,6 +49,8 @@ __all__ = [
     "padded",
     "pairs",
     "read_dialogues",
+    "read_labelled",
+    "read_table",
     "read_text",
     "split",
     "stdlib_dialogues",

@@ -1,0 +1,130 @@
+"""Texts with labels, to learn classification from: files in the forms that users have, and sentences of our own."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tinyllm.data.files import DataError
+from tinyllm.data.reviews import reviews
+from tinyllm.data.tables import LABELS, TEXTS, Table, held_out, read_table
+
+REVIEWS = "reviews"  # the name of the sentences that come with tinyllm
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Texts, (N,) label numbers and the labels' names; `seconds` where texts come in pairs (a question and an answer)."""
+
+    texts: list[str]
+    labels: np.ndarray
+    names: list[str]
+    seconds: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, which: np.ndarray) -> "Labelled":
+        """The rows that `which`, (N,) bool, says."""
+        rows = which.nonzero()[0]
+        seconds = None if self.seconds is None else [self.seconds[i] for i in rows]
+        return replace(self, texts=[self.texts[i] for i in rows], labels=self.labels[rows], seconds=seconds)
+
+    def split(self, fraction: float, seed: int = 0) -> tuple["Labelled", "Labelled"]:
+        """(to learn from, held out): of every label about this fraction is held out, and equal texts stay together."""
+        keys = self.texts if self.seconds is None else [f"{a}\t{b}" for a, b in zip(self.texts, self.seconds)]
+        which = held_out(keys, fraction, seed, self.labels.tolist())
+        return self.take(~which), self.take(which)
+
+    def counts(self) -> np.ndarray:
+        """How many rows each label has."""
+        return np.bincount(self.labels, minlength=len(self.names))
+
+    def class_weight(self) -> np.ndarray:
+        """A weight for each label with which all count alike, however many rows they have: N / (labels * rows)."""
+        return len(self) / (len(self.names) * np.maximum(self.counts(), 1))
+
+    def fingerprint(self) -> str:
+        """The same for the same rows."""
+        content = repr((self.texts, self.seconds, self.labels.tolist(), self.names))
+        return hashlib.sha256(content.encode("utf-8")).hexdigest()
+
+
+def read_labelled(
+    what: str | Path,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    second_column: str | None = None,
+    names: Sequence[str] | None = None,
+) -> Labelled:
+    """Labelled texts of a CSV, TSV, JSON or JSON lines file; of a data set by name (sst2, sst2:dev, sms-spam); or "reviews".
+
+    Columns without a header are called "1", "2", ... A column that is not given is found by a name that speaks for itself
+    (tables.TEXTS, tables.LABELS); of two columns without such names the one with fewer different values has the labels.
+    names: the labels in their order; else those that occur, sorted. Numbers 0, 1, ... stand for `names` too.
+    Raises DataError, which names the file and the entry, where that cannot be.
+    """
+    if what == REVIEWS:
+        texts, words = reviews()
+        return Labelled(texts, *_numbered(words, names, REVIEWS))
+    table = read_table(what, [text_column, label_column, second_column])
+    label_column = label_column or _label_column(table, [text_column, second_column])
+    text_column = text_column or _text_column(table, [label_column, second_column])
+    texts = table.texts(text_column)
+    if empty := [i + 1 for i, text in enumerate(texts) if not text.strip()]:
+        raise DataError(f"{table.name}, entry {empty[0]}: its text, in column {text_column}, is empty")
+    labels, names = _numbered([word.strip() for word in table.texts(label_column)], names, table.name)
+    return Labelled(texts, labels, names, table.texts(second_column) if second_column else None)
+
+
+def _label_column(table: Table, taken: Sequence[str | None]) -> str:
+    if known := table.known(name for name in LABELS if name not in taken):
+        return known
+    free = [column for column in table.columns if column not in taken]
+    different = [len(set(table.texts(column))) for column in free]
+    if len(free) == 1 or len(free) == 2 and len(set(different)) == 2:
+        return free[int(np.argmin(different))]
+    raise DataError(f"{table.name}: which column has the labels? Give label_column, one of {', '.join(table.columns)}")
+
+
+def _text_column(table: Table, taken: Sequence[str | None]) -> str:
+    if known := table.known(name for name in TEXTS if name not in taken):
+        return known
+    free = [column for column in table.columns if column not in taken]
+    if len(free) == 1:
+        return free[0]
+    raise DataError(f"{table.name}: which column has the text? Give text_column, one of {', '.join(table.columns)}")
+
+
+def _numbered(words: list[str], names: Sequence[str] | None, where: str) -> tuple[np.ndarray, list[str]]:
+    """Labels as numbers, and their names."""
+    if names is None:
+        names = _names(words, where)
+    if len(set(names)) != len(names) or len(names) < 2:
+        raise DataError(f"labels must be two different names or more, and are {', '.join(names)}")
+    number = {str(i): i for i in range(len(names))} if not set(words) <= set(names) else {}
+    number |= {name: i for i, name in enumerate(names)}
+    if unknown := next((word for word in words if word not in number), None):
+        entry = words.index(unknown) + 1
+        raise DataError(f"{where}, entry {entry}, has the label {unknown!r}; there are {', '.join(names)}")
+    return np.array([number[word] for word in words], np.int64), list(names)
+
+
+def _names(words: list[str], where: str) -> list[str]:
+    """The labels that occur, numbers in the order of numbers; DataError where they can hardly be labels."""
+    counts = Counter(words)
+    if "" in counts:
+        raise DataError(f"{where}, entry {words.index('') + 1}, has no label")
+    if len(counts) < 2:
+        raise DataError(f"{where}: all {len(words)} rows have the label {words[0]!r}, and there must be two or more")
+    if len(words) > 20 and len(counts) > len(words) / 2:
+        raise DataError(f"{where}: {len(counts)} different labels in {len(words)} rows: is it the right label_column?")
+    if len(words) > 20 and counts[words[0]] == 1 and len(counts) < len(words) / 10:
+        raise DataError(
+            f"{where}: the first label, {words[0]!r}, occurs only there. Where the first line is a header, name its columns "
+            "with text_column and label_column; where it is no mistake, give the names of all labels"
+        )
+    return sorted(counts, key=lambda word: (0, int(word), "") if word.lstrip("-").isdecimal() else (1, 0, word))
