@@ -30,3 +30,32 @@ def global_norm(g):
 def scale(g, factor):
     """g *= factor, in place."""
     g *= factor
+
+
+def adafactor_step(p, g, v, step, lr, decay=0.8, eps=1e-30, clip=1.0, relative=1e-3, weight_decay=0.0):
+    """Adafactor (Shazeer & Stern 2018, algorithm 4), one step in place; step counts from 1.
+
+    p, g (R, C) with v = (rows (R,), columns (C,)), means of the squared gradients; or p, g (n,) with v = (squares (n,),).
+    A matrix's second moments are the outer product of both means, over their common mean: R + C numbers in place of R C.
+
+    beta = 1 - step^-decay,  v = beta v + (1 - beta) (g^2 + eps),  u = g / sqrt(v),  u = u / max(1, RMS(u) / clip),
+    p = p - lr weight_decay p - lr max(relative, RMS(p)) u; with relative=None lr u, a step of absolute size.
+    """
+    beta = 1 - step**-decay
+    squares = g * g + g.dtype.type(eps)
+    for i, mean in enumerate(v):
+        mean *= beta
+        mean += (1 - beta) * (squares if len(v) == 1 else squares.mean(1 - i))
+    if len(v) == 1:
+        u = g / np.sqrt(v[0])
+    else:
+        rows, columns = v
+        u = g / (np.sqrt(rows / rows.mean())[:, None] * np.sqrt(columns))
+    size = lr if relative is None else lr * max(relative, root_mean_square(p))
+    p *= 1 - lr * weight_decay
+    p -= size / max(1.0, root_mean_square(u) / clip) * u
+
+
+def root_mean_square(x):
+    """sqrt(mean x^2), a Python float, accumulated in float64."""
+    return global_norm(x) / math.sqrt(max(1, x.size))

@@ -1,6 +1,7 @@
 """Optimizers over a model's flat buffers, and learning-rate schedules."""
 
+from .adafactor import Adafactor
 from .adam import Adam, clip_grad_norm
 from .schedule import SCHEDULES, learning_rate
 
-__all__ = ["SCHEDULES", "Adam", "clip_grad_norm", "learning_rate"]
+__all__ = ["SCHEDULES", "Adafactor", "Adam", "clip_grad_norm", "learning_rate"]
