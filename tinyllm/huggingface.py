@@ -1,4 +1,4 @@
-"""Hugging Face checkpoints, both ways: one reader and one writer for all the families of models in families.py.
+"""Hugging Face checkpoints, both ways: one reader and one writer for all the families of models in families/.
 
 A directory holds config.json; model.safetensors, or several files with model.safetensors.index.json beside them; and the
 tokenizer's files. Every value of config.json is honoured, refused by name, or known to change nothing that is computed.

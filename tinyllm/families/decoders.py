@@ -1,0 +1,195 @@
+"""GPT-2, LLaMA, Mistral, Qwen2 and OPT in Hugging Face's names."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from .family import Family, Named
+
+GPT2 = Family(
+    model_type="gpt2",
+    architectures={"GPT2LMHeadModel": "GPT", "GPT2Model": "GPT"},
+    prefix="transformer.",
+    layers=(
+        Named("tokens", "transformer.wte"),
+        Named("positions", "transformer.wpe"),
+        Named("blocks.{}.norm1", "transformer.h.{}.ln_1", bias=True),
+        Named("blocks.{}.attention.qkv", "transformer.h.{}.attn.c_attn", transposed=True, bias=True),
+        Named("blocks.{}.attention.proj", "transformer.h.{}.attn.c_proj", transposed=True, bias=True),
+        Named("blocks.{}.norm2", "transformer.h.{}.ln_2", bias=True),
+        Named("blocks.{}.mlp.up", "transformer.h.{}.mlp.c_fc", transposed=True, bias=True),
+        Named("blocks.{}.mlp.down", "transformer.h.{}.mlp.c_proj", transposed=True, bias=True),
+        Named("norm", "transformer.ln_f", bias=True),
+        Named("output", "lm_head"),
+    ),
+    aliases={
+        "hidden_size": "n_embd",
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+        "max_position_embeddings": "n_positions",
+    },
+    fixed={"add_cross_attention": (False,)},
+    defaults={"eos_token_id": 50256},
+    unused=(
+        "reorder_and_upcast_attn",  # the same numbers, in another order and type
+        "n_ctx",
+        "summary_type",
+        "summary_use_proj",
+        "summary_activation",
+        "summary_proj_to_labels",
+        "summary_first_dropout",
+    ),
+    ours_alone=("bias", "recompute"),
+    ignored=(r"h\.\d+\.attn\.(masked_)?bias",),
+)
+
+
+def padding(theirs):
+    """Their embedding of pad_token_id is not trained."""
+    return {"padding_idx": theirs.get("pad_token_id")}
+
+
+def written_padding(model):
+    return {} if model.config.padding_idx is None else {"pad_token_id": model.config.padding_idx}
+
+
+def heads(config):
+    """The rows of q, k and v, in heads."""
+    return config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads
+
+
+def halves(part, number, config):
+    """q and k, whose heads turn neighbouring numbers, in the order of heads that turn one half against the other."""
+    if not config.rope_neighbours or number == 2:
+        return part
+    pairs = part.reshape(-1, config.head_dim // 2, 2, *part.shape[1:])
+    return pairs.swapaxes(1, 2).reshape(part.shape)
+
+
+def read_llama(theirs):
+    """Since version 5 of transformers all about rotary positions stands in rope_parameters."""
+    fields = padding(theirs)
+    rope = dict(theirs.get("rope_parameters") or {})
+    if rope:
+        fields["rope_theta"] = rope.pop("rope_theta", 10000.0)
+        fields["rope_scaling"] = None if rope.get("rope_type") == "default" and len(rope) == 1 else rope
+    return fields
+
+
+def read_qwen2(theirs):
+    fields = read_llama(theirs)
+    if not theirs.get("use_sliding_window", False):
+        return {**fields, "sliding_window": None, "layer_types": None}
+    if theirs.get("layer_types") is None:
+        first, n = theirs.get("max_window_layers", 28), theirs["num_hidden_layers"]
+        fields["layer_types"] = ["full_attention" if i < first else "sliding_attention" for i in range(n)]
+    return fields
+
+
+def write_qwen2(model):
+    config = model.config
+    slides = config.sliding_window is not None
+    kinds = config.layer_types or ["sliding_attention" if slides else "full_attention"] * config.num_hidden_layers
+    return {**written_padding(model), "use_sliding_window": slides, "layer_types": kinds, "max_window_layers": 0}
+
+
+LLAMA = Family(
+    model_type="llama",
+    architectures={"LlamaForCausalLM": "Llama", "LlamaModel": "Llama"},
+    prefix="model.",
+    layers=(
+        Named("tokens", "model.embed_tokens"),
+        Named("blocks.{}.norm1", "model.layers.{}.input_layernorm"),
+        Named(
+            "blocks.{}.attention.qkv", [f"model.layers.{{}}.self_attn.{x}_proj" for x in "qkv"], shares=heads, rows=halves
+        ),
+        Named("blocks.{}.attention.proj", "model.layers.{}.self_attn.o_proj"),
+        Named("blocks.{}.norm2", "model.layers.{}.post_attention_layernorm"),
+        Named("blocks.{}.mlp.gate_up", ["model.layers.{}.mlp.gate_proj", "model.layers.{}.mlp.up_proj"]),
+        Named("blocks.{}.mlp.down", "model.layers.{}.mlp.down_proj"),
+        Named("norm", "model.norm"),
+        Named("output", "lm_head"),
+    ),
+    defaults={"eos_token_id": 2},
+    unused=("rope_parameters", "pretraining_tp"),
+    ours_alone=(
+        "rope_neighbours",
+        "attention_output_bias",
+        "sliding_window",
+        "layer_types",
+        "padding_idx",
+        "recompute",
+    ),
+    ignored=(r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq",),
+    holds=lambda c: c.sliding_window is None and c.attention_output_bias in (None, c.attention_bias),
+    read=read_llama,
+    write=written_padding,
+)
+
+MISTRAL = dataclasses.replace(
+    LLAMA,
+    model_type="mistral",
+    architectures={"MistralForCausalLM": "Llama", "MistralModel": "Llama"},
+    defaults={
+        "eos_token_id": 2,
+        "intermediate_size": 14336,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 131072,
+        "sliding_window": 4096,
+    },
+    ours_alone=(
+        "rope_neighbours",
+        "attention_bias",
+        "attention_output_bias",
+        "mlp_bias",
+        "layer_types",
+        "padding_idx",
+        "recompute",
+    ),
+    holds=lambda c: not (c.attention_bias or c.attention_output_bias or c.mlp_bias) and c.layer_types is None,
+)
+
+QWEN2 = dataclasses.replace(
+    LLAMA,
+    model_type="qwen2",
+    architectures={"Qwen2ForCausalLM": "Llama", "Qwen2Model": "Llama"},
+    defaults={
+        "attention_bias": True,
+        "attention_output_bias": False,
+        "vocab_size": 151936,
+        "intermediate_size": 22016,
+        "num_key_value_heads": 32,
+        "max_position_embeddings": 32768,
+    },
+    unused=("rope_parameters", "use_sliding_window", "max_window_layers"),
+    ours_alone=("rope_neighbours", "attention_bias", "attention_output_bias", "mlp_bias", "padding_idx", "recompute"),
+    holds=lambda c: c.attention_bias and c.attention_output_bias is False and not c.mlp_bias,
+    read=read_qwen2,
+    write=write_qwen2,
+)
+
+OPT = Family(
+    model_type="opt",
+    architectures={"OPTForCausalLM": "OPT", "OPTModel": "OPT"},
+    prefix="model.",
+    layers=(
+        Named("tokens", "model.decoder.embed_tokens"),
+        Named("project_in", "model.decoder.project_in"),
+        Named("positions", "model.decoder.embed_positions"),
+        Named("blocks.{}.norm1", "model.decoder.layers.{}.self_attn_layer_norm"),
+        Named("blocks.{}.attention.qkv", [f"model.decoder.layers.{{}}.self_attn.{x}_proj" for x in "qkv"]),
+        Named("blocks.{}.attention.proj", "model.decoder.layers.{}.self_attn.out_proj"),
+        Named("blocks.{}.norm2", "model.decoder.layers.{}.final_layer_norm"),
+        Named("blocks.{}.mlp.up", "model.decoder.layers.{}.fc1"),
+        Named("blocks.{}.mlp.down", "model.decoder.layers.{}.fc2"),
+        Named("norm", "model.decoder.final_layer_norm"),
+        Named("project_out", "model.decoder.project_out"),
+        Named("output", "lm_head"),
+    ),
+    fixed={"layerdrop": (0.0,)},
+    defaults={"eos_token_id": 2, "pad_token_id": 1},
+    unused=("prefix",),
+    ours_alone=("padding_idx", "recompute"),
+    read=lambda theirs: padding({"pad_token_id": 1, **theirs}),
+    write=written_padding,
+)

@@ -1,0 +1,78 @@
+"""T5 and mT5 in Hugging Face's names."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from .family import Family, Named
+
+
+def t5_stored(theirs, tensors):
+    """transformers 5 writes tie_word_embeddings: true whatever the tensors are, and means by false that h is not scaled."""
+    scaled = theirs.get("scale_decoder_outputs", theirs.get("tie_word_embeddings", True))
+    return {"scale_decoder_outputs": scaled, "tie_word_embeddings": scaled or "lm_head.weight" not in tensors}
+
+
+def t5_stack(stack, *branches):
+    """A stack's names: its blocks have the branches attention, [cross], mlp, each behind a norm of its own."""
+    layers = [
+        Named(f"{stack}.bias", f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias"),
+        Named(f"{stack}.norm", f"{stack}.final_layer_norm"),
+    ]
+    for i, branch in enumerate(branches):
+        ours, theirs = f"{stack}.blocks.{{}}.{branch}", f"{stack}.block.{{}}.layer.{i}"
+        layers.append(Named(f"{stack}.blocks.{{}}.norm{i + 1}", f"{theirs}.layer_norm"))
+        if branch == "attention":
+            layers.append(Named(f"{ours}.qkv", [f"{theirs}.SelfAttention.{x}" for x in "qkv"]))
+            layers.append(Named(f"{ours}.proj", f"{theirs}.SelfAttention.o"))
+        elif branch == "cross":
+            layers.append(Named(f"{ours}.q", f"{theirs}.EncDecAttention.q"))
+            layers.append(Named(f"{ours}.kv", [f"{theirs}.EncDecAttention.{x}" for x in "kv"]))
+            layers.append(Named(f"{ours}.proj", f"{theirs}.EncDecAttention.o"))
+        else:
+            layers.append(Named(f"{ours}.up", f"{theirs}.DenseReluDense.wi"))
+            layers.append(Named(f"{ours}.gate_up", [f"{theirs}.DenseReluDense.wi_{x}" for x in "01"]))
+            layers.append(Named(f"{ours}.down", f"{theirs}.DenseReluDense.wo"))
+    return layers
+
+
+T5 = Family(
+    model_type="t5",
+    architectures={"T5ForConditionalGeneration": "T5"},
+    prefix="",
+    layers=(
+        Named("tokens", "shared"),
+        *t5_stack("encoder", "attention", "mlp"),
+        *t5_stack("decoder", "attention", "cross", "mlp"),
+        Named("output", "lm_head"),
+    ),
+    aliases={
+        "hidden_size": "d_model",
+        "head_dim": "d_kv",
+        "num_hidden_layers": "num_layers",
+        "num_attention_heads": "num_heads",
+    },
+    fixed={"is_encoder_decoder": (True,)},
+    unused=("dense_act_fn", "is_gated_act", "n_positions", "output_past", "classifier_dropout", "tokenizer_class"),
+    ours_alone=("recompute",),
+    ignored=(
+        r"(en|de)coder\.embed_tokens\.weight",
+        r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
+    ),
+    holds=lambda c: c.model_type == "t5" and c.scale_decoder_outputs <= c.tie_word_embeddings,
+    stored=t5_stored,
+    write=lambda model: {"is_encoder_decoder": True, "tie_word_embeddings": model.config.scale_decoder_outputs},
+)
+
+MT5 = dataclasses.replace(
+    T5,
+    model_type="mt5",
+    architectures={"MT5ForConditionalGeneration": "T5"},
+    defaults={"vocab_size": 250112, "d_ff": 1024, "num_layers": 8, "num_heads": 6, "feed_forward_proj": "gated-gelu"},
+    holds=lambda c: c.model_type == "mt5" and not c.scale_decoder_outputs,
+    stored=lambda theirs, tensors: {
+        "scale_decoder_outputs": False,
+        "tie_word_embeddings": "lm_head.weight" not in tensors,
+    },
+    write=lambda model: {"is_encoder_decoder": True, "tie_word_embeddings": model.config.tie_word_embeddings},
+)
