@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
 from .. import kernels
 from ..parameter import Parameter, normal
 from .layer import Layer
@@ -24,20 +29,21 @@ class Embedding(Layer):
 
     def backward(self, dy):
         (tokens,) = self.kept()
-        if not self.w.trained:
-            return
-        before = None if self.padding is None else self.w.grad[self.padding].copy()
-        kernels.embedding_backward(dy, tokens, self.w.grad)
-        if before is not None:
-            self.w.grad[self.padding] = before
+        if self.w.trained:
+            with untouched(self.w.grad, self.padding):
+                kernels.embedding_backward(dy, tokens, self.w.grad)
 
 
 class PositionEmbedding(Layer):
-    """y = x + w[positions].  x (B, T, C), positions (T,) or (B, T) ints -> y (B, T, C).  w (T_max, C)."""
+    """y = x + w[positions].  x (B, T, C), positions (T,) or (B, T) ints -> y (B, T, C).  w (T_max, C).
 
-    def __init__(self, T_max: int, C: int, std: float = 0.02):
+    padding: a position whose vector gets no gradient, as for Embedding.
+    """
+
+    def __init__(self, T_max: int, C: int, std: float = 0.02, padding: int | None = None):
         super().__init__()
         self.w = Parameter((T_max, C), normal(std))
+        self.padding = padding
 
     def forward(self, x, positions):
         self.keep(positions)
@@ -46,5 +52,15 @@ class PositionEmbedding(Layer):
     def backward(self, dy):
         (positions,) = self.kept()
         if self.w.trained:
-            kernels.position_backward(dy, positions, self.w.grad)
+            with untouched(self.w.grad, self.padding):
+                kernels.position_backward(dy, positions, self.w.grad)
         return dy
+
+
+@contextmanager
+def untouched(grad: np.ndarray, row: int | None) -> Iterator[None]:
+    """Whatever the block adds to this row of a gradient is taken back; None: to none."""
+    before = None if row is None else grad[row].copy()
+    yield
+    if before is not None:
+        grad[row] = before

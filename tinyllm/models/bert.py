@@ -84,7 +84,8 @@ class BERTBase(Model):
         super().__init__()
         self.config = c = config
         self.tokens = Embedding(c.vocab_size, c.hidden_size, c.initializer_range, c.pad_token_id)
-        self.positions = PositionEmbedding(c.max_position_embeddings, c.hidden_size, c.initializer_range)
+        padding = c.pad_token_id if c.model_type == "roberta" else None  # where positions_of puts the padding
+        self.positions = PositionEmbedding(c.max_position_embeddings, c.hidden_size, c.initializer_range, padding)
         self.token_types = None
         if c.type_vocab_size:  # added by number, as positions are
             self.token_types = PositionEmbedding(c.type_vocab_size, c.hidden_size, c.initializer_range)
