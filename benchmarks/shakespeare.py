@@ -5,7 +5,8 @@
 Characters, the last tenth held out; 4 layers, 4 heads, 128 channels, T=64, batch 12, 2,000 steps, learning rate 1e-3 to
 1e-4. One after the other, each in a process of its own. tinyllm runs as `tinyllm train gpt --preset nano` does: with
 evaluations, samples, a log and checkpoints. The PyTorch side trains as nanoGPT does, from random places of the text, with
-the same evaluations, and writes nothing.
+the same evaluations, and writes nothing. With --same it begins with tinyllm's initial weights and sees tinyllm's batches:
+then the losses differ by rounding alone, which 2,000 steps make visible.
 """
 
 from __future__ import annotations
@@ -57,20 +58,31 @@ def tinyllm_run(text: str, steps: int, seed: int, threads: int) -> Iterator[dict
     yield {"seconds": [seconds], "held_out_loss": loss, "log": log}
 
 
-def torch_run(text: str, steps: int, seed: int, mode: str, rates: list[float], threads: int) -> Iterator[dict[str, Any]]:
-    """The same in PyTorch. rates: the learning rate of each step."""
+def torch_run(
+    text: str, steps: int, seed: int, mode: str, rates: list[float], same: bool, threads: int
+) -> Iterator[dict[str, Any]]:
+    """The same in PyTorch. rates: the learning rate of each step; same: tinyllm's initial weights and batches."""
     import torch
     from torch_models import GPT, Step
+
+    import tinyllm
+    from tinyllm.tasks import TextTask
+    from tinyllm.trainer import TrainConfig
 
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     began = time.perf_counter()
-    written = Path(text).read_text(encoding="utf-8")
-    number = {character: i for i, character in enumerate(sorted(set(written)))}
-    tokens = torch.tensor([number[character] for character in written])
+    task = TextTask(data=[text], val_fraction=HELD_OUT)
+    tokenizer = task.make_tokenizer()
+    tokens = torch.tensor(tokenizer.encode(Path(text).read_text(encoding="utf-8")))
     cut = int(len(tokens) * (1 - HELD_OUT))
     learned, held_out = tokens[:cut], tokens[cut:]
-    model = GPT.of({**NANO, "vocab_size": len(number)}).initialize()
+    config = {**NANO, "vocab_size": tokenizer.vocab_size, "bias": False}
+    model = GPT.of(config).initialize()
+    if same:
+        beginning = tinyllm.GPT(tinyllm.GPTConfig(**config), seed=seed)
+        model.take({name: torch.tensor(array) for name, array in beginning.arrays().items()})
+        batches = task.open(beginning, tokenizer, TrainConfig(batch_size=BATCH, seed=seed)).batches
     step = Step(model, mode, LR["lr"], **OPTIMIZER)
     log: list[dict[str, Any]] = []
 
@@ -90,14 +102,15 @@ def torch_run(text: str, steps: int, seed: int, mode: str, rates: list[float], t
         if i % EVAL_EVERY == 0 or i == steps:
             note(step=i, val_loss=sum(loss_of(*draw(held_out)) for _ in range(EVAL_BATCHES)) / EVAL_BATCHES)
         if i < steps:
-            note(step=i + 1, loss=step(draw(learned), rates[i]))
+            batch = tuple(torch.from_numpy(array) for array in next(batches)) if same else draw(learned)
+            note(step=i + 1, loss=step(batch, rates[i]))
     seconds = time.perf_counter() - began
 
     from tinyllm.data import full_pass  # the batches that tinyllm's model is measured on
 
-    batches = full_pass(held_out.numpy(), BATCH, T)
+    all_held_out = full_pass(held_out.numpy(), BATCH, T)
     step.bf16, step.forward = False, model
-    loss = mean_loss(lambda x, y: loss_of(torch.from_numpy(x), torch.from_numpy(y)), batches)
+    loss = mean_loss(lambda x, y: loss_of(torch.from_numpy(x), torch.from_numpy(y)), all_held_out)
     yield {"seconds": [seconds], "held_out_loss": loss, "log": log}
 
 
@@ -120,7 +133,11 @@ def contenders(args: argparse.Namespace, seed: int) -> list[Contender]:
     rates = [learning_rate(step, args.steps, **LR) for step in range(args.steps)]
     made = [Contender("tinyllm", "shakespeare:tinyllm_run", options)]
     for mode in args.against:
-        made.append(Contender(f"PyTorch {mode}", "shakespeare:torch_run", {**options, "mode": mode, "rates": rates}))
+        made.append(
+            Contender(
+                f"PyTorch {mode}", "shakespeare:torch_run", {**options, "mode": mode, "rates": rates, "same": args.same}
+            )
+        )
     return made
 
 
@@ -201,6 +218,7 @@ def main() -> int:
         help=f"modes of PyTorch, of {', '.join(MODES)} (default: eager)",
     )  # fmt: skip
     parser.add_argument("--steps", type=int, default=2000, help="(default: %(default)s)")
+    parser.add_argument("--same", action="store_true", help="PyTorch has tinyllm's initial weights and batches")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves as a PNG (needs matplotlib)")
     args = parser.parse_args()
     if not args.text.is_file():

@@ -90,11 +90,13 @@ class GPT(nn.Module):
         """With the weights that tinyllm.save wrote."""
         from safetensors.torch import load_file
 
-        model = cls.of(config)
-        weights = load_file(Path(directory) / "model.safetensors")
+        return cls.of(config).take(load_file(Path(directory) / "model.safetensors"))
+
+    def take(self, weights: dict[str, Tensor]) -> GPT:
+        """Weights by tinyllm's names."""
         endings = {"w": "weight", "b": "bias"}
-        model.load_state_dict({f"{name[:-1]}{endings[name[-1]]}": weight for name, weight in weights.items()})
-        return model
+        self.load_state_dict({f"{name[:-1]}{endings[name[-1]]}": weight for name, weight in weights.items()})
+        return self
 
 
 class WithLoss(nn.Module):

@@ -252,6 +252,18 @@ def test_shakespeare(in_one_process, monkeypatch, tmp_path):
     assert ours["held_out_loss"] == pytest.approx(theirs["held_out_loss"], abs=0.3)
 
 
+def test_shakespeare_from_the_same_beginning(in_one_process, monkeypatch, tmp_path):
+    import shakespeare
+
+    text = tmp_path / "text.txt"
+    text.write_text("A rose by any other name would smell as sweet.\n" * 60, encoding="utf-8")
+    (result,), _ = result_of(shakespeare, monkeypatch, tmp_path, str(text), "--steps", "6", "--same")
+    (ours,), (theirs,) = result["contenders"]["tinyllm"], result["contenders"]["PyTorch eager"]
+    losses = [[line["loss"] for line in run["log"] if "loss" in line] for run in (ours, theirs)]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    assert ours["held_out_loss"] == pytest.approx(theirs["held_out_loss"], rel=1e-5)
+
+
 def test_both_are_measured_on_every_held_out_token_once(tmp_path):
     """The loss of a model that finds all characters equally likely is log V, whatever the batches."""
     import shakespeare
