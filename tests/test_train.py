@@ -87,11 +87,13 @@ def test_learning_rate() -> None:
     assert learning_rate(60, 110, 1.0, 10, "linear", 0.2) == pytest.approx(0.6)
     assert learning_rate(35, 110, 1.0, 10, "linear", 0.2) == pytest.approx(0.8)
     assert learning_rate(109, 110, 1.0, 10, "constant", 0.2) == 1
+    assert learning_rate(10, 110, 1.0, 10, "rsqrt", 0.2) == 1 and learning_rate(98, 110, 1.0, 10, "rsqrt", 0.5) == 0.5
+    assert learning_rate(98, 110, 1.0, 10, "rsqrt") == pytest.approx(1 / 3)
     with pytest.raises(ValueError, match="'square'"):
         learning_rate(60, 110, 1.0, 10, "square")
 
 
-@given(st.integers(1, 50), st.integers(0, 60), st.sampled_from(["cosine", "linear", "constant"]))
+@given(st.integers(1, 50), st.integers(0, 60), st.sampled_from(["cosine", "linear", "constant", "rsqrt"]))
 def test_learning_rate_stays_within_its_bounds_and_never_turns_up_again(steps: int, warmup: int, schedule: str) -> None:
     rates = [learning_rate(step, steps, 2.0, warmup, schedule, 0.5) for step in range(steps)]
     assert all(0 < rate <= 2 for rate in rates)

@@ -25,7 +25,7 @@ import numpy as np
 from .models import MODELS, Model
 
 if TYPE_CHECKING:
-    from .optim import Adam
+    from .optim import Optimizer
     from .tokenizers import Tokenizer
 
 FORMAT = 1
@@ -163,13 +163,13 @@ def read_tokenizer(directory: Path) -> Tokenizer | None:
     return tokenizers.load(directory)
 
 
-def write_training(directory: Path, optimizer: Adam, state: Mapping[str, Any]) -> None:
+def write_training(directory: Path, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     """The optimizer's moments by parameter name, and everything else that training must know to go on."""
     write_tensors(directory / OPTIMIZER, optimizer.moments())
     write_json(directory / STATE, {**state, "optimizer_steps": optimizer.steps})
 
 
-def read_training(directory: Path, optimizer: Adam) -> dict[str, Any]:
+def read_training(directory: Path, optimizer: Optimizer) -> dict[str, Any]:
     """Fills the optimizer -> the state that was saved with it."""
     state = read_json(directory / STATE)
     read_tensors(directory / OPTIMIZER, optimizer.moments())

@@ -20,7 +20,7 @@ from . import checkpoint
 from .checkpoint import STATE, CheckpointError, read_json
 from .data.files import atomic_file
 from .models import Model
-from .optim import Adam
+from .optim import Optimizer
 from .tokenizers import Tokenizer
 
 CONFIG, METRICS = "run.json", "metrics.jsonl"
@@ -125,7 +125,7 @@ class Run:
         found = steps(self.path)
         return checkpoint_path(self.path, found[-1]) if found else None
 
-    def save(self, model: Model, tokenizer: Tokenizer | None, optimizer: Adam, state: dict[str, Any]) -> Path:
+    def save(self, model: Model, tokenizer: Tokenizer | None, optimizer: Optimizer, state: dict[str, Any]) -> Path:
         """Writes the checkpoint of state["step"], then removes all others but the one of state["best_step"]."""
         with (self.path / METRICS).open("ab") as log:
             os.fsync(log.fileno())  # the log must not be behind the checkpoint, whatever happens to the machine

@@ -1,7 +1,7 @@
 """Training: the loop around a model of which only `loss`, `backward`, its flat buffers and its mode are known.
 
 One step is: for each of `accumulate` micro-batches the loss and its gradient, the clipped norm of their sum, one step of
-AdamW. What is learned, tasks/ says; where the state is kept, run.py; train.py puts them together.
+the optimizer. What is learned, tasks/ says; where the state is kept, run.py; train.py puts them together.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 from . import checkpoint, kernels, nonfinite
 from .models import Model
-from .optim import Adam, learning_rate
+from .optim import Adafactor, Adam, Optimizer, learning_rate
 from .run import Run
 from .tokenizers import Tokenizer
 
@@ -41,8 +41,9 @@ class TrainConfig:
     lr: float = 1e-3  # learning rate at its highest
     min_lr: float | None = None  # learning rate at the end; a tenth of --lr if not given
     warmup: int = 100  # steps in which the learning rate climbs
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"  # how it falls from there
+    schedule: Literal["cosine", "linear", "constant", "rsqrt"] = "cosine"  # how it falls from there
     betas: tuple[float, float] = (0.9, 0.99)  # Adam's averages: of the gradient, and of its square
+    optimizer: Literal["adamw", "adafactor"] = "adamw"  # adafactor: lr relative to a parameter's size, and less memory
     weight_decay: float = 0.1  # of matrices; biases and norms do not decay
     clip: float = 1.0  # the global gradient norm is cut to this; 0 leaves it
     seed: int = 0  # of the weights, the order of the data, and dropout
@@ -67,6 +68,11 @@ class TrainConfig:
     @property
     def lowest_lr(self) -> float:
         return self.lr / 10 if self.min_lr is None else self.min_lr
+
+    def optimizer_of(self, model: Model) -> Optimizer:
+        if self.optimizer == "adafactor":
+            return Adafactor(model, self.lr, weight_decay=self.weight_decay)
+        return Adam(model, self.lr, self.betas, weight_decay=self.weight_decay)
 
     def learning_rate(self, step: int) -> float:
         return learning_rate(step, self.steps, self.lr, self.warmup, self.schedule, self.lowest_lr)
@@ -153,7 +159,7 @@ class Trainer:
         self.model, self.data, self.run = model, data, run
         self.config = c = planned(config or TrainConfig(), data.batches)
         self.watcher = watcher or Watcher()
-        self.optimizer = Adam(model, c.lr, c.betas, weight_decay=c.weight_decay)
+        self.optimizer = c.optimizer_of(model)
         self._metrics: list[dict[str, Any]] = []  # where there is no run to keep them
         self.step = self.tokens = 0
         self.seconds = 0.0

@@ -2,6 +2,7 @@
 
 from .adafactor import Adafactor
 from .adam import Adam, clip_grad_norm
+from .optimizer import Optimizer
 from .schedule import SCHEDULES, learning_rate
 
-__all__ = ["SCHEDULES", "Adafactor", "Adam", "clip_grad_norm", "learning_rate"]
+__all__ = ["SCHEDULES", "Adafactor", "Adam", "Optimizer", "clip_grad_norm", "learning_rate"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
-SCHEDULES = ("cosine", "linear", "constant")
+SCHEDULES = ("cosine", "linear", "constant", "rsqrt")
 
 
 def learning_rate(step: int, steps: int, lr: float, warmup: int = 0, schedule: str = "cosine", min_lr: float = 0.0) -> float:
     """The rate for step 0 <= step < steps: up in a line over the first `warmup` steps, then from lr down to min_lr.
 
-    cosine: along half a period (Loshchilov & Hutter 2017, eq. 5, without restarts); linear: along a line; constant: stays.
+    cosine: along half a period (Loshchilov & Hutter 2017, eq. 5, without restarts); linear: along a line; constant: stays;
+    rsqrt: by 1 / sqrt(step) from the end of the warm-up (Vaswani et al. 2017, section 5.3).
     """
     if step < warmup:
         return lr * (step + 1) / (warmup + 1)
@@ -21,4 +22,6 @@ def learning_rate(step: int, steps: int, lr: float, warmup: int = 0, schedule: s
         return lr + (min_lr - lr) * done
     if schedule == "constant":
         return lr
+    if schedule == "rsqrt":
+        return max(min_lr, lr * math.sqrt((warmup + 1) / (step + 1)))
     raise ValueError(f"the schedule {schedule!r} is not known; there are {', '.join(SCHEDULES)}")
