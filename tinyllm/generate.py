@@ -11,6 +11,7 @@ from .beams import beam_search
 from .models.model import LanguageModel, Model
 from .sampling import Sampler, require
 from .sessions import Session, left_padded, start
+from .speculative import grow_assisted
 
 if TYPE_CHECKING:
     from .tokenizers import Tokenizer
@@ -38,6 +39,8 @@ def generate(
     use_cache: bool = True,
     past_limit: str = "slide",
     on_token: OnToken | None = None,
+    assistant_model: Model | None = None,
+    num_assistant_tokens: int = 4,
 ) -> np.ndarray:
     """Continues each row of tokens (B, T) by at most max_new_tokens -> ints (B, T + new), the prompts included.
 
@@ -54,6 +57,8 @@ def generate(
     past_limit: what happens when a row reaches the model's longest sequence. "slide": the model goes on with the row's last
     tokens alone, between half of its limit and all of it; "error": a ValueError, before anything is computed.
     on_token: called with (row, token) for each new token; where it returns true, the row ends. Not with beams.
+    assistant_model: a smaller model of the same tokenizer that guesses num_assistant_tokens ahead (speculative.py): the same
+    greedy tokens, and draws of the same distribution, sooner where reading the model's weights is what takes the time.
     """
     require(max_new_tokens >= 0, "max_new_tokens", max_new_tokens, "0 or more")
     require(num_beams >= 1, "num_beams", num_beams, "1 or more")
@@ -61,18 +66,40 @@ def generate(
     begun, session = start(model, tokens, attention_mask, max_new_tokens, use_cache, past_limit)
     ends = end_tokens(model, eos_id)
     if num_beams > 1:
+        if assistant_model is not None:
+            raise ValueError("an assistant guesses the next token, and no beams: choose one of them")
         if temperature or on_token:
             raise ValueError("beam search looks for the likeliest text: it goes with temperature=0 and without on_token")
         new = beam_search(session, sampler, max_new_tokens, ends, num_beams, length_penalty, early_stopping)
     else:
         new = [[] for _ in begun]
-        for row, token in grow(session, sampler, max_new_tokens, ends, seed, on_token):
+        grown = growth(session, sampler, max_new_tokens, ends, seed, on_token, assistant_model, num_assistant_tokens)
+        for row, token in grown:
             new[row].append(token)
     result = np.full((len(begun), begun.shape[1] + max(map(len, new), default=0)), pad_token(model, pad_id, ends), np.int64)
     result[:, : begun.shape[1]] = begun
     for row, tokens_of_row in zip(result, new):
         row[begun.shape[1] :][: len(tokens_of_row)] = tokens_of_row
     return result
+
+
+def growth(
+    session: Session,
+    sampler: Sampler,
+    max_new_tokens: int,
+    ends: Sequence[int],
+    seed: int | None,
+    on_token: OnToken | None,
+    assistant: Any,
+    num_assistant_tokens: int,
+) -> Iterator[tuple[int, int]]:
+    """(row, token) for each new token, with an assistant or without."""
+    if assistant is None:
+        return grow(session, sampler, max_new_tokens, ends, seed, on_token)
+    if not session.use_cache:
+        raise ValueError("an assistant needs the cache: leave use_cache=True")
+    rows, model = session.rows, session.model
+    return grow_assisted(model, assistant, rows, sampler, max_new_tokens, ends, seed, num_assistant_tokens, on_token)
 
 
 def grow(
@@ -176,6 +203,8 @@ def stream(
     eos_id: int | Iterable[int] | None = None,
     use_cache: bool = True,
     past_limit: str = "slide",
+    assistant_model: Model | None = None,
+    num_assistant_tokens: int = 4,
     **sampling: Any,
 ) -> Iterator[str]:
     """What the model writes behind a prompt (a text, or its tokens), piece by piece as it comes.
@@ -187,7 +216,8 @@ def stream(
     writer = Writer(tokenizer, row if isinstance(model, LanguageModel) else [], stop, ends)
     sampler = Sampler(**sampling)
     _, session = start(model, [row], None, max_new_tokens, use_cache, past_limit)
-    for _, token in grow(session, sampler, max_new_tokens, ends, seed):
+    grown = growth(session, sampler, max_new_tokens, ends, seed, None, assistant_model, num_assistant_tokens)
+    for _, token in grown:
         if text := writer.feed(token):
             yield text
         if writer.done:

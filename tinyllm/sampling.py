@@ -41,6 +41,13 @@ class Sampler:
             return int(scores.argmax())
         return draw(self.kept(scores), random)
 
+    def probabilities(self, logits: np.ndarray, row: Sequence[int]) -> np.ndarray:
+        """(V,), the probabilities with which `choose` takes each token."""
+        scores = self.penalized(as_scores(logits), row)
+        if self.temperature == 0:
+            return np.eye(1, len(scores), int(scores.argmax()))[0]
+        return softmax(self.kept(scores))
+
     def penalized(self, scores: np.ndarray, row: Sequence[int]) -> np.ndarray:
         """Scores (V,) with both penalties for the tokens of `row`."""
         if self.repetition_penalty != 1:
@@ -125,6 +132,11 @@ def log_softmax(scores: np.ndarray) -> np.ndarray:
 
 
 def draw(scores: np.ndarray, random: np.random.Generator) -> int:
-    """A token with the probability of its score: where a uniform number falls among the cumulated probabilities."""
-    cumulated = np.cumsum(np.exp(scores - scores.max()))
+    """A token with the probability of its score."""
+    return pick(np.exp(scores - scores.max()), random)
+
+
+def pick(weights: np.ndarray, random: np.random.Generator) -> int:
+    """A token with a probability in proportion to its weight: where a uniform number falls among the cumulated weights."""
+    cumulated = np.cumsum(weights)
     return int(np.searchsorted(cumulated, random.random() * cumulated[-1], side="right"))

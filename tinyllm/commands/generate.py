@@ -11,8 +11,10 @@ from typing import Any, Literal
 import click
 
 from ..checkpoint import load
+from ..data import tokenizer_fingerprint
 from ..generate import complete, stream
 from ..options import command as command_of
+from ..tokenizers import Tokenizer
 
 
 @dataclass
@@ -42,6 +44,10 @@ class Options:
     num_beams: int = 1  # above 1: search for the likeliest text, keeping so many
     length_penalty: float = 1.0  # of the search; above 0 favours longer texts, below 0 shorter ones
     seed: int | None = None  # the same seed draws the same text again
+
+    # A smaller model that guesses ahead
+    assistant_model: Path | None = None  # its directory, same tokenizer; the text is distributed as without it
+    num_assistant_tokens: int = 4  # guesses at a time
 
     # Numbers
     dtype: Literal["float32", "float64"] = "float32"  # what the model computes in
@@ -73,6 +79,7 @@ EXAMPLES = """
 tinyllm generate runs/gpt-1                                       from nothing
 tinyllm generate runs/gpt-1 --prompt "To be, or" --temperature 0  the likeliest continuation
 tinyllm generate gpt2 --prompt "def fib(" --stop "\\ndef" --top-p 0.9
+tinyllm generate gpt2-large --assistant-model gpt2 --prompt "It was"  the same text, sooner
 tinyllm generate runs/gpt-1 --prompts lines.txt --batch-size 16 --no-echo > answers.txt
 cat story.txt | tinyllm generate runs/gpt-1 --prompt -
 """
@@ -89,19 +96,30 @@ def command(options: Options) -> None:
     model, tokenizer = load(options.model, dtype=options.dtype)
     if tokenizer is None:
         raise ValueError(f"{options.model} has no tokenizer: use tinyllm.generate from Python, with tokens")
+    assistant = assistance(options, tokenizer)
     length: dict[str, Any] = {"max_new_tokens": options.max_new_tokens, "stop": [decoded(stop) for stop in options.stop]}
     try:
         for first in range(0, len(prompts), options.batch_size):
             group = prompts[first : first + options.batch_size]
             if options.batch_size == options.num_beams == 1:
-                show(options, group[0], stream(model, tokenizer, group[0], **length, **options.sampling()))
+                show(options, group[0], stream(model, tokenizer, group[0], **length, **options.sampling(), **assistant))
                 continue
-            texts = complete(model, tokenizer, group, **length, **options.sampling(), **options.searching())
+            texts = complete(model, tokenizer, group, **length, **options.sampling(), **options.searching(), **assistant)
             for prompt, text in zip(group, texts):
                 show(options, prompt, [text])
     except KeyboardInterrupt:
         click.echo()
         sys.exit(130)
+
+
+def assistance(options: Options, tokenizer: Tokenizer) -> dict[str, Any]:
+    """The assistant, loaded; ValueError where its tokenizer is another."""
+    if options.assistant_model is None:
+        return {}
+    assistant, theirs = load(options.assistant_model, dtype=options.dtype)
+    if theirs is None or tokenizer_fingerprint(theirs) != tokenizer_fingerprint(tokenizer):
+        raise ValueError(f"{options.assistant_model} has another tokenizer than {options.model}: it cannot assist it")
+    return {"assistant_model": assistant, "num_assistant_tokens": options.num_assistant_tokens}
 
 
 def read_prompts(options: Options) -> Iterator[str]:
