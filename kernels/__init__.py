@@ -2,10 +2,11 @@
 
     reference   plain NumPy, one formula a line, any float dtype: for reading, and the truth that the others are held to
     cpu         Numba-JIT, fused, parallel, vectorised: what runs on NumPy arrays
-    cuda        CUDA C++ through CuPy: what runs on CuPy arrays
+    cuda        CUDA C++ through CuPy: what runs on CuPy arrays; and, emulated, on NumPy arrays
 
 The array decides who computes; inside `with use("reference"):` (or with TINYLLM_KERNELS=reference in the environment)
-NumPy arrays go to the plain set. There is no silent fall-back: what the machine lacks is an error.
+NumPy arrays go to the plain set. With TINYLLM_DEVICE=emulated, inside `with use("cuda"):` they go to the cuda set, whose
+kernels then run on the CPU, slowly, to learn from them. There is no silent fall-back: what the machine lacks is an error.
 
 The legend of all shapes:
     B batch   T time (query positions)   S source or key positions   C channels   H heads   G key/value heads
@@ -30,6 +31,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+
+from .cuda.device import EmulatedArray, emulated
 
 # file -> its ops
 OPS = {
@@ -71,15 +74,17 @@ FILE_OF = {op: file for file, ops in OPS.items() for op in ops}
 SETS = ("reference", "cpu", "cuda")
 
 _numpy_set = os.environ.get("TINYLLM_KERNELS", "cpu")
-if _numpy_set not in ("reference", "cpu"):
+if _numpy_set not in ("reference", "cpu") and not (_numpy_set == "cuda" and emulated()):
     raise ValueError(f"TINYLLM_KERNELS is {_numpy_set!r}; set it to 'cpu' or 'reference', or leave it unset")
 
 
 @contextmanager
 def use(name: str) -> Iterator[None]:
-    """Within the block, NumPy arrays are computed by the set `name`: "cpu" or "reference"."""
+    """Within the block, NumPy arrays are computed by the set `name`: "cpu" or "reference"; "cuda" where CUDA is emulated."""
     global _numpy_set
-    if name not in ("reference", "cpu"):
+    if name == "cuda" and not emulated():
+        raise ValueError("use('cuda'): a NumPy array is computed by the cuda set only with TINYLLM_DEVICE=emulated")
+    if name not in SETS:
         raise ValueError(f"use({name!r}): a NumPy array can be computed by 'cpu' or 'reference'")
     before, _numpy_set = _numpy_set, name
     try:
@@ -99,7 +104,7 @@ def implementation(op: str, name: str) -> Callable[..., Any]:
 def set_of(array: Any) -> str:
     """The name of the set that computes on this array."""
     if isinstance(array, np.ndarray):
-        return _numpy_set
+        return "cuda" if isinstance(array, EmulatedArray) else _numpy_set
     if type(array).__module__.partition(".")[0] == "cupy":
         return "cuda"
     raise TypeError(f"an op takes NumPy or CuPy arrays, and got {type(array).__name__}")

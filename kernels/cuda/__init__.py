@@ -1,0 +1,9 @@
+"""The cuda set: each op's kernels in CUDA C++ (softmax.cu), beside the launcher that has the op's name (softmax.py).
+
+They run on CuPy arrays on a GPU; and with TINYLLM_DEVICE=emulated on NumPy arrays on the CPU, through the emulator, slowly:
+to learn, to try a kernel, to test without a GPU.
+
+    common.cuh  what kernels share: bfloat16, reductions, rows      ptx.cuh  instructions that CUDA C++ has no name for
+    module.py   compiles a .cu file and launches its kernels        device.py  GPU or emulator
+    arrays.py   arrays in the form that kernels take                blas.py    matrix products by cuBLAS
+"""

@@ -1,0 +1,98 @@
+"""What an op does with its arrays before a kernel sees them.
+
+Kernels take C-contiguous arrays and check no bounds: the ops bring every array into that form (without a copy where it has
+it) and compare the shapes. And how the threads are laid over rows: by one warp each, or by a block of their own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+WARP = 32
+LONG_ROW = 1024  # numbers: above it a block computes a row, and not a warp
+BLOCK = 256  # threads, where nothing speaks for another number
+SINGLE = "float32", "float64", "bfloat16"
+
+
+def plain(a: Any) -> Any:
+    """The array, or a copy, C-contiguous."""
+    return a if a.flags.c_contiguous else a.copy("C")
+
+
+def computable(x: Any) -> Any:
+    if x.dtype.name not in SINGLE:
+        raise TypeError(
+            f"the cuda set computes with {', '.join(SINGLE)}, and got {x.dtype}: convert, or use the reference set"
+        )
+    return plain(x)
+
+
+def rows(x: Any) -> Any:
+    """Any leading axes as one: (..., C) -> (N, C)."""
+    return computable(x).reshape(x.size // max(x.shape[-1], 1), x.shape[-1])
+
+
+def flat(x: Any) -> Any:
+    """All axes as one: (...) -> (n,)."""
+    return computable(x).reshape(-1)
+
+
+def like(a: Any, x: Any, name: str) -> Any:
+    """a, for sure of x's shape and dtype."""
+    if a.shape != x.shape or a.dtype != x.dtype:
+        raise ValueError(f"{name} is {a.dtype} {a.shape}; it must be {x.dtype} {x.shape}, as the array that it belongs to")
+    return a
+
+
+def vector(w: Any, x: Any, name: str) -> Any:
+    """w (C,) for the rows of x; None stays None."""
+    if w is None:
+        return None
+    if w.shape != x.shape[-1:] or w.dtype != x.dtype:
+        raise ValueError(
+            f"{name} is {w.dtype} {w.shape}; rows of {x.shape[-1]} {x.dtype} numbers need {x.shape[-1:]} of them"
+        )
+    return plain(w)
+
+
+def per_row(a: Any, x: Any, name: str) -> Any:
+    """One number for each row of x: (...) -> (N,)."""
+    if a.shape != x.shape[:-1] or a.dtype != x.dtype:
+        raise ValueError(f"{name} is {a.dtype} {a.shape}; rows {x.shape} of {x.dtype} need {x.shape[:-1]} numbers")
+    return plain(a).reshape(-1)
+
+
+def accumulator(dw: Any, shape: tuple[int, ...], like: Any, name: str) -> Any:
+    """The array that a kernel adds a parameter's gradient into: dw, or a copy for `settle`; None stays None."""
+    if dw is None:
+        return None
+    writeable = getattr(dw.flags, "writeable", True)  # CuPy has no read-only arrays
+    if dw.shape != shape or dw.dtype != like.dtype or not writeable:
+        kind = "writeable" if writeable else "read-only"
+        raise ValueError(f"{name} is {kind} {dw.dtype} {dw.shape}; the gradient needs writeable {like.dtype} {shape}")
+    return plain(dw)
+
+
+def settle(dw: Any, sums: Any) -> None:
+    """After the kernel: what it added into a copy goes where it belongs."""
+    if dw is not None and sums is not dw:
+        dw[...] = sums
+
+
+def indices(index: Any, n: int, name: str, ignore: int = 0) -> Any:
+    """Tokens, positions or targets as int64 (N,), each of them in [0, n) or `ignore`: a kernel would read anywhere."""
+    if index.dtype.kind not in "iu":
+        raise TypeError(f"{name} are {index.dtype}; they must be integers")
+    flat_index = plain(index.astype("int64", copy=False)).reshape(-1)
+    wrong = ((flat_index < 0) | (flat_index >= n)) & (flat_index != ignore if n else True)
+    if wrong.any():
+        raise IndexError(f"{name} contain {flat_index[wrong][0]}; with {n} rows or classes they must lie in 0 ... {n - 1}")
+    return flat_index
+
+
+def row_layout(x: Any) -> tuple[Any, Any]:
+    """grid, block for a kernel over rows (N, C), as common.cuh's row_reduce wants it: block (threads of a row, rows)."""
+    n, C = x.shape
+    if C > LONG_ROW:
+        return n, (BLOCK, 1)
+    return -(-n // 4), (WARP, 4)

@@ -1,0 +1,93 @@
+"""Kernels of a .cu file, compiled when first launched: by NVRTC through CuPy for the GPU, by g++ for the emulator.
+
+    kernels = Kernels("softmax.cu", "softmax_forward<T>", "softmax_backward<T>")
+    kernels.launch("softmax_forward<T>", x, grid, block, x, y, n_rows, n_columns)
+
+The array behind the name decides where the kernel runs, and which type the T in the name stands for.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .device import array_module, cupy
+from .emulator import EmulatedModule
+from .source import with_includes
+
+HERE = Path(__file__).parent
+TYPES = {"float32": "float", "float64": "double", "bfloat16": "bfloat16"}  # of arrays -> in C++
+OPTIONS = ("-std=c++17",)
+T = re.compile(r"\bT\b")
+
+
+class Kernels:
+    """Some kernels of a file in this folder: expressions such as "softmax_forward<T>", all compiled together for one type.
+
+    types: what T can be. options: further options of the compilers, such as -DNAME.
+    """
+
+    all: list[Kernels] = []  # made so far: what the compilation check compiles
+
+    def __init__(
+        self, file: str, *names: str, types: Sequence[str] = ("float", "double", "bfloat16"), options: Sequence[str] = ()
+    ):
+        self.file, self.names, self.types, self.options = file, names, tuple(types), tuple(options)
+        Kernels.all.append(self)
+
+    def launch(self, name: str, like: Any, grid: Any, block: Any, *args: Any, shared: int = 0) -> None:
+        """Runs the kernel with T as `like` has it. grid, block: ints or tuples of up to three; shared: dynamic, in bytes.
+
+        args: arrays of the same device, as pointers (None: a null pointer); a Python int is an `int` of the kernel, a bool
+        a `bool`, a float a `double`; anything else as a NumPy scalar. A grid without a block does nothing.
+        """
+        grid = grid if isinstance(grid, tuple) else (grid,)
+        block = block if isinstance(block, tuple) else (block,)
+        kernel = self.kernel(name, self.type_of(like), array_module(like) is np)
+        if 0 in grid:
+            return
+        if shared > 48 << 10 and hasattr(kernel, "max_dynamic_shared_size_bytes"):
+            kernel.max_dynamic_shared_size_bytes = shared  # more than 48 KiB must be asked for
+        kernel(tuple(map(int, grid)), tuple(map(int, block)), tuple(map(argument, args)), shared_mem=shared)
+
+    def type_of(self, like: Any) -> str:
+        """T for the arrays's dtype. Raises TypeError where there is no kernel for it."""
+        name = TYPES.get(like.dtype.name)
+        if name not in self.types:
+            possible = [dtype for dtype, its_name in TYPES.items() if its_name in self.types]
+            raise TypeError(f"{self.file} computes with {', '.join(possible)}, and got {like.dtype}: convert")
+        return name
+
+    @functools.cache  # noqa: B019 - there are as many of these objects as files
+    def kernel(self, name: str, type_name: str, emulated: bool) -> Any:
+        return self.module(type_name, emulated).get_function(T.sub(type_name, name))
+
+    @functools.cache  # noqa: B019
+    def module(self, type_name: str, emulated: bool) -> Any:
+        """All names for one type, compiled."""
+        names = self.expressions(type_name)
+        code = (HERE / self.file).read_text(encoding="utf-8")
+        if emulated:
+            return EmulatedModule(code, self.options, names, self.file)
+        return cupy().RawModule(
+            code=with_includes(code, self.file, HERE), options=(*OPTIONS, *self.options), name_expressions=names
+        )
+
+    def expressions(self, type_name: str) -> list[str]:
+        return [T.sub(type_name, name) for name in self.names]
+
+
+def argument(a: Any) -> Any:
+    """What CuPy and the emulator pass on as it is."""
+    if a is None:
+        return np.uintp(0)
+    if isinstance(a, bool):
+        return np.bool_(a)
+    if isinstance(a, int):
+        return np.int32(a)  # raises OverflowError where it is too large
+    return np.float64(a) if isinstance(a, float) else a

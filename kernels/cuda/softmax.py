@@ -1,0 +1,38 @@
+"""Softmax: a warp or a block for each row (softmax.cu)."""
+
+from __future__ import annotations
+
+from .arrays import like, plain, row_layout, rows
+from .device import array_module
+from .memory import empty
+from .module import Kernels
+
+KERNELS = Kernels("softmax.cu", "softmax_forward<T>", "softmax_backward<T>")
+
+
+def softmax_forward(x, mask=None, causal=False):
+    """y_s = exp(x_s) / sum_S exp(x).  x (..., T, S); mask bool (True: allowed), of x's shape or broadcast to it -> y.
+
+    A row in which nothing is allowed gives zeros.
+    """
+    x_rows, y, T = rows(x), empty(x, x.shape), x.shape[-2] if causal else 1
+    mask = None if mask is None else mask_rows(mask, x)
+    seen = x_rows, mask, y, *x_rows.shape, 1 if mask is None else len(mask), bool(causal), T
+    KERNELS.launch("softmax_forward<T>", x, *row_layout(x_rows), *seen)
+    return y
+
+
+def mask_rows(mask, x):
+    """The mask, broadcast to the last axes of x that it has: its rows come again and again."""
+    fits = mask.ndim <= x.ndim and all(m in (1, n) for m, n in zip(mask.shape[::-1], x.shape[::-1]))
+    if mask.dtype != bool or not fits:
+        raise ValueError(f"mask is {mask.dtype} {mask.shape}; it must be bool, and broadcast to x {x.shape}")
+    shape = x.shape[x.ndim - max(mask.ndim, 2) :]
+    return plain(array_module(x).broadcast_to(mask, shape)).reshape(-1, x.shape[-1])
+
+
+def softmax_backward(dy, y):
+    """dx = y (dy - sum_S(dy y)): an entry gains what its gradient lies above the row's mean of it, weighted by y."""
+    dy_rows, y_rows, dx = rows(like(dy, y, "dy")), rows(y), empty(y, y.shape)
+    KERNELS.launch("softmax_backward<T>", y, *row_layout(y_rows), dy_rows, y_rows, dx, *y_rows.shape)
+    return dx
