@@ -6,6 +6,7 @@ a folder named like another package (tokenizers, kernels) must not hide it.
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 
@@ -36,3 +37,19 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"the shared data sets are not at {path}; set TINYLLM_SHARED_DATA to their folder")
     return path
+
+
+@pytest.fixture
+def in_float64_throughout(monkeypatch):
+    """transformers computes norms, angles and softmax in float32 whatever the model is in: after this call, in float64."""
+    torch = pytest.importorskip("torch", reason="compares with PyTorch: pip install 'tinyllm[peers]'")
+    default = torch.get_default_dtype()
+    importlib.import_module("safetensors.torch")  # makes its table of dtypes
+
+    def patch():
+        for name in ("float", "float32"):
+            monkeypatch.setattr(torch, name, torch.float64)
+        torch.set_default_dtype(torch.float64)
+
+    yield patch
+    torch.set_default_dtype(default)

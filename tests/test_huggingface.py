@@ -204,7 +204,7 @@ def test_memory_is_the_weights_and_a_piece(saved):
         ({"n_layer": True}, "n_layer is True"),
         ({"vocab_size": -5}, "vocab_size is -5"),
         ({"model_type": "mamba"}, "model_type 'mamba'; tinyllm reads gpt2"),
-        ({"architectures": ["GPT2ForSequenceClassification"]}, "architecture 'GPT2ForSequenceClassification'"),
+        ({"architectures": ["GPT2DoubleHeadsModel"]}, "architecture 'GPT2DoubleHeadsModel'"),
         ({"n_layer": 2}, r"h\.2\.\S+ is unexpected.*and \d+ more"),
         ({"n_layer": 4}, r"h\.3\.\S+ is missing.*and \d+ more"),
         ({"n_inner": 7}, r"c_fc\.\S+ has shape"),

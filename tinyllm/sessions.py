@@ -105,6 +105,8 @@ def start(
     require(past_limit in ("slide", "error"), "past_limit", past_limit, "'slide' or 'error'")
     if not isinstance(model, LanguageModel) and not hasattr(model, "decode"):
         raise ValueError(f"{type(model).__name__} has no decoder, and does not generate")
+    if isinstance(model, LanguageModel) and not model.writes:
+        raise ValueError(f"{type(model).__name__} gives labels, and does not generate: use tinyllm classify")
     tokens = checked_tokens(tokens, model.config.vocab_size)
     B, T = tokens.shape
     mask = checked_mask(attention_mask, B, T, T)

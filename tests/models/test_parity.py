@@ -1,7 +1,6 @@
 """LLaMA, Mistral, Qwen2 and OPT beside transformers' own: logits, loss and every gradient; and written back."""
 
 import dataclasses
-import importlib
 
 import numpy as np
 import pytest
@@ -53,22 +52,6 @@ VARIANTS = {
     "opt, plain norms": ("OPT", {"layer_norm_elementwise_affine": False}),
     "opt, a padding token": ("OPT", {"pad_token_id": 1}),
 }
-
-
-@pytest.fixture
-def in_float64_throughout(monkeypatch):
-    """transformers computes norms, angles and softmax in float32 whatever the model is in: after this call, in float64."""
-    torch, _ = peers()
-    default = torch.get_default_dtype()
-    importlib.import_module("safetensors.torch")  # makes its table of dtypes
-
-    def patch():
-        for name in ("float", "float32"):
-            monkeypatch.setattr(torch, name, torch.float64)
-        torch.set_default_dtype(torch.float64)
-
-    yield patch
-    torch.set_default_dtype(default)
 
 
 def in_torch(name, dtype, attention="eager", **options):
@@ -174,7 +157,7 @@ def test_every_field_of_their_configuration_is_known_and_its_default_ours(name):
     ours = dataclasses.asdict(config_class(**family.defaults))
     known = {*ours, *UNUSED, *FIXED, *family.fixed, *family.unused}
     assert set(theirs) <= known
-    derived = ("head_dim", "word_embed_proj_dim", "num_key_value_heads", "layer_types", "sliding_window")
+    derived = ("head_dim", "word_embed_proj_dim", "num_key_value_heads", "layer_types", "sliding_window", "id2label")
     for key in set(theirs) & set(ours) - set(derived):
         assert ours[key] == theirs[key], key
 

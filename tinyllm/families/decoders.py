@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 
-from .family import Family, Named
+from .family import Family, Named, read_labels, write_labels
+
+LABELS = ("num_labels", "id2label")  # of our configurations: a classifier alone has them in theirs
+ONE_LABEL = {"problem_type": (None, "single_label_classification")}
 
 GPT2 = Family(
     model_type="gpt2",
-    architectures={"GPT2LMHeadModel": "GPT", "GPT2Model": "GPT"},
+    architectures={
+        "GPT2LMHeadModel": "GPT",
+        "GPT2Model": "GPT",
+        "GPT2ForSequenceClassification": "GPTForSequenceClassification",
+    },
     prefix="transformer.",
     layers=(
         Named("tokens", "transformer.wte"),
@@ -21,6 +28,7 @@ GPT2 = Family(
         Named("blocks.{}.mlp.down", "transformer.h.{}.mlp.c_proj", transposed=True, bias=True),
         Named("norm", "transformer.ln_f", bias=True),
         Named("output", "lm_head"),
+        Named("score.linear", "score"),
     ),
     aliases={
         "hidden_size": "n_embd",
@@ -28,7 +36,7 @@ GPT2 = Family(
         "num_attention_heads": "n_head",
         "max_position_embeddings": "n_positions",
     },
-    fixed={"add_cross_attention": (False,)},
+    fixed={"add_cross_attention": (False,), **ONE_LABEL},
     defaults={"eos_token_id": 50256},
     unused=(
         "reorder_and_upcast_attn",  # the same numbers, in another order and type
@@ -39,18 +47,21 @@ GPT2 = Family(
         "summary_proj_to_labels",
         "summary_first_dropout",
     ),
-    ours_alone=("bias", "recompute"),
+    ours_alone=("bias", "recompute", *LABELS),
     ignored=(r"h\.\d+\.attn\.(masked_)?bias",),
+    read=read_labels,
+    write=write_labels,
 )
 
 
-def padding(theirs):
+def read_decoder(theirs):
     """Their embedding of pad_token_id is not trained."""
-    return {"padding_idx": theirs.get("pad_token_id")}
+    return {"padding_idx": theirs.get("pad_token_id"), **read_labels(theirs)}
 
 
-def written_padding(model):
-    return {} if model.config.padding_idx is None else {"pad_token_id": model.config.padding_idx}
+def write_decoder(model):
+    padding = {} if model.config.padding_idx is None else {"pad_token_id": model.config.padding_idx}
+    return {**padding, **write_labels(model)}
 
 
 def heads(config):
@@ -68,7 +79,7 @@ def halves(part, number, config):
 
 def read_llama(theirs):
     """Since version 5 of transformers all about rotary positions stands in rope_parameters."""
-    fields = padding(theirs)
+    fields = read_decoder(theirs)
     rope = dict(theirs.get("rope_parameters") or {})
     if rope:
         fields["rope_theta"] = rope.pop("rope_theta", 10000.0)
@@ -90,12 +101,16 @@ def write_qwen2(model):
     config = model.config
     slides = config.sliding_window is not None
     kinds = config.layer_types or ["sliding_attention" if slides else "full_attention"] * config.num_hidden_layers
-    return {**written_padding(model), "use_sliding_window": slides, "layer_types": kinds, "max_window_layers": 0}
+    return {**write_decoder(model), "use_sliding_window": slides, "layer_types": kinds, "max_window_layers": 0}
 
 
 LLAMA = Family(
     model_type="llama",
-    architectures={"LlamaForCausalLM": "Llama", "LlamaModel": "Llama"},
+    architectures={
+        "LlamaForCausalLM": "Llama",
+        "LlamaModel": "Llama",
+        "LlamaForSequenceClassification": "LlamaForSequenceClassification",
+    },
     prefix="model.",
     layers=(
         Named("tokens", "model.embed_tokens"),
@@ -109,7 +124,9 @@ LLAMA = Family(
         Named("blocks.{}.mlp.down", "model.layers.{}.mlp.down_proj"),
         Named("norm", "model.norm"),
         Named("output", "lm_head"),
+        Named("score.linear", "score"),
     ),
+    fixed=ONE_LABEL,
     defaults={"eos_token_id": 2},
     unused=("rope_parameters", "pretraining_tp"),
     ours_alone=(
@@ -119,17 +136,22 @@ LLAMA = Family(
         "layer_types",
         "padding_idx",
         "recompute",
+        *LABELS,
     ),
     ignored=(r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq",),
     holds=lambda c: c.sliding_window is None and c.attention_output_bias in (None, c.attention_bias),
     read=read_llama,
-    write=written_padding,
+    write=write_decoder,
 )
 
 MISTRAL = dataclasses.replace(
     LLAMA,
     model_type="mistral",
-    architectures={"MistralForCausalLM": "Llama", "MistralModel": "Llama"},
+    architectures={
+        "MistralForCausalLM": "Llama",
+        "MistralModel": "Llama",
+        "MistralForSequenceClassification": "LlamaForSequenceClassification",
+    },
     defaults={
         "eos_token_id": 2,
         "intermediate_size": 14336,
@@ -145,6 +167,7 @@ MISTRAL = dataclasses.replace(
         "layer_types",
         "padding_idx",
         "recompute",
+        *LABELS,
     ),
     holds=lambda c: not (c.attention_bias or c.attention_output_bias or c.mlp_bias) and c.layer_types is None,
 )
@@ -152,7 +175,11 @@ MISTRAL = dataclasses.replace(
 QWEN2 = dataclasses.replace(
     LLAMA,
     model_type="qwen2",
-    architectures={"Qwen2ForCausalLM": "Llama", "Qwen2Model": "Llama"},
+    architectures={
+        "Qwen2ForCausalLM": "Llama",
+        "Qwen2Model": "Llama",
+        "Qwen2ForSequenceClassification": "LlamaForSequenceClassification",
+    },
     defaults={
         "attention_bias": True,
         "attention_output_bias": False,
@@ -162,7 +189,15 @@ QWEN2 = dataclasses.replace(
         "max_position_embeddings": 32768,
     },
     unused=("rope_parameters", "use_sliding_window", "max_window_layers"),
-    ours_alone=("rope_neighbours", "attention_bias", "attention_output_bias", "mlp_bias", "padding_idx", "recompute"),
+    ours_alone=(
+        "rope_neighbours",
+        "attention_bias",
+        "attention_output_bias",
+        "mlp_bias",
+        "padding_idx",
+        "recompute",
+        *LABELS,
+    ),
     holds=lambda c: c.attention_bias and c.attention_output_bias is False and not c.mlp_bias,
     read=read_qwen2,
     write=write_qwen2,
@@ -170,7 +205,11 @@ QWEN2 = dataclasses.replace(
 
 OPT = Family(
     model_type="opt",
-    architectures={"OPTForCausalLM": "OPT", "OPTModel": "OPT"},
+    architectures={
+        "OPTForCausalLM": "OPT",
+        "OPTModel": "OPT",
+        "OPTForSequenceClassification": "OPTForSequenceClassification",
+    },
     prefix="model.",
     layers=(
         Named("tokens", "model.decoder.embed_tokens"),
@@ -185,11 +224,12 @@ OPT = Family(
         Named("norm", "model.decoder.final_layer_norm"),
         Named("project_out", "model.decoder.project_out"),
         Named("output", "lm_head"),
+        Named("score.linear", "score"),
     ),
-    fixed={"layerdrop": (0.0,)},
+    fixed={"layerdrop": (0.0,), **ONE_LABEL},
     defaults={"eos_token_id": 2, "pad_token_id": 1},
     unused=("prefix",),
-    ours_alone=("padding_idx", "recompute"),
-    read=lambda theirs: padding({"pad_token_id": 1, **theirs}),
-    write=written_padding,
+    ours_alone=("padding_idx", "recompute", *LABELS),
+    read=lambda theirs: read_decoder({"pad_token_id": 1, **theirs}),
+    write=write_decoder,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from .family import Family, Named
+from .family import Family, Named, write_labels
 
 
 def beginning(theirs: str | Sequence[str], before: str, now: str) -> str | list[str]:
@@ -19,14 +19,6 @@ def bert_stored(theirs, tensors):
         "next_sentence": "cls.seq_relationship.weight" in tensors,
         "pooler": not tensors.isdisjoint({"pooler.dense.weight", "bert.pooler.dense.weight"}),
     }
-
-
-def write_labels(model):
-    """The labels' names both ways, where the model has labels; without names, transformers' own."""
-    if "Classification" not in type(model).__name__:
-        return {}
-    names = model.config.id2label or {str(i): f"LABEL_{i}" for i in range(model.config.num_labels)}
-    return {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}
 
 
 def write_bert(model):

@@ -56,3 +56,19 @@ class Family:
     read: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda theirs: {}  # our fields that have no name in config.json
     stored: Callable[[Mapping[str, Any], Set[str]], Mapping[str, Any]] = lambda theirs, tensors: {}  # or tensors alone tell
     write: Callable[[Any], Mapping[str, Any]] = lambda model: {}  # their fields that have no name in our configuration
+
+
+def read_labels(theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """How many labels a classifier has, and their names."""
+    if not any("Classification" in name for name in theirs.get("architectures") or ()):
+        return {}
+    names = theirs.get("id2label")
+    return {"num_labels": theirs.get("num_labels", 2)} if names is None else {"id2label": names}
+
+
+def write_labels(model: Any) -> dict[str, Any]:
+    """The labels' names both ways, where the model has labels; without names, transformers' own."""
+    if "Classification" not in type(model).__name__:
+        return {}
+    names = model.config.id2label or {str(i): f"LABEL_{i}" for i in range(model.config.num_labels)}
+    return {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}

@@ -10,15 +10,16 @@ from .bert import (
     BERTForSequenceClassification,
     BERTForTokenClassification,
 )
-from .gpt import GPT, GPTConfig
-from .llama import Llama, LlamaConfig
+from .gpt import GPT, GPTConfig, GPTForSequenceClassification
+from .llama import Llama, LlamaConfig, LlamaForSequenceClassification
 from .model import LanguageModel, Model
-from .opt import OPT, OPTConfig
+from .opt import OPT, OPTConfig, OPTForSequenceClassification
 from .t5 import T5, T5Config
 
 # class name -> (class, its configuration)
 MODELS: dict[str, tuple[Any, Any]] = {
     "GPT": (GPT, GPTConfig),
+    "GPTForSequenceClassification": (GPTForSequenceClassification, GPTConfig),
     "BERT": (BERT, BERTConfig),
     "BERTForSequenceClassification": (BERTForSequenceClassification, BERTConfig),
     "BERTForTokenClassification": (BERTForTokenClassification, BERTConfig),
@@ -26,7 +27,9 @@ MODELS: dict[str, tuple[Any, Any]] = {
     "BERTEncoder": (BERTEncoder, BERTConfig),
     "T5": (T5, T5Config),
     "Llama": (Llama, LlamaConfig),
+    "LlamaForSequenceClassification": (LlamaForSequenceClassification, LlamaConfig),
     "OPT": (OPT, OPTConfig),
+    "OPTForSequenceClassification": (OPTForSequenceClassification, OPTConfig),
 }
 
 __all__ = [
@@ -41,10 +44,13 @@ __all__ = [
     "BERTForSequenceClassification",
     "BERTForTokenClassification",
     "GPTConfig",
+    "GPTForSequenceClassification",
     "LanguageModel",
     "Llama",
     "LlamaConfig",
+    "LlamaForSequenceClassification",
     "Model",
     "OPTConfig",
+    "OPTForSequenceClassification",
     "T5Config",
 ]

@@ -24,7 +24,8 @@ from ..layers import (
     PostNormBlock,
     Recompute,
 )
-from .bert_heads import Classifier, HiddenStates, PooledClassifier, PretrainingHead, SpanHead
+from .bert_heads import HiddenStates, PooledClassifier, PretrainingHead, SpanHead
+from .classification import Classifier, name_labels
 from .model import Model, checked_mask, checked_targets, checked_tokens
 
 
@@ -59,9 +60,7 @@ class BERTConfig:
             raise ValueError(
                 f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"
             )
-        if self.id2label is not None:
-            self.id2label = {str(i): name for i, name in self.id2label.items()}  # JSON has no other keys
-            self.num_labels = len(self.id2label)
+        name_labels(self)
 
     @property
     def head_dropout(self) -> float:
@@ -238,6 +237,14 @@ class BERT(BERTBase):
         next_sentence = checked_targets(next_sentence, np.shape(tokens)[:1], 2)
         return super().loss(tokens, targets, token_types, attention_mask, next_sentence=next_sentence)
 
+    def at(self, which, tokens, token_types=None, attention_mask=None):
+        """The logits (M, V) of the M positions that `which`, (B, T) bool, says, and nothing computed for the others; with
+        them those of the next-sentence head, (B, 2), or None where there is none."""
+        with self.without_keeping():
+            h = self.hidden(*self._checked(tokens, token_types, attention_mask))
+            follows = None if self.head.next_sentence is None else self.head.next_sentence(self.head.pooler(h))
+            return self.head.masked(h[which]), follows
+
     def next_sentence(self, tokens, token_types=None, attention_mask=None):
         """logits (B, 2) of the next-sentence head: the second segment follows the first, or it does not."""
         self._needs_next_sentence()
@@ -279,7 +286,7 @@ class BERTForTokenClassification(BERTBase):
 
     def __init__(self, config: BERTConfig, seed: int | None = 0, dtype: str = "float32"):
         super().__init__(config)
-        self.head = Classifier(config, config.num_labels, config.head_dropout)
+        self.head = Classifier(config.hidden_size, config.num_labels, config.head_dropout, std=config.initializer_range)
         self.initialize(seed, dtype)
 
     def checked_targets(self, targets, shape):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import kernels
-from ..layers import Dropout, Embedding, Layer, LayerNorm, Linear, LinearActivation, Output, activation_named
+from ..layers import Embedding, Layer, LayerNorm, Linear, LinearActivation, Output, activation_named
+from .classification import Classifier
 
 if TYPE_CHECKING:
     from .bert import BERTConfig
@@ -39,39 +40,13 @@ class Pooler(Layer):
         return dh
 
 
-class Classifier(Layer):
-    """logits = linear(dropout(x)), and their cross-entropy.  x (..., C) -> (..., n)."""
-
-    def __init__(self, c: BERTConfig, n: int, dropout: float = 0.0):
-        super().__init__()
-        self.dropout = Dropout(dropout)
-        self.linear = Linear(c.hidden_size, n, std=c.initializer_range)
-
-    def forward(self, x):
-        return self.linear(self.dropout(x))
-
-    def loss(self, x, targets, class_weight=None):
-        """Mean over targets (...), -100 ignored; class_weight (n,): how much a row of each class counts in it."""
-        logits = self(x)
-        if class_weight is not None:
-            class_weight = checked_class_weight(class_weight, logits)
-        loss, lse = kernels.cross_entropy_forward(logits, targets, class_weight=class_weight)
-        self.keep(logits, targets, lse, class_weight)
-        return loss
-
-    def backward(self, dloss=1.0):
-        logits, targets, lse, class_weight = self.kept()
-        dlogits = kernels.cross_entropy_backward(dloss, logits, targets, lse, class_weight=class_weight)
-        return self.dropout.backward(self.linear.backward(dlogits))
-
-
 class PooledClassifier(Layer):
     """One label for the whole sequence: a classifier on the pooler."""
 
     def __init__(self, c: BERTConfig, n: int, dropout: float):
         super().__init__()
         self.pooler = Pooler(c)
-        self.classifier = Classifier(c, n, dropout)
+        self.classifier = Classifier(c.hidden_size, n, dropout, std=c.initializer_range)
 
     def forward(self, h):
         return self.classifier(self.pooler(h))
@@ -151,7 +126,7 @@ class PretrainingHead(Layer):
         super().__init__()
         self.masked = MaskedLMHead(c, tokens)
         self.pooler: Any = Pooler(c) if c.next_sentence else None
-        self.next_sentence: Any = Classifier(c, 2) if c.next_sentence else None
+        self.next_sentence: Any = Classifier(c.hidden_size, 2, std=c.initializer_range) if c.next_sentence else None
 
     def forward(self, h):
         return self.masked(h)
@@ -187,10 +162,3 @@ class HiddenStates(Layer):
     def backward(self, dloss=1.0):
         (difference,) = self.kept()
         return difference * difference.dtype.type(2 * dloss / difference.size)
-
-
-def checked_class_weight(class_weight: Any, logits: np.ndarray) -> np.ndarray:
-    array = np.asarray(class_weight, logits.dtype)
-    if array.shape != logits.shape[-1:] or not (array >= 0).all():
-        raise ValueError(f"class_weight must be {logits.shape[-1]} numbers, none negative, and is {class_weight}")
-    return array

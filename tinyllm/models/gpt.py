@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..layers import MLP, Attention, Dropout, Embedding, LayerNorm, Output, PositionEmbedding, PreNormBlock, Recompute
+from ..layers import MLP, Attention, Dropout, Embedding, LayerNorm, PositionEmbedding, PreNormBlock, Recompute
+from .classification import SequenceClassifier, name_labels
 from .model import LanguageModel
 
 
@@ -35,6 +36,8 @@ class GPTConfig:
     tie_word_embeddings: bool = True  # the output projection is the token embedding
     eos_token_id: int | list[int] | None = None  # generation ends at it, or at any of them
     pad_token_id: int | None = None  # fills rows of a batch that have ended; None: the first of eos_token_id
+    num_labels: int = 2  # of a classifier
+    id2label: dict[str, str] | None = None  # their names, "0": ..., "1": ...; num_labels follows from them
     recompute: bool = False  # blocks keep their inputs only and run again in the backward: less memory, more time
 
     def __post_init__(self) -> None:
@@ -43,6 +46,7 @@ class GPTConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, and must be at least 1")
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd {self.n_embd} must be a multiple of n_head {self.n_head}")
+        name_labels(self)
 
 
 class GPT(LanguageModel):
@@ -56,7 +60,7 @@ class GPT(LanguageModel):
         self.dropout = Dropout(c.embd_pdrop)
         self.blocks = [self._block(layer) for layer in range(c.n_layer)]
         self.norm = LayerNorm(c.n_embd, c.bias, c.layer_norm_epsilon)
-        self.output = Output(c.n_embd, c.vocab_size, self.tokens.w if c.tie_word_embeddings else None)
+        self.add_head(c.n_embd, c.initializer_range)
         self.initialize(seed, dtype)
 
     def _block(self, layer: int):
@@ -98,3 +102,7 @@ class GPT(LanguageModel):
         for block in reversed(self.blocks):
             dx = block.backward(dx)
         self.tokens.backward(self.positions.backward(self.dropout.backward(dx)))
+
+
+class GPTForSequenceClassification(SequenceClassifier, GPT):
+    """tokens (B, T) -> logits (B, labels); targets (B,)."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..layers import Attention, Embedding, GatedMLP, Output, PreNormBlock, Recompute, RMSNorm, Rotary
+from ..layers import Attention, Embedding, GatedMLP, PreNormBlock, Recompute, RMSNorm, Rotary
+from .classification import SequenceClassifier, name_labels
 from .model import LanguageModel
 
 
@@ -44,6 +45,8 @@ class LlamaConfig:
     eos_token_id: int | list[int] | None = None  # generation ends at it, or at any of them
     pad_token_id: int | None = None  # fills rows of a batch that have ended; None: the first of eos_token_id
     padding_idx: int | None = None  # a token whose embedding is not trained; in Hugging Face's models the pad token
+    num_labels: int = 2  # of a classifier
+    id2label: dict[str, str] | None = None  # their names, "0": ..., "1": ...; num_labels follows from them
     recompute: bool = False  # blocks keep their inputs only and run again in the backward: less memory, more time
 
     def __post_init__(self) -> None:
@@ -65,6 +68,7 @@ class LlamaConfig:
         for kind in self.layer_types or ():
             if kind not in ("full_attention", "sliding_attention"):
                 raise ValueError(f"layer_types has {kind!r}; there are full_attention and sliding_attention")
+        name_labels(self)
 
 
 class Llama(LanguageModel):
@@ -81,7 +85,7 @@ class Llama(LanguageModel):
         self.tokens = Embedding(c.vocab_size, c.hidden_size, std, c.padding_idx)
         self.blocks = [self._block(layer) for layer in range(c.num_hidden_layers)]
         self.norm = RMSNorm(c.hidden_size, c.rms_norm_eps)
-        self.output = Output(c.hidden_size, c.vocab_size, self.tokens.w if c.tie_word_embeddings else None, std=std)
+        self.add_head(c.hidden_size, std)
         self.initialize(seed, dtype)
 
     def _block(self, layer: int):
@@ -123,3 +127,7 @@ class Llama(LanguageModel):
         for block in reversed(self.blocks):
             dx = block.backward(dx)
         self.tokens.backward(dx)
+
+
+class LlamaForSequenceClassification(SequenceClassifier, Llama):
+    """tokens (B, T) -> logits (B, labels); targets (B,)."""

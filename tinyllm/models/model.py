@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..layers import Context, KVCache, Layer, Output, packed_arrays
+from ..layers import Context, Embedding, KVCache, Layer, Output, packed_arrays
 
 
 class Model(Layer):
@@ -15,6 +15,7 @@ class Model(Layer):
     config: Any
     bits: int | None = None  # of its matrices, where they are quantized (quantization.py)
     lora: Any = None  # the LoRAConfig of its adapters, where it has some (lora.py)
+    head_names: tuple[str, ...] = ()  # how the names of a head's parameters begin that is fresh on a pretrained body
 
     def loss(self, *args: Any, **options: Any) -> float:
         raise NotImplementedError
@@ -88,9 +89,16 @@ def checked_mask(mask: Any, B: int, T: int, S: int) -> np.ndarray | None:
 
 class LanguageModel(Model):
     """A decoder: predicts each next token. A model of this kind defines `hidden` and `hidden_backward`, its two halves
-    between the tokens (B, T) and the last hidden state (B, T, C), and has an `output` layer."""
+    between the tokens (B, T) and the last hidden state (B, T, C), on which it puts its head."""
 
+    tokens: Embedding
     output: Output
+    writes = True  # whether it can generate
+
+    def add_head(self, C: int, std: float) -> None:
+        """What stands on the last hidden state of C channels: here the projection onto the vocabulary."""
+        tied = self.tokens.w if self.config.tie_word_embeddings else None
+        self.output = Output(C, self.config.vocab_size, tied, std=std)
 
     def hidden(self, tokens: np.ndarray, context: Context) -> np.ndarray:
         raise NotImplementedError

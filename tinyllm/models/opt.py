@@ -18,12 +18,12 @@ from ..layers import (
     Layer,
     LayerNorm,
     Linear,
-    Output,
     PositionEmbedding,
     PostNormBlock,
     PreNormBlock,
     Recompute,
 )
+from .classification import SequenceClassifier, name_labels
 from .model import LanguageModel
 
 OFFSET = 2  # the first rows of the position table are fairseq's own: no token, padding
@@ -53,6 +53,8 @@ class OPTConfig:
     eos_token_id: int | list[int] | None = None  # generation ends at it, or at any of them
     pad_token_id: int | None = None  # fills rows of a batch that have ended; None: the first of eos_token_id
     padding_idx: int | None = None  # a token whose embedding is not trained; in Hugging Face's models the pad token
+    num_labels: int = 2  # of a classifier
+    id2label: dict[str, str] | None = None  # their names, "0": ..., "1": ...; num_labels follows from them
     recompute: bool = False  # blocks keep their inputs only and run again in the backward: less memory, more time
 
     def __post_init__(self) -> None:
@@ -60,6 +62,7 @@ class OPTConfig:
             raise ValueError(
                 f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"
             )
+        name_labels(self)
 
 
 class OPT(LanguageModel):
@@ -77,7 +80,7 @@ class OPT(LanguageModel):
         self.blocks = [self._block() for _ in range(c.num_hidden_layers)]
         self.norm = self._norm() if c.do_layer_norm_before and not c._remove_final_layer_norm else None
         self.project_out = None if E == C else Linear(C, E, bias=False, std=std)
-        self.output = Output(E, c.vocab_size, self.tokens.w if c.tie_word_embeddings else None, std=std)
+        self.add_head(E, std)
         self.initialize(seed, dtype)
 
     def _norm(self):
@@ -158,3 +161,7 @@ class OPT(LanguageModel):
         for block in reversed(self.blocks):
             dx = block.backward(dx)
         return dx
+
+
+class OPTForSequenceClassification(SequenceClassifier, OPT):
+    """tokens (B, T) -> logits (B, labels); targets (B,)."""

@@ -1,0 +1,109 @@
+"""Labels in place of words: the classifier that heads share, and decoders that read a text and label it.
+
+Radford et al. 2018 (GPT), section 3.2: a linear map on the hidden state of the last token, the only one that has seen all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..layers import Dropout, Layer, Linear
+from .model import LanguageModel, checked_targets
+
+
+class Classifier(Layer):
+    """logits = linear(dropout(x)), and their cross-entropy.  x (..., C) -> (..., n)."""
+
+    def __init__(self, C: int, n: int, dropout: float = 0.0, bias: bool = True, std: float = 0.02):
+        super().__init__()
+        self.dropout = Dropout(dropout)
+        self.linear = Linear(C, n, bias, std)
+
+    def forward(self, x):
+        return self.linear(self.dropout(x))
+
+    def loss(self, x, targets, class_weight=None):
+        """Mean over targets (...), -100 ignored; class_weight (n,): how much a row of each class counts in it."""
+        logits = self(x)
+        if class_weight is not None:
+            class_weight = checked_class_weight(class_weight, logits)
+        loss, lse = kernels.cross_entropy_forward(logits, targets, class_weight=class_weight)
+        self.keep(logits, targets, lse, class_weight)
+        return loss
+
+    def backward(self, dloss=1.0):
+        logits, targets, lse, class_weight = self.kept()
+        dlogits = kernels.cross_entropy_backward(dloss, logits, targets, lse, class_weight=class_weight)
+        return self.dropout.backward(self.linear.backward(dlogits))
+
+
+def checked_class_weight(class_weight: Any, logits: np.ndarray) -> np.ndarray:
+    array = np.asarray(class_weight, logits.dtype)
+    if array.shape != logits.shape[-1:] or not (array >= 0).all():
+        raise ValueError(f"class_weight must be {logits.shape[-1]} numbers, none negative, and is {class_weight}")
+    return array
+
+
+class SequenceClassifier(LanguageModel):
+    """A decoder that gives each row a label: logits (B, labels) of its last real token. Stands before a model's own class.
+
+    The last token is the last that attention_mask (B, T) has as real; without a mask, the last that is not
+    config.pad_token_id. With h (B, T, C):  logits_b = w h_b,last  and  dh_b,last = w^T dlogits_b,  zero elsewhere.
+    """
+
+    writes = False
+    head_names = ("score.",)
+
+    def add_head(self, C: int, std: float) -> None:
+        self.score = Classifier(C, self.config.num_labels, bias=False, std=std)
+
+    def __call__(self, tokens, attention_mask=None, positions=None):  # type: ignore[override]
+        """logits (B, labels) of tokens (B, T)."""
+        tokens, context = self._checked(tokens, attention_mask, positions)
+        with self.without_keeping():
+            h = self.hidden(tokens, context)  # (B, T, C)
+            return self.score(kernels.embedding_forward(self.last(tokens, context.mask), h.reshape(-1, h.shape[-1])))
+
+    def loss(self, tokens, targets, attention_mask=None, positions=None, class_weight=None):
+        """Mean cross-entropy, a Python float, against targets (B,); -100 is ignored.
+
+        class_weight (labels,): how much a row of each label counts in the mean, for labels of unequal number.
+        """
+        self.forget()
+        tokens, context = self._checked(tokens, attention_mask, positions)
+        targets = checked_targets(targets, tokens.shape[:1], self.config.num_labels)
+        h, last = self.hidden(tokens, context), self.last(tokens, context.mask)
+        self.keep(h.shape, last)
+        return self.score.loss(kernels.embedding_forward(last, h.reshape(-1, h.shape[-1])), targets, class_weight)
+
+    def backward(self, dloss=1.0):
+        shape, last = self.kept()
+        drows = self.score.backward(dloss)  # (B, C)
+        dh = kernels.zeros(drows, shape)
+        kernels.embedding_backward(drows, last, dh.reshape(-1, shape[-1]))
+        self.hidden_backward(dh)
+
+    def last(self, tokens: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+        """The number of each row's last real token among all B * T, (B,)."""
+        B, T = tokens.shape
+        if mask is not None and mask.shape != (B, T):
+            raise ValueError(f"attention_mask must have the shape of tokens, {(B, T)}, to classify, and has {mask.shape}")
+        pad = self.config.pad_token_id
+        real = mask if mask is not None else tokens != pad if pad is not None else np.ones((B, T), bool)
+        return np.arange(B) * T + (real * np.arange(T)).max(1)
+
+    def example(self, random):
+        B, T = 3, min(7, self.max_length)
+        attention_mask = np.ones((B, T), bool)
+        attention_mask[0, : T // 3] = attention_mask[1, -(T // 3) :] = False  # padding on the left, and on the right
+        return random.integers(0, self.vocab_size, (B, T)), random.integers(0, self.config.num_labels, B), attention_mask
+
+
+def name_labels(config: Any) -> None:
+    """num_labels and id2label of a configuration brought into line: the names say how many there are."""
+    if config.id2label is not None:
+        config.id2label = {str(i): name for i, name in config.id2label.items()}  # JSON has no other keys
+        config.num_labels = len(config.id2label)
