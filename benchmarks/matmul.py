@@ -1,9 +1,12 @@
-"""One matrix product in float32, tinyllm beside NumPy and PyTorch, and what the processor's vector units can do at all.
+"""One matrix product, tinyllm beside NumPy and PyTorch, and what the processor's vector units can do at all.
 
     python benchmarks/matmul.py 3072x384x1536 --layouts y dx dw
+    python benchmarks/matmul.py --dtype bfloat16
 
 For sizes N x C x F, the products of a linear layer: y = x w^T, dx = dy w, dw = dy^T x, with x (N, C), w (F, C), dy (N, F).
 The ceiling is the innermost tile over and over, on all threads, on numbers that stay in the cache: no product is faster.
+In bfloat16, tinyllm takes float32 factors and rounds them on the way, and its result is float32; PyTorch is given factors
+that are bfloat16 already, and gives such a result. NumPy has no bfloat16: tinyllm's own float32 product stands in its place.
 """
 
 from __future__ import annotations
@@ -52,41 +55,48 @@ def turns(
         yield {"seconds": times}
 
 
-def tinyllm_product(sizes: tuple[int, int, int], layout: str, threads: int) -> Iterator[dict[str, Any]]:
+def tinyllm_product(sizes: tuple[int, int, int], layout: str, dtype: str, threads: int) -> Iterator[dict[str, Any]]:
+    from tinyllm import kernels
     from tinyllm.kernels.cpu.matmul import matmul
 
     a, b = operands(sizes, layout)
     out = np.empty((len(a), b.shape[1]), np.float32)
-    return turns(lambda: matmul(a, b, out), sizes, lambda: out)
+
+    def product() -> None:
+        with kernels.precision(dtype):
+            matmul(a, b, out)
+
+    return turns(product, sizes, lambda: out)
 
 
-def numpy_product(sizes: tuple[int, int, int], layout: str, threads: int) -> Iterator[dict[str, Any]]:
+def numpy_product(sizes: tuple[int, int, int], layout: str, dtype: str, threads: int) -> Iterator[dict[str, Any]]:
     a, b = operands(sizes, layout)
     out = np.empty((len(a), b.shape[1]), np.float32)
     return turns(lambda: np.matmul(a, b, out=out), sizes, lambda: out)
 
 
-def torch_product(sizes: tuple[int, int, int], layout: str, threads: int) -> Iterator[dict[str, Any]]:
+def torch_product(sizes: tuple[int, int, int], layout: str, dtype: str, threads: int) -> Iterator[dict[str, Any]]:
     import torch
 
     torch.set_num_threads(threads)
-    a, b = map(torch.from_numpy, operands(sizes, layout))
-    out = torch.empty((len(a), b.shape[1]))
-    return turns(lambda: torch.mm(a, b, out=out), sizes, out.numpy)
+    kind = getattr(torch, dtype)
+    a, b = (torch.from_numpy(x).to(kind) for x in operands(sizes, layout))
+    out = torch.empty((len(a), b.shape[1]), dtype=kind)
+    return turns(lambda: torch.mm(a, b, out=out), sizes, lambda: out.float().numpy())
 
 
-def ceiling(sizes: tuple[int, int, int], layout: str, threads: int) -> Iterator[dict[str, Any]]:
+def ceiling(sizes: tuple[int, int, int], layout: str, dtype: str, threads: int) -> Iterator[dict[str, Any]]:
     """As many multiplications as the product has, all of them inside of one tile."""
     from numba import njit, prange
 
     from tinyllm.kernels.cpu.simd import TILE_COLUMNS, TILE_ROWS, make_tile
 
-    steps = 256
-    tile = make_tile(a_row=1, a_step=TILE_ROWS)
+    steps, pairs = 256, dtype == "bfloat16"
+    tile = make_tile(a_row=1, a_step=TILE_ROWS, pairs=pairs)
     a, b, c = (
         np.ones((threads, n), np.float32) for n in (steps * TILE_ROWS, steps * TILE_COLUMNS, TILE_ROWS * TILE_COLUMNS)
     )
-    tiles = -(-int(np.prod(sizes)) // (steps * TILE_ROWS * TILE_COLUMNS * threads))
+    tiles = -(-int(np.prod(sizes)) // (steps * (1 + pairs) * TILE_ROWS * TILE_COLUMNS * threads))
 
     @njit(parallel=True)
     def work(tiles, a, b, c):
@@ -100,14 +110,20 @@ def ceiling(sizes: tuple[int, int, int], layout: str, threads: int) -> Iterator[
 # The comparison --------------------------------------------------------------------------------------------------------
 
 
-def compare(sizes: tuple[int, int, int], layout: str, threads: int, rounds: int, max_foreign: float) -> Comparison:
-    options = {"sizes": sizes, "layout": layout}
+def compare(
+    sizes: tuple[int, int, int], layout: str, dtype: str, threads: int, rounds: int, max_foreign: float
+) -> Comparison:
+    options = {"sizes": sizes, "layout": layout, "dtype": dtype}
     contenders = [Contender("tinyllm", "matmul:tinyllm_product", options)]
-    contenders += [Contender(name, f"matmul:{name.lower()}_product", options) for name in ("NumPy", "torch")]
+    if dtype == "float32":
+        contenders += [Contender(name, f"matmul:{name.lower()}_product", options) for name in ("NumPy", "torch")]
+    else:
+        contenders.append(Contender("tinyllm float32", "matmul:tinyllm_product", {**options, "dtype": "float32"}, 3e-3))
+        contenders.append(Contender("torch", "matmul:torch_product", options, 3e-3))
     contenders.append(Contender(CEILING, "matmul:ceiling", options, tolerance=None))
     shape = "x".join(map(str, sizes))
     about = {"y": "y = x w^T", "dx": "dx = dy w", "dw": "dw = dy^T x"}[layout]
-    return harness.compare(f"{shape}: {about}", contenders, threads, rounds, max_foreign)
+    return harness.compare(f"{shape}: {about}, {dtype}", contenders, threads, rounds, max_foreign)
 
 
 def show(result: Comparison, sizes: tuple[int, int, int]) -> None:
@@ -130,13 +146,14 @@ def main() -> int:
     default = [(3072, 384, 1536), (3072, 1536, 384), (768, 128, 512)]
     parser.add_argument("sizes", nargs="*", type=sizes_of, metavar="NxCxF", default=default)
     parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=LAYOUTS, help="(default: all)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="(default: %(default)s)")
     args = parser.parse_args()
     about = harness.machine(args.threads)
     harness.show_machine(about)
     results = []
     for sizes in args.sizes:
         for layout in args.layouts:
-            results.append(compare(sizes, layout, args.threads, args.rounds, args.max_foreign))
+            results.append(compare(sizes, layout, args.dtype, args.threads, args.rounds, args.max_foreign))
             show(results[-1], sizes)
     if args.json:
         harness.write_json(args.json, about, [result.to_json() for result in results])

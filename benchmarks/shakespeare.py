@@ -1,6 +1,7 @@
 """nanoGPT's run for a laptop from beginning to end: tinyllm beside PyTorch, the wall time and the loss on held-out text.
 
     python benchmarks/shakespeare.py shakespeare.txt
+    python benchmarks/shakespeare.py shakespeare.txt --bfloat16 --plot curves.png
 
 Characters, the last tenth held out; 4 layers, 4 heads, 128 channels, T=64, batch 12, 2,000 steps, learning rate 1e-3 to
 1e-4. One after the other, each in a process of its own. tinyllm runs as `tinyllm train gpt --preset nano` does: with
@@ -36,7 +37,7 @@ LR: dict[str, Any] = {"lr": 1e-3, "min_lr": 1e-4, "warmup": 100}
 # The contenders --------------------------------------------------------------------------------------------------------
 
 
-def tinyllm_run(text: str, steps: int, seed: int, threads: int) -> Iterator[dict[str, Any]]:
+def tinyllm_run(text: str, steps: int, seed: int, threads: int, dtype: str = "float32") -> Iterator[dict[str, Any]]:
     """A run of training as `tinyllm train` makes it; then the loss on all held-out text."""
     import tinyllm
     from tinyllm.run import Run
@@ -48,7 +49,8 @@ def tinyllm_run(text: str, steps: int, seed: int, threads: int) -> Iterator[dict
         began = time.perf_counter()
         model, tokenizer = tinyllm.train(
             "gpt", preset="nano", data=[text], val_fraction=HELD_OUT, out=out, steps=steps, seed=seed, batch_size=BATCH,
-            eval_every=EVAL_EVERY, eval_batches=EVAL_BATCHES, schedule="cosine", **LR, **OPTIMIZER,
+            eval_every=EVAL_EVERY, eval_batches=EVAL_BATCHES, schedule="cosine", dtype=dtype,
+            **LR, **OPTIMIZER,
         )  # fmt: skip
         seconds = time.perf_counter() - began
         log = [{name: value for name, value in line.items() if name != "sample"} for line in Run(out).metrics]
@@ -132,6 +134,8 @@ def contenders(args: argparse.Namespace, seed: int) -> list[Contender]:
     options = {"text": str(args.text), "steps": args.steps, "seed": seed}
     rates = [learning_rate(step, args.steps, **LR) for step in range(args.steps)]
     made = [Contender("tinyllm", "shakespeare:tinyllm_run", options)]
+    if args.bfloat16:
+        made.append(Contender("tinyllm bfloat16", "shakespeare:tinyllm_run", {**options, "dtype": "bfloat16"}))
     for mode in args.against:
         made.append(
             Contender(
@@ -214,9 +218,10 @@ def main() -> int:
         "text", type=Path, help="a text file, such as tiny Shakespeare: `tinyllm data fetch tinyshakespeare`"
     )
     parser.add_argument(
-        "--against", nargs="+", choices=MODES, default=["eager"], metavar="MODE",
+        "--against", nargs="*", choices=MODES, default=["eager"], metavar="MODE",
         help=f"modes of PyTorch, of {', '.join(MODES)} (default: eager)",
     )  # fmt: skip
+    parser.add_argument("--bfloat16", action="store_true", help="tinyllm in bfloat16 as well")
     parser.add_argument("--steps", type=int, default=2000, help="(default: %(default)s)")
     parser.add_argument("--same", action="store_true", help="PyTorch has tinyllm's initial weights and batches")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves as a PNG (needs matplotlib)")

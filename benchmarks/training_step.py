@@ -2,6 +2,7 @@
 
 python benchmarks/training_step.py nano baby gpt2
 python benchmarks/training_step.py bert t5 llama opt --against eager compile
+python benchmarks/training_step.py baby --dtype bfloat16 --against eager-bf16 compile-bf16
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from works import WORKS, Work, batches, fresh_model, step_flops, write_weights
 MODES = ("eager", "compile", "eager-bf16", "compile-bf16")
 CHECKED = 4  # losses of the first steps that must be equal; what is compiled is compiled in them
 BATCHES = 8  # different ones
+NOISE = 5e-3  # how far losses may lie apart where products are rounded to bfloat16
 
 
 def chosen(work: str, tiny: bool) -> Work:
@@ -30,7 +32,7 @@ def chosen(work: str, tiny: bool) -> Work:
 # The contenders --------------------------------------------------------------------------------------------------------
 
 
-def weights(work: str, tiny: bool, directory: str, threads: int) -> Iterator[dict[str, Any]]:
+def weights(work: str, tiny: bool, directory: str, dtype: str, threads: int) -> Iterator[dict[str, Any]]:
     """Writes the weights that all begin with; gives the operations of a step.
 
     A few steps with them put the kernels into their cache: what a compiler needs of memory is not training's.
@@ -38,11 +40,11 @@ def weights(work: str, tiny: bool, directory: str, threads: int) -> Iterator[dic
     w = chosen(work, tiny)
     model = fresh_model(w)
     write_weights(directory, model, w.peer)
-    next(tinyllm_steps(work, tiny, directory, threads))
+    next(tinyllm_steps(work, tiny, directory, dtype, threads))
     yield {"flops": step_flops(model, w.B * w.T, w.S or w.T), "parameters": model.n_parameters}
 
 
-def tinyllm_steps(work: str, tiny: bool, directory: str, threads: int) -> Iterator[dict[str, Any]]:
+def tinyllm_steps(work: str, tiny: bool, directory: str, dtype: str, threads: int) -> Iterator[dict[str, Any]]:
     import tinyllm
 
     w = chosen(work, tiny)
@@ -51,8 +53,9 @@ def tinyllm_steps(work: str, tiny: bool, directory: str, threads: int) -> Iterat
     model.train()
 
     def step(batch: tuple[Any, ...]) -> float:
-        loss = model.loss(*batch)
-        model.backward()
+        with tinyllm.kernels.precision(dtype):
+            loss = model.loss(*batch)
+            model.backward()
         tinyllm.clip_grad_norm(model, w.clip)
         optimizer.step()
         model.zero_grad()
@@ -88,19 +91,24 @@ def turns(step: Callable[[Any], float], batches: list[Any], steps: int) -> Itera
 # The comparison --------------------------------------------------------------------------------------------------------
 
 
-def compare(work: str, modes: list[str], tiny: bool, threads: int, rounds: int, max_foreign: float) -> Comparison:
+def compare(
+    work: str, modes: list[str], dtype: str, tiny: bool, threads: int, rounds: int, max_foreign: float
+) -> Comparison:
     """The comparison of one work; its facts hold what is known of tinyllm's model beside the losses."""
     about = chosen(work, tiny).about
     with tempfile.TemporaryDirectory() as folder:
         options = {"work": work, "tiny": tiny, "directory": f"{folder}/weights"}
-        model = harness.once("training_step:weights", threads, **options).answer
-        contenders = [Contender("tinyllm", "training_step:tinyllm_steps", options)]
+        model = harness.once("training_step:weights", threads, **options, dtype=dtype).answer
+        contenders = [Contender("tinyllm", "training_step:tinyllm_steps", {**options, "dtype": dtype})]
+        if dtype != "float32":
+            again = {**options, "dtype": "float32"}
+            contenders.append(Contender("tinyllm float32", "training_step:tinyllm_steps", again, NOISE))
         for mode in modes:
-            tolerance = None if mode.endswith("-bf16") else 1e-4
+            tolerance = NOISE if mode.endswith("-bf16") or dtype != "float32" else 1e-4
             contender = Contender(f"PyTorch {mode}", "training_step:torch_steps", {**options, "mode": mode}, tolerance)
             contenders.append(contender)
         if not tiny:  # a step's operations at the speed of the vector units
-            ceiling = {"sizes": [model["flops"] // 2, 1, 1], "layout": "y"}
+            ceiling = {"sizes": [model["flops"] // 2, 1, 1], "layout": "y", "dtype": dtype}
             contenders.append(Contender(CEILING, "matmul:ceiling", ceiling, tolerance=None))
         result = harness.compare(f"{work}: {about}", contenders, threads, rounds, max_foreign)
     for facts in result.facts.values():
@@ -122,8 +130,11 @@ def main() -> int:
     parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {', '.join(WORKS)} (default: nano baby gpt2)")
     parser.add_argument(
         "--against", nargs="+", choices=MODES, default=MODES, metavar="MODE",
-        help=f"modes of PyTorch, of {', '.join(MODES)} (default: all; bf16 for information, its loss may differ)",
+        help=f"modes of PyTorch, of {', '.join(MODES)} (default: all)",
     )  # fmt: skip
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="of tinyllm's products (default: %(default)s)"
+    )
     parser.add_argument("--tiny", action="store_true", help="tiny models: to see that it works, not to measure")
     args = parser.parse_args()
     works = args.works or ["nano", "baby", "gpt2"]
@@ -134,14 +145,17 @@ def main() -> int:
     results = []
     for work in works:
         try:
-            results.append(compare(work, args.against, args.tiny, args.threads, args.rounds, args.max_foreign))
+            turns = args.threads, args.rounds, args.max_foreign
+            results.append(compare(work, args.against, args.dtype, args.tiny, *turns))
         except harness.WorkerError as error:
             sys.exit(str(error))
         show(results[-1])
     if args.json:
         harness.write_json(args.json, about, [result.to_json() for result in results])
     console.print("times, in pairs: how many times as long as tinyllm's step theirs takes; above 1, tinyllm is faster")
-    console.print("ceiling: the step's operations done by the vector units in float32, on numbers that stay in the cache")
+    console.print(
+        f"ceiling: the step's operations done by the vector units in {args.dtype}, on numbers that stay in the cache"
+    )
     return 0 if all(result.is_good for result in results) else 1
 
 

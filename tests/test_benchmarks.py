@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -150,8 +151,6 @@ class InOneProcess:
     """harness.Worker, but the contender runs here."""
 
     def __init__(self, contender, threads):
-        import importlib
-
         module, _, function = contender.function.partition(":")
         if module != "trial":
             self.turns = getattr(importlib.import_module(module), function)(**contender.options, threads=threads)
@@ -200,6 +199,18 @@ def test_training_steps_have_equal_losses(work, in_one_process, monkeypatch, tmp
     losses = result["contenders"]["tinyllm"]["facts"]["result"]
     assert len(losses) == training_step.CHECKED and len(set(losses)) > 1
     assert result["contenders"]["PyTorch eager"]["difference"] < 1e-4
+
+
+@pytest.mark.parametrize("script", ["matmul", "training_step"])
+def test_bfloat16_is_equal_within_its_noise(script, in_one_process, monkeypatch, tmp_path):
+    from tinyllm.kernels.cpu.simd import BFLOAT16
+
+    if not BFLOAT16:
+        pytest.skip("this processor has no AVX512-BF16")
+    work = ["48x64x80", "--layouts", "dw"] if script == "matmul" else ["nano", "--tiny", "--against", "eager", "eager-bf16"]
+    (result,), code = result_of(importlib.import_module(script), monkeypatch, tmp_path, *work, "--dtype", "bfloat16")
+    assert code == 0 and result["agree"] and not result["failed"]
+    assert 1e-6 < result["contenders"]["tinyllm float32"]["difference"] < 5e-3
 
 
 def test_a_wrong_training_step_is_noticed(in_one_process, monkeypatch, tmp_path):

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinyllm
-from tinyllm import checkpoint, cli, nonfinite, tasks
+from tinyllm import checkpoint, cli, kernels, nonfinite, tasks
 from tinyllm.data import Batches, full_pass
 from tinyllm.optim import learning_rate
 from tinyllm.plots import plot_loss, smoothed
@@ -180,6 +180,7 @@ def test_it_learns(text: Path) -> None:
         ({"lr": 0.0}, "lr must be above 0"),
         ({"min_lr": 1.0}, "min_lr"),
         ({"betas": (0.9, 1.0)}, "betas"),
+        ({"dtype": "float16"}, "dtype must be one of float32, bfloat16, and is 'float16'"),
         ({"n_layers": 3}, "did you mean n_layer"),
         ({"n_embd": 13}, "multiple of n_head"),
         ({"preset": "huge"}, "no preset 'huge'"),
@@ -493,6 +494,29 @@ def test_a_measure_decides_and_training_stops_when_it_does_not_rise() -> None:
     trainer = Trainer(small("float32"), data, TrainConfig(steps=9, eval_every=1, patience=2))
     trainer.train()
     assert (trainer.step, trainer.best_step, trainer.best) == (3, 1, 0.5)
+
+
+def test_products_in_bfloat16() -> None:
+    """The same training but for rounding: parameters, gradients and the optimizer stay float32."""
+    losses = {}
+    for dtype in ("float32", "bfloat16"):
+        model, batches = small("float32"), uneven_batches(8)[:6]
+        trainer = Trainer(
+            model, Data(Fixed(batches), lambda batches=batches: batches), TrainConfig(steps=6, dtype=dtype, lr=1e-2)
+        )
+        with kernels.use("reference"):
+            trainer.train()
+        assert model.dtype == np.float32 and kernels.products.dtype == "float32"
+        losses[dtype] = [record[name] for record in trainer.metrics for name in ("loss", "val_loss") if name in record]
+    differences = np.abs(np.subtract(*losses.values()))
+    assert len(differences) == 8 and (differences < 5e-3).all() and (differences > 0).sum() > 4
+
+
+def test_a_processor_without_bfloat16_says_so_at_once(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinyllm.kernels.cpu.matmul.BFLOAT16", False)
+    with pytest.raises(ValueError, match="this processor cannot multiply in bfloat16"):
+        tinyllm.train(data=[text], **TINY, dtype="bfloat16", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_epochs_say_how_many_steps_there_are(text: Path) -> None:

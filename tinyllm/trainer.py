@@ -46,6 +46,7 @@ class TrainConfig:
     optimizer: Literal["adamw", "adafactor"] = "adamw"  # adafactor: lr relative to a parameter's size, and less memory
     weight_decay: float = 0.1  # of matrices; biases and norms do not decay
     clip: float = 1.0  # the global gradient norm is cut to this; 0 leaves it
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the matrix products; bfloat16 needs a processor that has it
     seed: int = 0  # of the weights, the order of the data, and dropout
 
     # Evaluation
@@ -64,6 +65,8 @@ class TrainConfig:
             raise ValueError(f"lr must be above 0 and min_lr from 0 to lr; they are {self.lr} and {self.min_lr}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must lie in [0, 1), and are {self.betas}")
+        if self.dtype not in kernels.PRECISIONS:
+            raise ValueError(f"dtype must be one of {', '.join(kernels.PRECISIONS)}, and is {self.dtype!r}")
 
     @property
     def lowest_lr(self) -> float:
@@ -159,6 +162,8 @@ class Trainer:
         self.model, self.data, self.run = model, data, run
         self.config = c = planned(config or TrainConfig(), data.batches)
         self.watcher = watcher or Watcher()
+        if c.dtype != "float32":
+            self._try_precision()
         self.optimizer = c.optimizer_of(model)
         self._metrics: list[dict[str, Any]] = []  # where there is no run to keep them
         self.step = self.tokens = 0
@@ -192,7 +197,8 @@ class Trainer:
         began = time.perf_counter()
         self.model.train()
         self.model.zero_grad()
-        loss, count = self._accumulate()
+        with kernels.precision(self.config.dtype):
+            loss, count = self._accumulate()
         norm = kernels.global_norm(self.model.flat.grad)
         if not math.isfinite(norm):
             raise self._diverged(f"the gradient's norm is {norm}", nonfinite.in_gradient(self.model))
@@ -213,6 +219,12 @@ class Trainer:
             "tokens": self.tokens,
             "tokens_per_second": round(count / (now - began), 1),
         }
+
+    def _try_precision(self) -> None:
+        """A product in the precision asked for: a machine that cannot compute it says so now, and not in the first step."""
+        number = self.model.flat.data[:1].reshape(1, 1)
+        with kernels.precision(self.config.dtype):
+            kernels.linear_forward(number, number)
 
     def _accumulate(self) -> tuple[float, int]:
         """Adds the gradient of the mean loss over all targets of the step's micro-batches -> that loss, their number."""
@@ -237,7 +249,8 @@ class Trainer:
         """The loss on held-out data, a sample, and a checkpoint; nothing if it is interrupted."""
         limit = self.config.eval_batches or math.inf
         batches = (batch for i, batch in enumerate(stop.guard(self.data.held_out())) if i < limit)
-        measured = self.data.evaluate(self.model, batches)
+        with kernels.precision(self.config.dtype):
+            measured = self.data.evaluate(self.model, batches)
         if stop.asked:
             return
         if not math.isfinite(measured["loss"]):

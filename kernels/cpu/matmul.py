@@ -11,6 +11,7 @@ multiplication"):
 3. A block of a, BLOCK_ROWS x BLOCK_STEPS, is copied to where it stays in the thread's second-level cache while all tiles
    between it and the panels are computed. Zeros fill panels and blocks up to whole tiles.
 4. The threads share out the tiles. A tile that sticks out over the result's edge is computed aside; what belongs is copied.
+Where kernels.precision asks for it, all of this is done with pairs of bfloat16s in the place of floats (bfloat16.py).
 A product y = x w^T of few rows (decoding: one for each sequence) does not earn back the packing: there each number is a row
 of x times a row of w, and memory sets the pace.
 """
@@ -25,9 +26,11 @@ import numba
 import numpy as np
 from numba import prange, types
 
+from .. import products
 from .activation import activation_forward, apply, code_of
+from .bfloat16 import copy_pairs, pack_pairs, pack_pairs_transposed
 from .jit import Native, call, jit, parallel_jit
-from .simd import LANES, TILE_COLUMNS, TILE_ROWS, floats, integers, make_dots, make_tile, pack, pack_transposed
+from .simd import BFLOAT16, LANES, TILE_COLUMNS, TILE_ROWS, floats, integers, make_dots, make_tile, pack, pack_transposed
 
 BLOCK_ROWS, BLOCK_STEPS = 8 * TILE_ROWS, 384  # of a: 150 kB at most, for a second-level cache of 256 kB or more
 PACKED_STEPS, PACKED_SIZE = 4 * BLOCK_STEPS, 1 << 22  # of b: rows packed at a time, floats packed at a time
@@ -41,7 +44,10 @@ THREAD_SCRATCH = A_BLOCK + TILE_SIZE  # a block, and a tile aside
 
 tile_of_rows = make_tile(a_row=A_ROW, a_step=1)
 tile_of_columns = make_tile(a_row=1, a_step=BLOCK_ROWS)
+tile_of_row_pairs = make_tile(a_row=A_ROW, a_step=1, pairs=True)
+tile_of_column_pairs = make_tile(a_row=1, a_step=BLOCK_ROWS, pairs=True)
 dots_of_row, dots_of_rows = make_dots(1, 1), make_dots(DOT_ROWS, DOT_COLUMNS)
+dots_of_row_pairs, dots_of_rows_pairs = make_dots(1, 1, pairs=True), make_dots(DOT_ROWS, DOT_COLUMNS, pairs=True)
 
 
 class Product(NamedTuple):
@@ -66,6 +72,7 @@ class Product(NamedTuple):
     y_row: int
     code: int  # of the activation,
     activate: int  # and the address of _activate
+    unit: int  # numbers of a row of a, or a column of b, that are packed in the place of a float: 1, or a pair of bfloat16s
 
 
 @jit
@@ -77,23 +84,23 @@ def _place(x):
 
 
 @jit
-def _write(product, a, b, start, c, y, adds, code, activate):
+def _write(product, a, b, start, c, y, adds, code, activate, unit):
     """Writes the Product to this address; `adds` and `activate` are 0 for a product without start, or without y."""
-    v = integers(product, 19)
+    v = integers(product, 20)
     v[0], v[1], v[2] = c.shape[0], c.shape[1], a.shape[1]
     v[3], v[4], v[5] = _place(a)
     v[6], v[7], v[8] = _place(b)
     v[9], v[10], v[11] = start.ctypes.data if adds else 0, start.strides[0] // 4, start.strides[1] // 4
     v[12], v[13], v[14] = _place(c)
     v[15], v[16] = y.ctypes.data if activate else 0, y.strides[0] // 4
-    v[17], v[18] = code, activate
+    v[17], v[18], v[19] = code, activate, unit
 
 
 @functools.cache
 def _describe():
     """_write, compiled once for arrays of any layout instead of once for each."""
     matrix = types.Array(types.float32, 2, "A", readonly=True, aligned=False)
-    _write.compile((types.int64, *[matrix] * 5, *[types.int64] * 3))
+    _write.compile((types.int64, *[matrix] * 5, *[types.int64] * 4))
     _write.disable_compile()
     return _write
 
@@ -101,11 +108,17 @@ def _describe():
 @jit
 def _read(product):
     """The Product that was written to this address."""
-    v = integers(product, 19)
+    v = integers(product, 20)
     return Product(
         v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9],
-        v[10], v[11], v[12], v[13], v[14], v[15], v[16], v[17], v[18],
+        v[10], v[11], v[12], v[13], v[14], v[15], v[16], v[17], v[18], v[19],
     )  # fmt: skip
+
+
+@jit
+def _steps(p, k):
+    """Floats that k numbers of a row take when they are packed."""
+    return (k + p.unit - 1) // p.unit
 
 
 @jit
@@ -114,8 +127,13 @@ def _pack_panels(p, first, last, k0, k, j0, packed):
     for panel in range(first, last):
         j = j0 + panel * TILE_COLUMNS
         n = min(TILE_COLUMNS, p.n - j)
-        source, target = p.b + 4 * (k0 * p.b_row + j * p.b_column), packed + 4 * panel * k * TILE_COLUMNS
-        if p.b_column == 1:
+        source, target = p.b + 4 * (k0 * p.b_row + j * p.b_column), packed + 4 * panel * _steps(p, k) * TILE_COLUMNS
+        if p.unit == 2:
+            if p.b_column == 1:
+                pack_pairs(k, n, TILE_COLUMNS, source, p.b_row, target, TILE_COLUMNS)
+            else:
+                pack_pairs_transposed(k, n, source, p.b_column, target)
+        elif p.b_column == 1:
             pack(k, n, source, p.b_row, target)
         else:
             pack_transposed(k, n, source, p.b_column, target)
@@ -157,7 +175,14 @@ def _copy_block(p, i, m, k0, k, block):
     """a[i:i+m, k0:k0+k], laid as it lies, with zeros for rows up to a whole tile."""
     source = p.a + 4 * (i * p.a_row + k0 * p.a_column)
     filled = (m + TILE_ROWS - 1) // TILE_ROWS * TILE_ROWS
-    if p.a_column == 1:
+    if p.unit == 2:
+        if p.a_column == 1:
+            copy_pairs(m, k, source, p.a_row, block, A_ROW)
+            for r in range(m, filled):
+                _copy(source, 0, block + 4 * r * A_ROW, _steps(p, k))
+        else:
+            pack_pairs(k, m, filled, source, p.a_column, block, BLOCK_ROWS)
+    elif p.a_column == 1:
         for r in range(filled):
             _copy(source + 4 * r * p.a_row, k if r < m else 0, block + 4 * r * A_ROW, k)
     else:
@@ -185,7 +210,7 @@ def _write_corner(m, n, tile, x, x_row, x_column):
 
 @jit
 def _one_tile(p, i, m, j, n, k, a, panel, first, aside):
-    """c[i:i+m, j:j+n] over k steps, which are the product's first or add to those before."""
+    """c[i:i+m, j:j+n] over k numbers of a row, which are the product's first or add to those before."""
     c = p.c + 4 * (i * p.c_row + j * p.c_column)
     start, start_row, start_column = c, p.c_row, p.c_column
     if first:
@@ -194,7 +219,12 @@ def _one_tile(p, i, m, j, n, k, a, panel, first, aside):
     inside = m == TILE_ROWS and n == TILE_COLUMNS and p.c_column == 1 and (start == 0 or start_column == 1)
     target, target_row = (c, p.c_row) if inside else (aside, TILE_COLUMNS)
     added, added_row = (start, start_row) if inside else (0, 0)
-    if p.a_column == 1:
+    if p.unit == 2:
+        if p.a_column == 1:
+            tile_of_row_pairs(_steps(p, k), a, panel, added, added_row, target, target_row)
+        else:
+            tile_of_column_pairs(_steps(p, k), a, panel, added, added_row, target, target_row)
+    elif p.a_column == 1:
         tile_of_rows(k, a, panel, added, added_row, target, target_row)
     else:
         tile_of_columns(k, a, panel, added, added_row, target, target_row)
@@ -206,18 +236,18 @@ def _one_tile(p, i, m, j, n, k, a, panel, first, aside):
 
 @jit
 def _multiply(p, i0, i1, first, last, k0, k, j0, packed, scratch):
-    """Rows i0 ... i1 - 1 of c, panels first ... last - 1 of its columns from j0 on; k steps from k0 on."""
+    """Rows i0 ... i1 - 1 of c, panels first ... last - 1 of its columns from j0 on; k numbers of a's rows from k0 on."""
     for i in range(i0, i1, BLOCK_ROWS):
         m = min(BLOCK_ROWS, i1 - i)
-        for s in range(0, max(k, 1), BLOCK_STEPS):
-            steps = min(BLOCK_STEPS, k - s)
-            _copy_block(p, i, m, k0 + s, steps, scratch)
+        for s in range(0, max(k, 1), BLOCK_STEPS * p.unit):
+            now = min(BLOCK_STEPS * p.unit, k - s)
+            _copy_block(p, i, m, k0 + s, now, scratch)
             for panel in range(first, last):
-                b, j = packed + 4 * (panel * k + s) * TILE_COLUMNS, j0 + panel * TILE_COLUMNS
+                b, j = packed + 4 * (panel * _steps(p, k) + s // p.unit) * TILE_COLUMNS, j0 + panel * TILE_COLUMNS
                 n = min(TILE_COLUMNS, p.n - j)
                 for r in range(0, m, TILE_ROWS):
                     a, rows = scratch + 4 * r * (A_ROW if p.a_column == 1 else 1), min(TILE_ROWS, m - r)
-                    _one_tile(p, i + r, rows, j, n, steps, a, b, k0 + s == 0, scratch + 4 * A_BLOCK)
+                    _one_tile(p, i + r, rows, j, n, now, a, b, k0 + s == 0, scratch + 4 * A_BLOCK)
         if p.y != 0 and k0 + k == p.k:
             j = j0 + first * TILE_COLUMNS
             _activate_block(p, i, m, j, min(j0 + last * TILE_COLUMNS, p.n) - j, scratch + 4 * A_BLOCK)
@@ -265,14 +295,20 @@ def _multiply_part(product, part, parts, k0, k, j0, columns, scratch):
 def _few_rows(p, i, m, j, n, sums):
     """c[i:i+m, j:j+n], at most DOT_ROWS x DOT_COLUMNS: each number a row of a times a column of b."""
     a, b = p.a + 4 * i * p.a_row, p.b + 4 * j * p.b_column
-    if n == 1 and m == 1:
+    if p.unit == 2:
+        if n == 1 and m == 1:
+            dots_of_row_pairs(p.k, 1, a, p.a_row, 1, b, p.b_column, sums)
+        else:
+            dots_of_rows_pairs(p.k, m, a, p.a_row, n, b, p.b_column, sums)
+    elif n == 1 and m == 1:
         dots_of_row(p.k, 1, a, p.a_row, 1, b, p.b_column, sums)
     else:
         dots_of_rows(p.k, m, a, p.a_row, n, b, p.b_column, sums)
+    summed = p.k if p.unit == 2 else p.k - p.k % LANES
     for r in range(m):
         for s in range(n):
             value = floats(sums + 4 * (r * DOT_COLUMNS + s), 1)[0]
-            for t in range(p.k - p.k % LANES, p.k):
+            for t in range(summed, p.k):
                 value += floats(a + 4 * (r * p.a_row + t), 1)[0] * floats(b + 4 * (s * p.b_column + t), 1)[0]
             if p.start != 0:
                 value += floats(p.start + 4 * ((i + r) * p.start_row + (j + s) * p.start_column), 1)[0]
@@ -348,11 +384,13 @@ def matmul(
 ) -> np.ndarray:
     """out = plus + a b.  a (m, k), b (k, n) -> out (m, n), all float32 or all float64. Returns out.
 
+    Inside `with kernels.precision("bfloat16"):` float32s of a and b are rounded to bfloat16 on the way, their sums are not.
     plus is (n,), a bias, or (m, n): another matrix to add, or out itself to accumulate.
     With an activation f by name, activated = f(out) is written on the way; where activated is out, only f's result stays.
     Rows (or columns, of a transposed view) may lie any distance apart; what is contiguous neither way is copied first.
     out and activated must not overlap the other arrays, except where they are one and the same.
-    Raises TypeError for other dtypes, ValueError for shapes that do not fit and an unknown activation.
+    Raises TypeError for other dtypes, ValueError for shapes that do not fit, an unknown activation, and bfloat16 on a
+    processor that does not have it.
     """
     _check(a, b, out, plus, activation, activated)
     if a.dtype == np.float64:
@@ -386,8 +424,9 @@ def _matmul32(a, b, out, plus, code=0, y=None) -> None:
     if n < m and n <= FEW_ROWS and y is None:  # out^T = plus^T + b^T a^T
         a, b, out, plus, m, n = b.T, a.T, out.T, None if plus is None else plus.T, n, m
     activate = 0 if y is None else _activate.address
-    product = _workspace.product
-    _describe()(product, a, b, out if plus is None else plus, out, out if y is None else y, plus is not None, code, activate)
+    product, unit = _workspace.product, _unit()
+    start, y = out if plus is None else plus, out if y is None else y
+    _describe()(product, a, b, start, out, y, plus is not None, code, activate, unit)
     parts = m * n * k // SHARE
     parts = min(numba.get_num_threads(), parts) if parts > 1 else 1
     if m <= FEW_ROWS and k >= LANES and _rows_contiguous(a) and _rows_contiguous(b.T):
@@ -395,13 +434,26 @@ def _matmul32(a, b, out, plus, code=0, y=None) -> None:
         run(_few_rows_part.address, parts, product, _workspace.scratch(parts * THREAD_SCRATCH))
         return
     run = _parallel if parts > 1 else _serial
-    for k0 in range(0, max(k, 1), PACKED_STEPS):
-        steps = min(PACKED_STEPS, k - k0)
+    for k0 in range(0, max(k, 1), PACKED_STEPS * unit):
+        numbers = min(PACKED_STEPS * unit, k - k0)
+        steps = -(-numbers // unit)
         columns = max(PACKED_SIZE // max(steps, 1) // TILE_COLUMNS, 1) * TILE_COLUMNS
         scratch = _workspace.scratch(parts * THREAD_SCRATCH + steps * min(columns, n + TILE_COLUMNS))
         for j0 in range(0, n, columns):
             now = min(columns, n - j0)
-            run(_pack_part.address, _multiply_part.address, parts, product, k0, steps, j0, now, scratch)
+            run(_pack_part.address, _multiply_part.address, parts, product, k0, numbers, j0, now, scratch)
+
+
+def _unit() -> int:
+    """How many numbers of a row are packed in 32 bits, for the precision in force."""
+    if products.dtype == "float32":
+        return 1
+    if not BFLOAT16:
+        raise ValueError(
+            "this processor cannot multiply in bfloat16: it lacks AVX512-BF16, which 4th generation Xeon and EPYC and Ryzen "
+            'have from 7000 on. Compute in float32, or by the reference set: with kernels.use("reference")'
+        )
+    return 2
 
 
 def _rows_contiguous(x: np.ndarray) -> bool:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from llvmlite import ir
+from llvmlite.binding import llvm_version_info
 from numba import carray, types
 from numba.core import cgutils, config
 from numba.core.codegen import get_host_cpu_features
@@ -38,6 +39,12 @@ class Tile(NamedTuple):
 TILES = {"avx512": Tile(16, 12, 2), "avx2": Tile(8, 6, 2), "neon": Tile(4, 8, 3), "plain": Tile(4, 4, 2)}
 
 
+def processor_features() -> list[str]:
+    """What LLVM may use of this processor, "+avx2" and the like; NUMBA_CPU_FEATURES in the environment overrides it."""
+    chosen = getattr(config, "CPU_FEATURES", None)
+    return (get_host_cpu_features() if chosen is None else chosen).split(",")
+
+
 def simd_level() -> str:
     """Which of TILES this processor runs best; TINYLLM_SIMD in the environment overrides it."""
     forced = os.environ.get("TINYLLM_SIMD")
@@ -45,8 +52,7 @@ def simd_level() -> str:
         raise ValueError(f"TINYLLM_SIMD is {forced!r}; set it to one of {', '.join(TILES)}, or leave it unset")
     if forced:
         return forced
-    chosen = getattr(config, "CPU_FEATURES", None)  # NUMBA_CPU_FEATURES
-    features = (get_host_cpu_features() if chosen is None else chosen).split(",")
+    features = processor_features()
     if "+avx512f" in features:
         return "avx512"
     if "+avx2" in features and "+fma" in features:
@@ -57,6 +63,7 @@ def simd_level() -> str:
 LEVEL = simd_level()
 LANES, TILE_ROWS, TILE_VECTORS = TILES[LEVEL]
 TILE_COLUMNS = TILE_VECTORS * LANES
+BFLOAT16 = LEVEL == "avx512" and {"+avx512bf16", "+avx512bw"} <= {*processor_features()}  # whether it multiplies bfloat16
 
 f32, i32, i64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 VECTOR = ir.VectorType(f32, LANES)
@@ -79,6 +86,18 @@ def _load(builder: ir.IRBuilder, pointer: Any) -> Any:
     return builder.load(builder.bitcast(pointer, VECTOR.as_pointer()), align=4)
 
 
+def _load_some(builder: ir.IRBuilder, pointer: Any, count: Any) -> Any:
+    """The first `count` of LANES floats from here on, zeros in place of the others, which are not read; count may be < 0."""
+    lanes = ir.VectorType(i64, LANES)
+    spread = builder.insert_element(ir.Constant(lanes, ir.Undefined), count, ir.Constant(i32, 0))
+    spread = _shuffle(builder, spread, spread, [0] * LANES)
+    mask = builder.icmp_signed("<", ir.Constant(lanes, list(range(LANES))), spread)
+    pointer = builder.bitcast(pointer, VECTOR.as_pointer())
+    kind = ir.FunctionType(VECTOR, [pointer.type, i32, mask.type, VECTOR])
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.v{LANES}f32.p0v{LANES}f32")
+    return builder.call(function, [pointer, ir.Constant(i32, 4), mask, ZEROS])
+
+
 def _store(builder: ir.IRBuilder, vector: Any, pointer: Any) -> None:
     builder.store(vector, builder.bitcast(pointer, VECTOR.as_pointer()), align=4)
 
@@ -87,6 +106,46 @@ def _vector_function(builder: ir.IRBuilder, name: str, n: int) -> Any:
     """LLVM's intrinsic function of n vectors."""
     kind = ir.FunctionType(VECTOR, [VECTOR] * n)
     return cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f32")
+
+
+class _BFloat(ir.Type):
+    """LLVM's bfloat, which llvmlite does not name."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
+# LANES pairs of bfloat16, in the bits of a float each, as LLVM's functions take and give them: up to LLVM 15, as integers
+PAIRS = NARROWED = ir.VectorType(_BFloat(), 2 * LANES)
+if llvm_version_info[0] < 16:
+    PAIRS, NARROWED = ir.VectorType(i32, LANES), ir.VectorType(ir.IntType(16), 2 * LANES)
+
+
+def _on_pairs(builder: ir.IRBuilder, name: str, result: ir.Type, *values: Any) -> Any:
+    """An instruction of AVX512-BF16. Without it, undefined numbers: matmul.py refuses before anybody comes here."""
+    if not BFLOAT16:
+        return ir.Constant(result, ir.Undefined)
+    kind = ir.FunctionType(result, [value.type for value in values])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.avx512bf16.{name}.512"), values)
+
+
+def narrow(builder: ir.IRBuilder, first: Any, second: Any) -> Any:
+    """2 LANES floats rounded to bfloat16, to the nearest and of two as near to the even one, as LANES pairs: at the front
+    those of `first`. A number below 2^-126 becomes 0."""
+    return builder.bitcast(_on_pairs(builder, "cvtne2ps2bf16", NARROWED, second, first), VECTOR)
+
+
+def _multiply_add(builder: ir.IRBuilder, a: Any, b: Any, total: Any, pairs: bool) -> Any:
+    """total + a b in each lane. Of pairs, both products are added, in float32."""
+    if pairs:
+        return _on_pairs(builder, "dpbf16ps", VECTOR, total, builder.bitcast(a, PAIRS), builder.bitcast(b, PAIRS))
+    return builder.call(_vector_function(builder, "fmuladd", 3), [a, b, total])
 
 
 def _shuffle(builder: ir.IRBuilder, a: Any, b: Any, lanes: list[int]) -> Any:
@@ -154,7 +213,12 @@ def _routine(name: str, n_args: int, build: Callable[..., None]) -> Any:
 
 
 def make_tile(
-    rows: int = TILE_ROWS, vectors: int = TILE_VECTORS, a_row: int | None = None, a_step: int | None = None, unroll: int = 4
+    rows: int = TILE_ROWS,
+    vectors: int = TILE_VECTORS,
+    a_row: int | None = None,
+    a_step: int | None = None,
+    unroll: int = 4,
+    pairs: bool = False,
 ) -> Any:
     """tile(k, a, b, start, start_row, c, c_row): c = start + a b over one tile of rows x (vectors * LANES).
 
@@ -163,6 +227,8 @@ def make_tile(
     product does: c itself to accumulate, another matrix to add, a bias with start_row = 0, or the address 0 for nothing.
     Where a_row and a_step are not known here, the tile takes them as well: tile(k, a, a_row, a_step, b, ...). It is as
     fast on x86; elsewhere computing 12 addresses a step may cost something.
+
+    pairs: a and b are of pairs of bfloat16s (bfloat16.py), each in the place of a float: a step is two steps of the product.
     """
     fixed = a_row is not None and a_step is not None
 
@@ -182,7 +248,6 @@ def make_tile(
         c_row: Any,
     ) -> None:
         a, b, c = (builder.inttoptr(address, f32.as_pointer()) for address in (a, b, c))
-        fma = _vector_function(builder, "fmuladd", 3)
         sums = [[builder.alloca(VECTOR) for _ in range(vectors)] for _ in range(rows)]  # LLVM makes registers of them
         for row in sums:
             for place in row:
@@ -198,7 +263,8 @@ def make_tile(
             for i in range(rows):
                 number = _spread(builder, builder.load(_element(builder, a, a_offset, builder.mul(a_row, _int(i)))))
                 for j in range(vectors):
-                    builder.store(builder.call(fma, [number, b_vectors[j], builder.load(sums[i][j])]), sums[i][j])
+                    total = _multiply_add(builder, number, b_vectors[j], builder.load(sums[i][j]), pairs)
+                    builder.store(total, sums[i][j])
 
         whole = builder.sub(k, builder.srem(k, _int(unroll)))
         with cgutils.for_range_slice(builder, _int(0), whole, _int(unroll)) as (s, _):
@@ -222,7 +288,7 @@ def make_tile(
             with something:
                 write(builder.inttoptr(start, f32.as_pointer()))
 
-    name = f"tinyllm_tile_{rows}x{vectors}x{LANES}"
+    name = f"tinyllm_tile_{rows}x{vectors}x{LANES}{'_pairs' if pairs else ''}"
     if fixed:
         return _routine(f"{name}_{a_row}_{a_step}", 7, build_fixed)
     return _routine(name, 9, build)
@@ -231,17 +297,34 @@ def make_tile(
 tile = make_tile()  # of a in place: for what is not worth a copy
 
 
-def make_dots(rows: int, columns: int) -> Any:
+def _read(builder: ir.IRBuilder, row: Any, s: Any) -> Any:
+    """LANES floats of the row, from s on."""
+    return _load(builder, _element(builder, row, s))
+
+
+def _read_pairs(builder: ir.IRBuilder, row: Any, s: Any) -> Any:
+    """2 LANES floats of the row, from s on, as pairs."""
+    return narrow(builder, _read(builder, row, s), _load(builder, _element(builder, row, s, LANES)))
+
+
+def _read_some_pairs(builder: ir.IRBuilder, row: Any, s: Any, count: Any) -> Any:
+    """2 LANES floats of the row, from s on, as pairs; zeros in place of all but `count`, which are not read."""
+    rest = builder.sub(count, _int(LANES))
+    first, second = _element(builder, row, s), _element(builder, row, s, LANES)
+    return narrow(builder, _load_some(builder, first, count), _load_some(builder, second, rest))
+
+
+def make_dots(rows: int, columns: int, pairs: bool = False) -> Any:
     """dots(k, m, a, a_row, n, b, b_column, sums): sums[i, j] = sum of a_i b_j over k, for rows x columns pairs of vectors.
 
     For products of so few rows that packing does not pay. Row i of a and column j of b lie contiguous, at a + i * a_row and
     b + j * b_column; where there are only m and n of them, the last stands for those beyond. sums is (rows, columns).
     Counts k down to a whole number of vectors: what is beyond, the caller adds.
+    pairs: of the numbers rounded to bfloat16, and of all k.
     """
 
     def build(builder: ir.IRBuilder, k: Any, m: Any, a: Any, a_row: Any, n: Any, b: Any, b_column: Any, sums: Any) -> None:
         a, b, sums = (builder.inttoptr(address, f32.as_pointer()) for address in (a, b, sums))
-        fma = _vector_function(builder, "fmuladd", 3)
         places = [[builder.alloca(VECTOR) for _ in range(columns)] for _ in range(rows)]
         for place in sum(places, []):
             builder.store(ZEROS, place)
@@ -252,19 +335,30 @@ def make_dots(rows: int, columns: int) -> Any:
             return [_element(builder, base, builder.mul(distance, index)) for index in first_of]
 
         a_rows, b_columns = each(a, a_row, rows, m), each(b, b_column, columns, n)
-        whole = builder.sub(k, builder.srem(k, _int(LANES)))
-        with cgutils.for_range_slice(builder, _int(0), whole, _int(LANES)) as (s, _):
-            a_vectors = [_load(builder, _element(builder, row, s)) for row in a_rows]
+
+        def step(s: Any, read: Callable[[ir.IRBuilder, Any, Any], Any]) -> None:
+            a_vectors = [read(builder, row, s) for row in a_rows]
             for j, column in enumerate(b_columns):
-                b_vector = _load(builder, _element(builder, column, s))
+                b_vector = read(builder, column, s)
                 for i, a_vector in enumerate(a_vectors):
-                    product = builder.call(fma, [a_vector, b_vector, builder.load(places[i][j])])
-                    builder.store(product, places[i][j])
+                    total = _multiply_add(builder, a_vector, b_vector, builder.load(places[i][j]), pairs)
+                    builder.store(total, places[i][j])
+
+        def read_some(builder: ir.IRBuilder, row: Any, s: Any) -> Any:
+            return _read_some_pairs(builder, row, s, builder.sub(k, s))
+
+        length = 2 * LANES if pairs else LANES
+        whole = builder.sub(k, builder.srem(k, _int(length)))
+        with cgutils.for_range_slice(builder, _int(0), whole, _int(length)) as (s, _):
+            step(s, _read_pairs if pairs else _read)
+        if pairs:
+            with builder.if_then(builder.icmp_signed("<", whole, k)):
+                step(whole, read_some)
         for i in range(rows):
             for j in range(columns):
                 builder.store(_sum(builder, builder.load(places[i][j])), _element(builder, sums, i * columns + j))
 
-    return _routine(f"tinyllm_dots_{rows}x{columns}x{LANES}", 8, build)
+    return _routine(f"tinyllm_dots_{rows}x{columns}x{LANES}{'_pairs' if pairs else ''}", 8, build)
 
 
 def _transpose(builder: ir.IRBuilder, vectors: list[Any]) -> list[Any]:

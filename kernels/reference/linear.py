@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .activation import activation_backward, activation_forward
+from .bfloat16 import product
 
 
 def rows(x):
@@ -12,7 +13,7 @@ def rows(x):
 
 def linear_forward(x, w, b=None):
     """y = x w^T + b.  x (N, C), w (F, C), b (F,) or None -> y (N, F)."""
-    y = x @ w.T  # (N, C), (C, F) -> (N, F)
+    y = product(x, w.T)  # (N, C), (C, F) -> (N, F)
     return y if b is None else y + b
 
 
@@ -22,10 +23,10 @@ def linear_backward(dy, x, w, dw=None, db=None):
     From y_nf = sum_c x_nc w_fc + b_f:  dx = dy w,  dw = dy^T x,  db = sum_N dy.
     """
     if dw is not None:
-        dw += rows(dy).T @ rows(x)  # (F, N), (N, C) -> (F, C)
+        dw += product(rows(dy).T, rows(x))  # (F, N), (N, C) -> (F, C)
     if db is not None:
         db += rows(dy).sum(0)
-    return dy @ w  # (N, F), (F, C) -> (N, C)
+    return product(dy, w)  # (N, F), (F, C) -> (N, C)
 
 
 def linear_activation_forward(x, w, b=None, activation="gelu"):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .linear import rows
+from .bfloat16 import product
+from .linear import linear_forward, rows
 
 IGNORE = -100
 CHUNK = 1 << 22  # numbers in a chunk of logits: 16 MiB in float32
@@ -57,7 +58,7 @@ def linear_cross_entropy_forward(x, w, b, targets, label_smoothing=0.0):
     xs, t = rows(x), targets.reshape(-1)
     lse, total, counted, last = np.empty(len(t), x.dtype), 0.0, int((t != IGNORE).sum()), None
     for part in chunks(len(t), w.shape[0]):
-        last = xs[part] @ w.T if b is None else xs[part] @ w.T + b
+        last = linear_forward(xs[part], w, b)
         loss, lse[part] = cross_entropy_forward(last, t[part], label_smoothing)
         total += loss * int((t[part] != IGNORE).sum())
     return total / (counted or 1), lse.reshape(targets.shape), last
@@ -69,12 +70,12 @@ def linear_cross_entropy_backward(dloss, x, w, b, targets, lse, last, dw=None, d
     dx, counted = np.zeros_like(xs), int((t != IGNORE).sum()) or 1
     for part in reversed(chunks(len(t), w.shape[0])):
         if last is None:
-            last = xs[part] @ w.T if b is None else xs[part] @ w.T + b
+            last = linear_forward(xs[part], w, b)
         share = dloss * int((t[part] != IGNORE).sum()) / counted
         d = cross_entropy_backward(share, last, t[part], lse.reshape(-1)[part], label_smoothing)
-        dx[part] = d @ w
+        dx[part] = product(d, w)
         if dw is not None:
-            dw += d.T @ xs[part]
+            dw += product(d.T, xs[part])
         if db is not None:
             db += d.sum(0)
         last = None

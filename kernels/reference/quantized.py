@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .bfloat16 import from_bfloat16, product, to_bfloat16
+
 GROUP = 32
 AT_ONCE = 1 << 20  # numbers quantized at a time: trying scales takes memory
 TRIED = np.linspace(0.7, 1.15, 19)  # of the scale that would just cover a group: the best may cut its extremes
@@ -52,16 +54,6 @@ def divisor(scales):
     return np.where(scales == 0, np.float32(1), scales)
 
 
-def to_bfloat16(x):
-    """float32 -> the upper half of its bits, rounded to the nearest even."""
-    bits = np.asarray(x, np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-
-
-def from_bfloat16(words):
-    return (words.astype(np.uint32) << 16).view(np.float32)
-
-
 def dequantize(q, scales, C, dtype=np.float32):
     """w (F, C) = scale q."""
     n = scales.shape[-1]
@@ -76,7 +68,7 @@ def dequantize(q, scales, C, dtype=np.float32):
 
 def quantized_linear_forward(x, q, scales, b=None):
     """y = x w^T + b, w being quantized.  x (N, C), q and scales as `quantize` gives them, b (F,) or None -> y (N, F)."""
-    y = x @ dequantize(q, scales, x.shape[-1], x.dtype).T
+    y = product(x, dequantize(q, scales, x.shape[-1], x.dtype).T)
     return y if b is None else y + b
 
 
@@ -84,4 +76,4 @@ def quantized_linear_backward(dy, x, q, scales, db=None):
     """dx (N, C) = dy w; adds into db (F,). The weight itself is not trained."""
     if db is not None:
         db += dy.reshape(-1, dy.shape[-1]).sum(0)
-    return dy @ dequantize(q, scales, x.shape[-1], dy.dtype)
+    return product(dy, dequantize(q, scales, x.shape[-1], dy.dtype))

@@ -44,6 +44,9 @@ def _version(package: str) -> str | None:
 def _processor() -> Iterator[tuple[str, str]]:
     yield "processor", f"{processor_name()}, {os.cpu_count()} logical processors"
     yield "vector units", ", ".join(vector_units()) or "none that NumPy knows"
+    from ..kernels.cpu.simd import BFLOAT16
+
+    yield "bfloat16 products", "yes" if BFLOAT16 else "no: this processor lacks AVX512-BF16"
 
 
 def processor_name() -> str:

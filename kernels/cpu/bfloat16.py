@@ -1,0 +1,114 @@
+"""bfloat16 products: float32s rounded and packed as pairs, which one instruction multiplies and adds up in float32.
+
+bfloat16 is the upper half of a float32: its exponent, and 8 bits of its precision. AVX512-BF16's dot product takes two of
+them in the place of each float32, and so does twice the work in the same time (4th generation Xeon and EPYC, Ryzen 7000):
+
+    sum (float32)  +=  a[2s] b[2s]  +  a[2s + 1] b[2s + 1]      in each lane
+
+So what a float is to the tile of simd.py, the pair of numbers of steps 2s and 2s + 1 is here. Matrices stay float32 in
+memory and are rounded while they are packed, which is when a product touches each number once; nothing else of matmul.py
+changes. Where k is odd, the last pair's second number is zero.
+
+As in simd.py, these functions take addresses and counts; here k and n count floats.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from .simd import (
+    LANES,
+    TILE_COLUMNS,
+    VECTOR,
+    _element,
+    _int,
+    _load_some,
+    _read_pairs,
+    _read_some_pairs,
+    _routine,
+    _shuffle,
+    _store,
+    _transpose,
+    f32,
+    narrow,
+)
+
+WORDS = ir.VectorType(ir.IntType(16), 2 * LANES)
+ALTERNATING = [half + lane for lane in range(LANES) for half in (0, LANES)]
+
+
+def _half(builder: ir.IRBuilder, n: Any) -> Any:
+    """Pairs that hold n numbers."""
+    return builder.sdiv(builder.add(n, _int(1)), _int(2))
+
+
+def _build_pack_pairs(
+    builder: ir.IRBuilder, k: Any, n: Any, filled: Any, b: Any, b_row: Any, panel: Any, panel_row: Any
+) -> None:
+    b, panel = (builder.inttoptr(address, f32.as_pointer()) for address in (b, panel))
+    with cgutils.for_range_slice(builder, _int(0), k, _int(2)) as (s, _):
+        first = _element(builder, b, builder.mul(s, b_row))
+        there = builder.icmp_signed("<", builder.add(s, _int(1)), k)  # a row for the second numbers
+        second, n_second = _element(builder, first, builder.select(there, b_row, _int(0))), builder.select(there, n, _int(0))
+        target = _element(builder, panel, builder.mul(builder.sdiv(s, _int(2)), panel_row))
+        with cgutils.for_range_slice(builder, _int(0), filled, _int(LANES)) as (j, _):
+            firsts = _load_some(builder, _element(builder, first, j), builder.sub(n, j))
+            seconds = _load_some(builder, _element(builder, second, j), builder.sub(n_second, j))
+            words = builder.bitcast(narrow(builder, firsts, seconds), WORDS)
+            pairs = builder.bitcast(_shuffle(builder, words, words, ALTERNATING), VECTOR)
+            _store(builder, pairs, _element(builder, target, j))
+
+
+pack_pairs: Any = _routine("tinyllm_pack_pairs", 7, _build_pack_pairs)
+"""pack_pairs(k, n, filled, b, b_row, panel, panel_row): each two rows of b (k, n) as a row of pairs, panel (k/2, filled).
+
+Row s of b lies at b + s * b_row, row s of the panel at panel + s * panel_row, in floats. filled is n or more, and is rounded
+up to whole vectors: zeros stand beyond n."""
+
+
+def _build_pack_pairs_transposed(builder: ir.IRBuilder, k: Any, n: Any, b: Any, b_row: Any, panel: Any) -> None:
+    b, panel = (builder.inttoptr(address, f32.as_pointer()) for address in (b, panel))
+    aside, last = builder.alloca(VECTOR, LANES), builder.sub(n, _int(1))
+    for v in range(0, TILE_COLUMNS, LANES):
+        inside = (builder.select(builder.icmp_signed("<", _int(v + i), n), _int(v + i), last) for i in range(LANES))
+        rows = [_element(builder, b, builder.mul(b_row, i)) for i in inside]
+
+        def target(pair: Any, v: int = v) -> Any:
+            return _element(builder, panel, builder.mul(pair, _int(TILE_COLUMNS)), v)
+
+        whole = builder.sub(k, builder.srem(k, _int(2 * LANES)))
+        with cgutils.for_range_slice(builder, _int(0), whole, _int(2 * LANES)) as (s, _):
+            for i, vector in enumerate(_transpose(builder, [_read_pairs(builder, row, s) for row in rows])):
+                _store(builder, vector, target(builder.add(builder.sdiv(s, _int(2)), _int(i))))
+        with builder.if_then(builder.icmp_signed("<", whole, k)):  # the panel may end after any of the rows
+            rest = builder.sub(k, whole)
+            read = [_read_some_pairs(builder, row, whole, rest) for row in rows]
+            for i, vector in enumerate(_transpose(builder, read)):
+                builder.store(vector, builder.gep(aside, [_int(i)]))
+            with cgutils.for_range_slice(builder, _int(0), _half(builder, rest), _int(1)) as (i, _):
+                place = target(builder.add(builder.sdiv(whole, _int(2)), i))
+                _store(builder, builder.load(builder.gep(aside, [i])), place)
+
+
+pack_pairs_transposed: Any = _routine("tinyllm_pack_pairs_transposed", 5, _build_pack_pairs_transposed)
+"""pack_pairs_transposed(k, n, b, b_row, panel): panel (k/2, TILE_COLUMNS) = the transpose of b (n, k), each two steps as a
+pair; 0 < n <= TILE_COLUMNS, and beyond stands the last row again."""
+
+
+def _build_copy_pairs(builder: ir.IRBuilder, m: Any, k: Any, a: Any, a_row: Any, block: Any, block_row: Any) -> None:
+    a, block = (builder.inttoptr(address, f32.as_pointer()) for address in (a, block))
+    whole = builder.sub(k, builder.srem(k, _int(2 * LANES)))
+    with cgutils.for_range_slice(builder, _int(0), m, _int(1)) as (i, _):
+        source, target = _element(builder, a, builder.mul(i, a_row)), _element(builder, block, builder.mul(i, block_row))
+        with cgutils.for_range_slice(builder, _int(0), whole, _int(2 * LANES)) as (s, _):
+            _store(builder, _read_pairs(builder, source, s), _element(builder, target, builder.sdiv(s, _int(2))))
+        with builder.if_then(builder.icmp_signed("<", whole, k)):
+            pairs = _read_some_pairs(builder, source, whole, builder.sub(k, whole))
+            _store(builder, pairs, _element(builder, target, builder.sdiv(whole, _int(2))))
+
+
+copy_pairs: Any = _routine("tinyllm_copy_pairs", 6, _build_copy_pairs)
+"""copy_pairs(m, k, a, a_row, block, block_row): a (m, k) as rows of pairs, block (m, k/2), zeros up to whole vectors."""

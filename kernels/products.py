@@ -1,0 +1,33 @@
+"""In which precision the products of float32 matrices are computed.
+
+In bfloat16 the two factors of a product are rounded to bfloat16 (the upper half of a float32: its range, with 8 bits of
+precision instead of 24), and what they multiply to is summed in float32. Parameters, gradients, activations, reductions and
+the optimizer stay float32, so that nothing need be scaled to train ("mixed precision": Micikevicius et al. 2018; Kalamkar et
+al. 2019 for bfloat16). Products of float64 are never rounded: gradients are checked in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+PRECISIONS = ("float32", "bfloat16")
+
+dtype = "float32"  # the one in force, for the whole process
+
+
+@contextmanager
+def precision(name: str) -> Iterator[None]:
+    """Within the block, products of float32 matrices (linear maps, the loss's projection) are computed in this precision.
+
+    name: "float32", or "bfloat16", which the cpu set computes where the processor has AVX512-BF16, and the reference set
+    everywhere. ValueError for another name, and from the first product where the processor lacks it.
+    """
+    global dtype
+    if name not in PRECISIONS:
+        raise ValueError(f"precision({name!r}): products are computed in {' or '.join(map(repr, PRECISIONS))}")
+    before, dtype = dtype, name
+    try:
+        yield
+    finally:
+        dtype = before
