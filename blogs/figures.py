@@ -15,7 +15,6 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 FOLDER = Path(__file__).parent / "figures"
-BLOGS = ("gpt", "llama")
 INK, FORWARD, BACKWARD, PALE = "#222222", "#2a6fbb", "#c8502f", "#eef3f8"
 GREEN, SAND = "#dfeadf", "#f6ead9"  # of boxes: attention, feed-forward
 
@@ -52,8 +51,8 @@ def directions(ax, y):
 
 
 def main(names):
-    for blog in BLOGS:
-        for figure in importlib.import_module(f"figures_{blog}").FIGURES:
+    for file in sorted(FOLDER.parent.glob("figures_*.py")):
+        for figure in importlib.import_module(file.stem).FIGURES:
             if not names or figure.__name__ in names:
                 figure()
                 plt.savefig(FOLDER / f"{figure.__name__}.png", dpi=110, bbox_inches="tight")
