@@ -3,8 +3,10 @@
 import tinyllm.kernels as kernels  # not `from .`: a checker that reads the tree cannot know that kernels/ lands here
 
 from . import huggingface, lora
+from .answer import answer
 from .checkpoint import load, save
 from .embed import sentence_embeddings
+from .fill_mask import fill_mask
 from .generate import complete, generate, stream
 from .gradcheck import gradcheck
 from .models import (
@@ -24,6 +26,7 @@ from .models import (
     T5Config,
 )
 from .optim import Adam, clip_grad_norm
+from .tag import tag
 from .train import resume, train
 
 __version__ = "0.1.0"
@@ -43,8 +46,10 @@ __all__ = [
     "LlamaConfig",
     "OPTConfig",
     "T5Config",
+    "answer",
     "clip_grad_norm",
     "complete",
+    "fill_mask",
     "generate",
     "gradcheck",
     "huggingface",
@@ -55,5 +60,6 @@ __all__ = [
     "save",
     "sentence_embeddings",
     "stream",
+    "tag",
     "train",
 ]

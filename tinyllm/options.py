@@ -33,12 +33,15 @@ TYPES = {int: click.INT, float: click.FLOAT, str: click.STRING, Path: click.Path
 
 
 def comments(cls: type) -> dict[str, tuple[str, str]]:
-    """field -> (its group, its help) as the comments in the dataclass's source say; empty where there is no source."""
+    """field -> (its group, its help) as the comments in the dataclass's source say, and in those that it inherits from;
+    empty where there is no source."""
+    found: dict[str, tuple[str, str]] = {}
+    for base in reversed(cls.__bases__):
+        found |= comments(base) if dataclasses.is_dataclass(base) else {}
     try:
         source = textwrap.dedent(inspect.getsource(cls))
     except OSError:
-        return {}
-    found: dict[str, tuple[str, str]] = {}
+        return found
     names = {field.name for field in dataclasses.fields(cls)}
     group = name = ""
     for token in tokenize.generate_tokens(io.StringIO(source).readline):

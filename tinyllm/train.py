@@ -106,6 +106,8 @@ def plan(
     preset = preset or (None if init else next(iter(about.presets)))
     values = _spread(about, (about.presets[preset] if preset else about.finetune) | task_class.values)
     given = _spread(about, options)
+    if "steps" in given:
+        given = {"epochs": 0.0, **given}  # these are the steps
     names = {part: {field.name for field in dataclasses.fields(cls)} for part, cls in classes_of(about, task_class).items()}
     known = set().union(*names.values())
     if unknown := sorted(set(given) - known):

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from tinyllm.data.files import DataError
+from tinyllm.data.messages import messages
 from tinyllm.data.reviews import reviews
 from tinyllm.data.tables import LABELS, TEXTS, Table, held_out, read_table
 
-REVIEWS = "reviews"  # the name of the sentences that come with tinyllm
+REVIEWS, MESSAGES = "reviews", "messages"  # the names of the sentences that come with tinyllm
+OURS = {REVIEWS: reviews, MESSAGES: messages}
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,12 @@ class Labelled:
         rows = which.nonzero()[0]
         seconds = None if self.seconds is None else [self.seconds[i] for i in rows]
         return replace(self, texts=[self.texts[i] for i in rows], labels=self.labels[rows], seconds=seconds)
+
+    def joined(self, other: "Labelled") -> "Labelled":
+        """These rows, and those of another with the same labels."""
+        seconds = None if self.seconds is None or other.seconds is None else self.seconds + other.seconds
+        labels = np.concatenate([self.labels, other.labels])
+        return replace(self, texts=self.texts + other.texts, labels=labels, seconds=seconds)
 
     def split(self, fraction: float, seed: int = 0) -> tuple["Labelled", "Labelled"]:
         """(to learn from, held out): of every label about this fraction is held out, and equal texts stay together."""
@@ -60,16 +68,17 @@ def read_labelled(
     second_column: str | None = None,
     names: Sequence[str] | None = None,
 ) -> Labelled:
-    """Labelled texts of a CSV, TSV, JSON or JSON lines file; of a data set by name (sst2, sst2:dev, sms-spam); or "reviews".
+    """Labelled texts of a CSV, TSV, JSON or JSON lines file; of a data set by name (sst2, sst2:dev, sms-spam); or our
+    own: "reviews", "messages".
 
     Columns without a header are called "1", "2", ... A column that is not given is found by a name that speaks for itself
     (tables.TEXTS, tables.LABELS); of two columns without such names the one with fewer different values has the labels.
     names: the labels in their order; else those that occur, sorted. Numbers 0, 1, ... stand for `names` too.
     Raises DataError, which names the file and the entry, where that cannot be.
     """
-    if what == REVIEWS:
-        texts, words = reviews()
-        return Labelled(texts, *_numbered(words, names, REVIEWS))
+    if what in OURS:
+        texts, words = OURS[str(what)]()
+        return Labelled(texts, *_numbered(words, names, str(what)))
     table = read_table(what, [text_column, label_column, second_column])
     label_column = label_column or _label_column(table, [text_column, second_column])
     text_column = text_column or _text_column(table, [label_column, second_column])

@@ -3,10 +3,11 @@
 A new kind is an entry of KINDS; data of another sort is a Task, whose fields become options.
 """
 
+from .bert import BERT
 from .decoders import GPT, LLAMA, OPT
 from .task import Adapters, Kind, Task
 from .text import TextTask
 
-KINDS = {"gpt": GPT, "llama": LLAMA, "opt": OPT}
+KINDS = {"gpt": GPT, "llama": LLAMA, "opt": OPT, "bert": BERT}
 
 __all__ = ["KINDS", "Adapters", "Kind", "Task", "TextTask"]

@@ -47,7 +47,7 @@ class TextTask(Task):
         if kind == "bpe":
             if not size.isdecimal():
                 raise ValueError(f"tokenizer {self.tokenizer!r}: how many tokens? bpe:4096 has 4096")
-            return BPETokenizer.train(_beginning(self.source()), int(size))
+            return BPETokenizer.train(beginning(self.source()), int(size))
         if not Path(self.tokenizer).exists():
             raise ValueError(f"tokenizer {self.tokenizer!r}: it is neither char, bytes nor bpe:N, and no such path exists")
         return load(self.tokenizer)
@@ -90,7 +90,7 @@ class Joined(Source):
         return "+".join(source.fingerprint() for source in self.sources)
 
 
-def _beginning(source: Source) -> Iterator[str]:
+def beginning(source: Source) -> Iterator[str]:
     """The first LEARN_BPE_FROM characters."""
     room = LEARN_BPE_FROM
     for text, _ in source.pieces():

@@ -1,0 +1,116 @@
+"""Answers that stand in a text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from .. import kernels, metrics
+from ..answer import Answer, best_answers, span_logits
+from ..data.encoder_rows import by_length
+from ..data.files import atomic_file
+from ..data.squad import TOWNS, Question, Window, fingerprint, read_squad, windows
+from ..data.tables import held_out
+from ..tokenizers import Tokenizer
+from ..trainer import Batch, Data, TrainConfig
+from .encoder import EncoderTask
+
+PREDICTIONS, ODDS = "predictions.json", "null_odds.json"
+
+
+@dataclass
+class AnswersTask(EncoderTask):
+    """Where in a text the answer to a question stands."""
+
+    # Data
+    data: list[str] = field(default_factory=lambda: [TOWNS])  # files in SQuAD's JSON, of version 1.1 or 2.0, or towns
+    stride: int = 128  # a text longer than a row is read in windows, each so many tokens further on
+    measure: Literal["f1", "exact"] = "f1"  # says which model is the best, from 0 to 100
+
+    help: ClassVar = "where in a text the answer to a question stands"
+    model: ClassVar = "BERTForQuestionAnswering"
+    use: ClassVar = 'Ask it: tinyllm answer {out} --question "Who lives there?" --context text.txt'
+    longest: ClassVar = 384
+
+    @cached_property
+    def parts(self) -> tuple[list[Question], list[Question]]:
+        """(to learn from, held out): questions on one paragraph stay together."""
+        learned = [question for name in self.data for question in read_squad(name)]
+        if self.val_data:
+            return learned, read_squad(self.val_data)
+        out = held_out([question.context for question in learned], self.val_fraction)
+        return [q for q, is_out in zip(learned, out) if not is_out], [q for q, is_out in zip(learned, out) if is_out]
+
+    def texts(self) -> Iterable[str]:
+        contexts = dict.fromkeys(question.context for question in self.parts[0])
+        return [*contexts, *(question.question for question in self.parts[0])]
+
+    def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
+        length = self.row_length(model)
+        learned, rows = (windows(tokenizer, part, length, self.stride) for part in self.parts)
+        questions = self.parts[1]
+        return AnswersData(
+            **self.batches(learned, rows, tokenizer, config),
+            fingerprint="+".join(map(fingerprint, self.parts)),
+            best=self.measure,
+            rows=[rows[i] for i in by_length(rows)],
+            questions=questions,
+            report=lambda model, path: write_predictions(model, tokenizer, rows, questions, path),
+        )
+
+
+@dataclass
+class AnswersData(Data):
+    """Measured by exact match and F1 as SQuAD's script defines them, in percent; rows: in the order of `held_out`."""
+
+    rows: list[Window] = field(default_factory=list)
+    questions: list[Question] = field(default_factory=list)
+
+    def evaluate(self, model: Any, batches: Iterable[Batch]) -> dict[str, float]:
+        """loss, exact, f1; where some questions have no answer also the best of these over all thresholds for giving none.
+
+        Of a question the windows that are among the batches are read.
+        """
+        loss, logits, targets = 0.0, [], 0
+        for tokens, spans, types, mask in batches:
+            y = model(tokens, types, mask)  # (B, T, 2)
+            loss += kernels.cross_entropy_forward(y.transpose(0, 2, 1), spans)[0] * len(spans)
+            logits += [values[real].astype(np.float64) for values, real in zip(y, mask)]
+            targets += len(spans)
+        rows = self.rows[: len(logits)]
+        answers = best_answers(rows, logits, [question.context for question in self.questions])
+        asked = sorted({row.number for row in rows})
+        return {"loss": loss / targets, **scores([self.questions[i] for i in asked], [answers[i] for i in asked])}
+
+
+def scores(questions: Sequence[Question], answers: Sequence[Answer]) -> dict[str, float]:
+    """exact and f1 in percent. Where some questions have no answer, an answer is given where its score is above 0, and
+    best_exact and best_f1 are what the best thresholds would give."""
+    references = {question.id: question.answers for question in questions}
+    some = not all(references.values())
+    said = {q.id: a.text if a.score > 0 or not some else "" for q, a in zip(questions, answers)}
+    measured = metrics.squad(said, references)
+    if some:
+        texts = {q.id: a.text for q, a in zip(questions, answers)}
+        measured |= metrics.squad(texts, references, {q.id: -a.score for q, a in zip(questions, answers)})
+        measured |= metrics.squad(said, references)
+    return {name: measured[name] for name in ("exact", "f1", "best_exact", "best_f1") if name in measured}
+
+
+def write_predictions(
+    model: Any, tokenizer: Tokenizer, rows: Sequence[Window], questions: Sequence[Question], path: Path
+) -> None:
+    """What SQuAD's scripts read: {id: text} in predictions.json, {id: how sure that there is none} in null_odds.json."""
+    answers = best_answers(rows, span_logits(model, rows, pad=tokenizer.pad_id or 0), [q.context for q in questions])
+    some = not all(question.answers for question in questions)
+    said = {q.id: a.text if a.score > 0 or not some else "" for q, a in zip(questions, answers)}
+    odds = {q.id: -a.score for q, a in zip(questions, answers)}
+    for name, content in ((PREDICTIONS, said), (ODDS, odds)):
+        with atomic_file(path / name) as file:
+            file.write(json.dumps(content, ensure_ascii=False, indent=1).encode("utf-8"))

@@ -1,0 +1,111 @@
+"""Hidden words and the next sentence: what BERT is pretrained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .. import kernels
+from ..data.batches import IGNORED
+from ..data.masking import MaskedPairs, sentences
+from ..fill_mask import fill_mask
+from ..tokenizers import Tokenizer
+from ..trainer import Batch, Data, TrainConfig
+from .encoder import wordpiece
+from .task import Task
+from .text import TextTask, beginning
+
+SAMPLES = 4  # sentences with a gap that are shown at each evaluation
+
+
+@dataclass
+class MaskedTask(Task):
+    """Hidden words and the next sentence, of the documents of a text."""
+
+    # Data
+    data: list[str] = field(default_factory=lambda: ["stdlib:docs"])  # text file, folder, data set's name, stdlib:docs
+    tokenizer: str = "wordpiece:4096"  # N tokens learned from the data: wordpiece:N; or a path
+    val_fraction: float = 0.1  # the part of the data, its end, that is held out
+    length: int | None = None  # tokens in a row; the most that the model takes if not given
+    masked: float = 0.15  # the share of the tokens that are to be guessed
+    whole_words: bool = False  # all pieces of a word are hidden together
+
+    help: ClassVar = "hidden words and the next sentence, from plain text"
+    sets: ClassVar = ("vocab_size", "pad_token_id", "num_labels", "pooler")
+    use: ClassVar = 'Let it fill a gap: tinyllm fill-mask {out} "The [MASK] of the file."'
+
+    def __post_init__(self) -> None:
+        self.data = self._text().data
+
+    def _text(self) -> TextTask:
+        return TextTask(self.data)
+
+    def make_tokenizer(self) -> Tokenizer:
+        return wordpiece(self.tokenizer, beginning(self._text().source()))
+
+    def model_fields(self, tokenizer: Tokenizer) -> dict[str, Any]:
+        return {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id}
+
+    def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
+        length = self.length or model.max_length
+        if not 8 <= length <= model.max_length:
+            raise ValueError(f"length {length} is not between 8 and what this model takes, {model.max_length}")
+        source = self._text().source()
+        parts = sentences(source, tokenizer, longest=(length - 3) // 2).split(self.val_fraction)
+        learned, held_out = (
+            MaskedPairs(
+                part, tokenizer, config.batch_size, length, config.seed, model.config.next_sentence, self.masked,
+                self.whole_words,
+            )
+            for part in parts
+        )  # fmt: skip
+        gaps = list(gapped(held_out))
+        return MaskedData(
+            batches=learned,
+            held_out=held_out.one_pass,
+            tokenizer=tokenizer,
+            fingerprint=source.fingerprint(),
+            sample=lambda model: filled(model, tokenizer, gaps),
+        )
+
+
+class MaskedData(Data):
+    """Measured by the share of hidden words that are guessed, and of pairs whose kind is told."""
+
+    def evaluate(self, model: Any, batches: Iterable[Batch]) -> dict[str, float]:
+        """loss, masked_accuracy, and where pairs are learned next_accuracy."""
+        loss, words, right = 0.0, 0, 0
+        pairs, told, next_loss = 0, 0, 0.0
+        for tokens, targets, types, mask, *follows in batches:
+            hidden = targets != IGNORED
+            logits, next_logits = model.at(hidden, tokens, types, mask)
+            loss += kernels.cross_entropy_forward(logits, targets[hidden])[0] * len(logits)
+            right += int((logits.argmax(-1) == targets[hidden]).sum())
+            words += len(logits)
+            if follows:
+                next_loss += kernels.cross_entropy_forward(next_logits, follows[0])[0] * len(tokens)
+                told += int((next_logits.argmax(-1) == follows[0]).sum())
+                pairs += len(tokens)
+        measured = {"loss": loss / words + next_loss / max(pairs, 1), "masked_accuracy": right / words}
+        return measured | ({"next_accuracy": told / pairs} if pairs else {})
+
+
+def gapped(held_out: MaskedPairs) -> Iterator[str]:
+    """Sentences of the held-out text with a gap in each."""
+    text, tokenizer = held_out.text, held_out.tokenizer
+    fit = np.flatnonzero((np.diff(text.starts) >= 6) & (np.diff(text.starts) <= 24))
+    for i in fit[:: max(1, len(fit) // SAMPLES)][:SAMPLES].tolist():
+        ids = text[i : i + 1].tolist()
+        ids[len(ids) // 2] = tokenizer.mask_id
+        yield tokenizer.decode(ids)
+
+
+def filled(model: Any, tokenizer: Tokenizer, texts: list[str]) -> str:
+    """What the model puts into the first gap of each text, a line for each."""
+    lines = []
+    for text, (words, *_) in zip(texts, fill_mask(model, tokenizer, texts, top_k=3) if texts else []):
+        lines.append(f"{text}   {', '.join(f'{word.token} {word.probability:.0%}' for word in words)}")
+    return "\n".join(lines)
