@@ -90,6 +90,11 @@ def indices(index: Any, n: int, name: str, ignore: int = 0) -> Any:
     return flat_index
 
 
+def flat_layout(x: Any) -> tuple[int, int]:
+    """grid, block for a kernel over all numbers, each thread 16 bytes of them, as common.cuh's map."""
+    return -(-x.nbytes // (16 * BLOCK)), BLOCK
+
+
 def row_layout(x: Any) -> tuple[Any, Any]:
     """grid, block for a kernel over rows (N, C), as common.cuh's row_reduce wants it: block (threads of a row, rows)."""
     n, C = x.shape

@@ -52,3 +52,21 @@ template <class T> __device__ T row_max(T value) { return row_reduce(value, -inf
 
 // The row that this thread works on; row >= rows for a whole warp at once.
 __device__ __forceinline__ long long own_row() { return (long long)blockIdx.x * blockDim.y + threadIdx.y; }
+
+// ---- number by number ---------------------------------------------------------------------------------------------------
+
+// y[i] = f(x[i], ...) for all i < n, by the whole grid; 16 bytes at a time where all arrays begin at a multiple of that.
+template <class T, class F, class... X> __device__ __forceinline__ void map(long long n, F f, T* y, const X*... x) {
+  long long first = (long long)blockIdx.x * blockDim.x + threadIdx.x, step = (long long)gridDim.x * blockDim.x;
+  long long packs = (aligned(y) && ... && aligned(x)) ? n / PACK<T> : 0;
+  for (long long i = first; i < packs; i += step) {
+    Packed<T> out;
+    auto of_pack = [&](const Packed<X>&... in) {
+#pragma unroll
+      for (int k = 0; k < PACK<T>; k++) out.at[k] = f(in.at[k]...);
+    };
+    of_pack(((const Packed<X>*)x)[i]...);
+    ((Packed<T>*)y)[i] = out;
+  }
+  for (long long i = packs * PACK<T> + first; i < n; i += step) y[i] = f(x[i]...);
+}

@@ -48,3 +48,13 @@ def array_module(x: Any) -> Any:
 
 class EmulatedArray(np.ndarray):
     """A NumPy array that stands for one on the GPU: every op on it goes to the cuda set."""
+
+
+def to_device(host: np.ndarray, like: Any) -> Any:
+    """A NumPy array as one on the device of `like`."""
+    return host.view(type(like)) if array_module(like) is np else cupy().asarray(host)
+
+
+def to_host(array: Any) -> np.ndarray:
+    """Any array as NumPy's own."""
+    return array.view(np.ndarray) if isinstance(array, np.ndarray) else array.get()

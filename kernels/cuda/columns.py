@@ -1,0 +1,30 @@
+"""Sums over rows for each column, in parts, and then of the parts (columns.cuh): the same in every run."""
+
+from __future__ import annotations
+
+from .arrays import BLOCK
+
+PARTS = 256  # of the rows, about two for each multiprocessor of a large GPU. The same on any: so are the sums
+
+WIDE = {"float32": "float32", "float64": "float64", "bfloat16": "float32"}  # what a dtype is summed in
+
+
+def parts_of(n):
+    """Into how many parts n rows are divided."""
+    return min(n, PARTS)
+
+
+def add_parts(kernels, parts, sums, first=0):
+    """sums (C,) += the parts' own sums, parts (n, columns): those of the columns `first` and on."""
+    columns = sums.size
+    kernels.launch(
+        "add_parts<T>",
+        sums,
+        -(-columns // BLOCK),
+        BLOCK,
+        parts.reshape(-1)[first:],
+        sums,
+        len(parts),
+        parts.shape[1],
+        columns,
+    )

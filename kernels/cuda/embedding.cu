@@ -1,0 +1,28 @@
+// Rows out of a table, and back into it.
+#include "common.cuh"
+
+// y_i = w[index[i % indices]], plus x_i where x is not null. x, y (rows, columns).
+template <class T> __global__ void gather_rows(const T* __restrict__ x, const long long* __restrict__ index,
+                                               const T* __restrict__ w, T* __restrict__ y, int rows, int columns, int indices) {
+  typedef wide<T> W;
+  long long row = own_row();
+  if (row >= rows) return;
+  w += index[row % indices] * columns, y += row * columns;
+  if (x) x += row * columns;
+  for (int c = threadIdx.x; c < columns; c += blockDim.x) y[c] = x ? T(W(x[c]) + W(w[c])) : w[c];
+}
+
+// dw[index] += the rows of dy that have it. `sorted` has the indices in order, `place` the rows of dy where they stood. The
+// block of an index's first row adds all of them, in that order: the same sums in every run, which atomic additions are not.
+template <class T> __global__ void scatter_rows(const T* __restrict__ dy, const long long* __restrict__ sorted,
+                                                const long long* __restrict__ place, T* __restrict__ dw, int rows, int columns) {
+  typedef wide<T> W;
+  long long first = own_row();
+  if (first >= rows || (first > 0 && sorted[first - 1] == sorted[first])) return;
+  long long index = sorted[first];
+  for (int c = threadIdx.x; c < columns; c += blockDim.x) {
+    W total = 0;
+    for (long long i = first; i < rows && sorted[i] == index; i++) total += W(dy[place[i] * columns + c]);
+    dw[index * columns + c] = T(W(dw[index * columns + c]) + total);
+  }
+}

@@ -1,0 +1,33 @@
+"""Rows out of a table, and back into it (embedding.cu). Backward, the rows are sorted by their index first."""
+
+from __future__ import annotations
+
+from .arrays import accumulator, indices, row_layout, rows, settle
+from .device import array_module
+from .memory import empty
+from .module import Kernels
+
+KERNELS = Kernels("embedding.cu", "gather_rows<T>", "scatter_rows<T>")
+
+
+def embedding_forward(tokens, w):
+    """y = w[tokens].  tokens (N,) ints in [0, V), w (V, C) -> y (N, C)."""
+    y, index = empty(w, (*tokens.shape, w.shape[1])), indices(tokens, len(w), "tokens")
+    y_rows = rows(y)
+    KERNELS.launch("gather_rows<T>", w, *row_layout(y_rows), None, index, rows(w), y_rows, *y_rows.shape, len(index))
+    return y
+
+
+def embedding_backward(dy, tokens, dw):
+    """Adds into dw (V, C): each row of dy onto its token's row. A token that occurs twice receives both."""
+    if dy.shape != (*tokens.shape, dw.shape[-1]):
+        raise ValueError(f"dy is {dy.shape}; tokens {tokens.shape} and dw {dw.shape} need {(*tokens.shape, dw.shape[-1])}")
+    scatter(dy, indices(tokens, len(dw), "tokens"), dw)
+
+
+def scatter(dy, index, dw):
+    """dw[index] += dy, an index for each row."""
+    dy_rows, sums = rows(dy), accumulator(dw, dw.shape, dy, "dw")
+    place = array_module(dy).argsort(index, kind="stable")
+    KERNELS.launch("scatter_rows<T>", dy, *row_layout(dy_rows), dy_rows, index[place], place, sums, *dy_rows.shape)
+    settle(dw, sums)

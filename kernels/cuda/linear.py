@@ -1,0 +1,65 @@
+"""Linear maps: the products by cuBLAS (blas.py), bias and activation in one pass behind them (linear.cu)."""
+
+from __future__ import annotations
+
+from .activation import IN_CUDA, activation_backward, in_cuda
+from .arrays import WARP, accumulator, row_layout, rows, settle, vector
+from .blas import gemm
+from .columns import WIDE, add_parts, parts_of
+from .memory import empty
+from .module import Kernels
+
+FUSED = (f"bias_activation<T, {function}>" for function in IN_CUDA.values())
+KERNELS = Kernels("linear.cu", "add_bias<T>", *FUSED, "sum_columns<T>", "add_parts<T>")
+
+
+def linear_forward(x, w, b=None):
+    """y = x w^T + b.  x (N, C), w (F, C), b (F,) or None -> y (N, F)."""
+    y = empty(x, (*x.shape[:-1], len(w)))
+    project(rows(x), w, b, rows(y))
+    return y
+
+
+def project(x, w, b, y):
+    """y = x w^T + b, into y (N, F)."""
+    gemm(x, w.T, y)
+    if b is not None:
+        KERNELS.launch("add_bias<T>", y, *row_layout(y), y, vector(b, y, "b"), *y.shape)
+
+
+def linear_backward(dy, x, w, dw=None, db=None):
+    """dx (N, C) = dy w; adds into dw (F, C) and db (F,):  dw = dy^T x,  db = sum_N dy."""
+    dx = empty(x, x.shape)
+    gemm(rows(dy), w, rows(dx))
+    add_gradients(rows(dy), rows(x), dw, db)
+    return dx
+
+
+def add_gradients(dy, x, dw, db):
+    """dw += dy^T x,  db += sum_N dy.  dy (N, F), x (N, C)."""
+    if dw is not None:
+        sums = accumulator(dw, (dy.shape[1], x.shape[1]), dy, "dw")
+        gemm(dy.T, x, sums, add=True)
+        settle(dw, sums)
+    if db is not None:
+        n, F = dy.shape
+        sums, parts = accumulator(db, (F,), dy, "db"), parts_of(-(-n // 8))
+        part = empty(dy, (parts, F), WIDE[dy.dtype.name])
+        KERNELS.launch("sum_columns<T>", dy, (-(-F // WARP), parts), (WARP, 8), dy, part, n, F)
+        add_parts(KERNELS, part, sums)
+        settle(db, sums)
+
+
+def linear_activation_forward(x, w, b=None, activation="gelu"):
+    """z = x w^T + b, y = f(z), for an activation f by name -> y (N, F), z (N, F), which the backward needs."""
+    y, z = empty(x, (*x.shape[:-1], len(w))), empty(x, (*x.shape[:-1], len(w)))
+    y_rows, z_rows = rows(y), rows(z)
+    gemm(rows(x), w.T, z_rows)
+    name = f"bias_activation<T, {in_cuda(activation)}>"
+    KERNELS.launch(name, x, *row_layout(y_rows), z_rows, vector(b, y, "b"), y_rows, *y_rows.shape)
+    return y, z
+
+
+def linear_activation_backward(dy, x, w, z, dw=None, db=None, activation="gelu"):
+    """dx (N, C); adds into dw (F, C) and db (F,).  dz = dy f'(z), then as in linear_backward."""
+    return linear_backward(activation_backward(dy, z, activation), x, w, dw, db)

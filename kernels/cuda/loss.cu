@@ -1,0 +1,70 @@
+// Softmax cross-entropy over rows of logits (rows, columns). A target of IGNORE counts nowhere.
+#include "common.cuh"
+
+constexpr int IGNORE = -100;
+
+// What a row counts: its target's class weight, 1 without such weights, 0 where ignored.
+template <class T> __device__ double weight_of(long long target, const T* class_weight) {
+  return target == IGNORE ? 0.0 : class_weight ? double(wide<T>(class_weight[target])) : 1.0;
+}
+
+// lse = log sum_V exp(z), and each row's own loss, 0 where it is ignored: lse - z[target], and with label smoothing e
+// (1 - e) (lse - z[target]) + e (lse - mean(z)).
+template <class T> __global__ void losses_of_rows(const T* __restrict__ z, const long long* __restrict__ targets,
+                                                  double label_smoothing, T* __restrict__ lse, wide<T>* __restrict__ losses,
+                                                  int rows, int columns) {
+  typedef wide<T> W;
+  long long row = own_row();
+  if (row >= rows) return;
+  z += row * columns;
+
+  W top = -infinity<W>();
+  for (int c = threadIdx.x; c < columns; c += blockDim.x) top = Max()(top, W(z[c]));
+  top = row_max(top);
+  W total = 0, sum = 0;
+  for (int c = threadIdx.x; c < columns; c += blockDim.x) {
+    total += exp(W(z[c]) - top);
+    sum += W(z[c]);
+  }
+  W result = top + log(row_sum(total)), mean = label_smoothing != 0 ? row_sum(sum) / columns : W(0);
+  if (threadIdx.x > 0) return;
+  lse[row] = T(result);
+  long long target = targets[row];
+  W of_target = target == IGNORE ? result : W(z[target]);
+  losses[row] = result - of_target;
+  if (label_smoothing != 0 && target != IGNORE) losses[row] += W(label_smoothing) * (of_target - mean);
+}
+
+// sums = (sum of weight * loss, sum of weights), by one block; losses null: the second alone.
+template <class T> __global__ void sum_losses(const wide<T>* __restrict__ losses, const long long* __restrict__ targets,
+                                              const T* __restrict__ class_weight, double* __restrict__ sums, int rows) {
+  double total = 0, weights = 0;
+  for (int i = threadIdx.x; i < rows; i += blockDim.x) {
+    double weight = weight_of(targets[i], class_weight);
+    weights += weight;
+    if (losses && weight != 0) total += weight * losses[i];
+  }
+  total = row_sum(total), weights = row_sum(weights);
+  if (threadIdx.x == 0) sums[0] = total, sums[1] = weights;
+}
+
+// dz = (p - aim) dloss weight / sum of weights, p = exp(z - lse), aim the smoothed one-hot target. dz may be z itself. sums as
+// sum_losses leaves them, or null: then dloss has been divided.
+template <class T> __global__ void gradient_of_rows(double dloss, const T* z, const long long* __restrict__ targets,
+                                                    const T* __restrict__ lse, double label_smoothing,
+                                                    const T* __restrict__ class_weight, const double* __restrict__ sums, T* dz,
+                                                    int rows, int columns) {
+  typedef wide<T> W;
+  long long row = own_row();
+  if (row >= rows) return;
+  z += row * columns, dz += row * columns;
+  long long target = targets[row];
+  double count = sums && sums[1] != 0 ? sums[1] : 1.0;
+  W factor = W(dloss / count * weight_of(target, class_weight)), uniform = W(label_smoothing / columns);
+  W row_lse = lse[row];
+  for (int c = threadIdx.x; c < columns; c += blockDim.x) {
+    W d = exp(W(z[c]) - row_lse) - uniform;
+    if (c == target) d -= W(1 - label_smoothing);
+    dz[c] = T(target == IGNORE ? W(0) : d * factor);
+  }
+}
