@@ -1,0 +1,241 @@
+"""Fused attention over tiles, as in FlashAttention-2 (Dao 2023).
+
+attention.cu is the plain way, for any type; attention_tensor.cu is that of the tensor cores, for bfloat16 with heads of at
+most 128 numbers, a multiple of 8; attention_decode.cu is the forward of few queries, with the keys split over many warps.
+bfloat16 keeps lse in float32: rounded to 8 bits, it would spoil the weights that the backward computes from it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .arrays import WARP, accumulator, plain, settle
+from .blas import address
+from .device import array_module
+from .memory import empty
+from .module import TYPES, Kernels
+
+SIDE = 16  # as in attention.cu
+HEAD_SIZES = 16, 32, 64, 128, 256  # that there are kernels for; others are filled up with zeros
+WIDE = {"float": 4, "bfloat16": 4, "double": 8}  # bytes of a number that is computed with
+TENSOR_HEAD_SIZES = 32, 64, 128
+WARPS = 4
+FEW_QUERIES = 4  # with no more, a forward takes attention_decode.cu
+STRETCH, DECODING_WARPS = 64, 4096  # at least so many keys to a warp of it; about as many warps, if there are the keys
+
+
+class Tiled(NamedTuple):
+    """A kernel whose blocks own a tile each, and how it is to be launched."""
+
+    kernels: Kernels
+    name: str
+    rows: int  # of a tile
+    threads: int
+    shared: int  # bytes
+
+    def tiles(self, length: int) -> int:
+        return -(-length // self.rows)
+
+    def launch(self, like: Any, grid: tuple[int, ...], *args: Any) -> None:
+        self.kernels.launch(self.name, like, grid, self.threads, *args, shared=self.shared)
+
+
+def plain_way(size: int, type_name: str) -> dict[str, Tiled]:
+    """The kernels of attention.cu for one head size and type."""
+    width = WIDE[type_name]
+    R = 4 if size * width <= 256 else 2 if size * width <= 512 else 1  # rows of a thread: as many as shared memory holds
+    names = {name: f"attention_{name}<T, {size}, {R}>" for name in PLAIN_TILES}
+    kernels = Kernels("attention.cu", *names.values(), types=(type_name,))
+    score = SIDE * R + 1
+    return {
+        name: Tiled(kernels, template, SIDE * R, SIDE * SIDE, width * SIDE * R * (PLAIN_TILES[name] * (size + 1) + score))
+        for name, template in names.items()
+    }
+
+
+def tensor_way(size: int) -> dict[str, Tiled]:
+    """The kernels of attention_tensor.cu for one head size."""
+    M, N, N_backward = (2, 64, 64) if size <= 64 else (1, 64, 32)
+    names = {"forward": f"attention_forward<{size}, {M}, {N}, {WARPS}>"}
+    for name in ("backward_queries", "backward_keys"):
+        names[name] = f"attention_{name}<{size}, {N_backward}, {WARPS}>"
+    kernels = Kernels("attention_tensor.cu", *names.values(), types=("bfloat16",))
+    row, rows, rows_backward = 2 * (size + 8), 16 * M * WARPS, 16 * WARPS
+    shared = dict.fromkeys(names, 2 * row * (rows_backward + N_backward) + 8 * max(rows_backward, N_backward))
+    shared["forward"] = row * (rows + 2 * N)
+    of = {"forward": rows}
+    return {
+        name: Tiled(kernels, template, of.get(name, rows_backward), WARP * WARPS, shared[name])
+        for name, template in names.items()
+    }
+
+
+PLAIN_TILES = {"forward": 3, "backward_queries": 4, "backward_keys": 4, "backward_bias": 4}  # in shared memory at a time
+PLAIN = {(size, type_name): plain_way(size, type_name) for size in HEAD_SIZES for type_name in WIDE}
+TENSOR = {size: tensor_way(size) for size in TENSOR_HEAD_SIZES}
+DELTA = Kernels("attention.cu", "attention_delta<T>")
+DECODE = {
+    size: Kernels("attention_decode.cu", f"attention_decode<T, {size}>", f"attention_combine<T, {size}>")
+    for size in HEAD_SIZES
+}
+
+
+class Call(NamedTuple):
+    """What forward and backward of one call share."""
+
+    B: int
+    T: int
+    S: int
+    H: int
+    G: int
+    D: int
+    arrays: tuple[Any, ...]  # q, k, v, with the numbers of a head side by side
+    masking: tuple[Any, ...]  # the last arguments of all kernels, from scale on
+
+    def kernel(self, name: str) -> Tiled:
+        dtype = self.arrays[0].dtype
+        if name in TENSOR[32] and on_tensor_cores(dtype, self.D):
+            return TENSOR[least(TENSOR_HEAD_SIZES, self.D)][name]
+        return PLAIN[least(HEAD_SIZES, self.D), TYPES[dtype.name]][name]
+
+    def places(self) -> tuple[Any, ...]:
+        return (*self.arrays, *(step for a in self.arrays for step in steps(a)))
+
+
+def attention_forward(q, k, v, mask=None, causal=False, window=None, scale=None, bias=None, dropout=0.0, seed=0):
+    call = prepared(q, k, v, mask, causal, window, scale, bias, dropout, seed)
+    B, T, S, H, G, D = call[:6]
+    y, lse = empty(q, (B, T, H, D)), empty(q, (B, H, T), wide(q))
+    if T <= FEW_QUERIES:
+        decode(call, y, lse)
+        return y, lse
+    kernel = call.kernel("forward")
+    kernel.launch(q, (kernel.tiles(T), H, B), *call.places(), y, lse, T, S, G, D, *call.masking)
+    return y, lse
+
+
+def decode(call: Call, y: Any, lse: Any) -> None:
+    """The forward, of few queries."""
+    (B, T, S, H, G, D), q = call[:6], call.arrays[0]
+    size, rows = least(HEAD_SIZES, D), B * H * T
+    length = max(STRETCH, -(-S // max(1, DECODING_WARPS // max(rows, 1))))
+    stretches = max(1, -(-S // length))
+    sums, tops, totals = (empty(q, (B, H, T, stretches, *last), wide(q)) for last in ((size,), (), ()))
+    whole = all(n % 16 == 0 for a in call.arrays for n in (address(a), D * a.itemsize, *a.strides[:3]))
+    block = WARP, max(1, min(H // max(G, 1) * T, 8))
+    arguments = *call.places(), sums, tops, totals, length, whole, T, S, H, D, *call.masking
+    DECODE[size].launch(f"attention_decode<T, {size}>", q, (stretches, G, B), block, *arguments)
+    arguments = sums, tops, totals, y, lse, rows, stretches, T, H, D
+    DECODE[size].launch(f"attention_combine<T, {size}>", q, -(-rows // 4), (WARP, 4), *arguments)
+
+
+def attention_backward(
+    dy, q, k, v, y, lse,
+    mask=None, causal=False, window=None, scale=None, bias=None, dropout=0.0, seed=0, dbias=None, out=None,
+):  # fmt: skip
+    call = prepared(q, k, v, mask, causal, window, scale, bias, dropout, seed)
+    B, T, S, H, G, D = call[:6]
+    dy, y, lse = (
+        given(dy, (B, T, H, D), q.dtype, "dy"),
+        given(y, (B, T, H, D), q.dtype, "y"),
+        given(lse, (B, H, T), wide(q), "lse"),
+    )
+    out = tuple(empty(q, a.shape) for a in (q, k, v)) if out is None else out
+    dq, dk, dv = written = [gradient(a, x) for a, x in zip(out, (q, k, v))]
+    delta = empty(q, (B, H, T), wide(q))
+    DELTA.launch("attention_delta<T>", q, -(-B * T * H // 4), (WARP, 4), dy, y, delta, B * T * H, T, H, D)
+    read = dy, *call.places(), lse, delta
+    kernel = call.kernel("backward_queries")
+    kernel.launch(q, (kernel.tiles(T), H, B), *read, dq, *steps(dq), T, S, G, D, *call.masking)
+    kernel = call.kernel("backward_keys")
+    kernel.launch(q, (kernel.tiles(S), G, B), *read, dk, dv, *steps(dk), *steps(dv), T, S, H, D, *call.masking)
+    if dbias is not None:
+        kernel, sums = call.kernel("backward_bias"), accumulator(dbias, (H, T, S), q, "dbias")
+        kernel.launch(q, (kernel.tiles(S), kernel.tiles(T), H), *read, sums, B, T, S, G, D, *call.masking)
+        settle(dbias, sums)
+    for target, array in zip(out, written):
+        if target is not array:
+            target[...] = array
+    return out
+
+
+def prepared(q, k, v, mask, causal, window, scale, bias, dropout, seed) -> Call:
+    """The arguments, checked: kernels read where these say. Raises ValueError or TypeError for what does not fit."""
+    if q.dtype.name not in TYPES or not q.dtype == k.dtype == v.dtype:
+        raise TypeError(
+            f"q, k, v are {q.dtype}, {k.dtype}, {v.dtype}; attention needs all three in one of {', '.join(TYPES)}"
+        )
+    (B, T, H, D), (S, G) = q.shape, k.shape[1:3]
+    if k.shape != (B, S, G, D) or v.shape != k.shape or (G and H % G) or (H and not G):
+        raise ValueError(
+            f"q {q.shape}, k {k.shape}, v {v.shape} must be (B, T, H, D), (B, S, G, D), (B, S, G, D), H a multiple of G"
+        )
+    if D > HEAD_SIZES[-1]:
+        raise ValueError(f"the cuda set's attention has heads of at most {HEAD_SIZES[-1]} numbers, and got {D}")
+    mask, mask_batch, mask_row = mask_of(mask, B, T, S)
+    bias = None if bias is None else given(bias, (H, T, S), q.dtype, "bias")
+    scale = 1 / math.sqrt(max(D, 1)) if scale is None else scale
+    window = T + S if window is None else max(min(window, T + S), -T - S)
+    threshold = np.uint32(min(int(dropout * 2**32), 2**32 - 1))
+    halves = np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF)
+    masking = float(scale), mask, mask_batch, mask_row, bias, bool(causal), window, threshold, *halves, 1 / (1 - dropout)
+    return Call(B, T, S, H, G, D, tuple(readable(a) for a in (q, k, v)), masking)
+
+
+def least(sizes: tuple[int, ...], D: int) -> int:
+    """The head size of the kernel that computes heads of D numbers."""
+    return next(size for size in sizes if D <= size)
+
+
+def on_tensor_cores(dtype, D: int) -> bool:
+    return dtype.name == "bfloat16" and D % 8 == 0 and D <= TENSOR_HEAD_SIZES[-1]
+
+
+def mask_of(mask, B, T, S):
+    """The mask as bytes (1 or B, 1 or T, S), and how many of them lie from one sequence, and from one query, to the next."""
+    if mask is None:
+        return None, np.int64(0), 0
+    mask = mask[:, None] if mask.ndim == 2 else mask
+    if mask.dtype != bool or mask.ndim != 3 or any(m not in (1, n) for m, n in zip(mask.shape, (B, T, S))):
+        raise ValueError(f"mask is {mask.dtype} {mask.shape}; it must be bool, (B, S) or (B, T, S), of {(B, T, S)}")
+    if mask.shape[2] != S:
+        mask = array_module(mask).broadcast_to(mask, (*mask.shape[:2], S))
+    mask = plain(mask)
+    return mask, np.int64(0 if len(mask) == 1 else mask.shape[1] * S), 0 if mask.shape[1] == 1 else S
+
+
+def given(a, shape, dtype, name):
+    if a.shape != shape or a.dtype != dtype:
+        raise ValueError(f"{name} is {a.dtype} {a.shape}; it must be {dtype} {shape}")
+    return plain(a)
+
+
+def wide(q):
+    """The dtype of lse."""
+    return np.dtype(np.float32) if q.dtype.name == "bfloat16" else q.dtype
+
+
+def readable(a):
+    """a, or a copy, with the numbers of a head side by side, for tensor cores beginning at multiples of 16 bytes."""
+    return a if is_readable(a) else plain(a) if not a.flags.c_contiguous else a.copy()
+
+
+def is_readable(a):
+    if a.strides[3] != a.itemsize and a.shape[3] != 1:
+        return False
+    return not on_tensor_cores(a.dtype, a.shape[3]) or all(n % 16 == 0 for n in (address(a), *a.strides[:3]))
+
+
+def gradient(a, x):
+    """The array that a kernel writes the gradient of x into: a, or one to copy from."""
+    if a.shape != x.shape or a.dtype != x.dtype:
+        raise ValueError(f"a gradient's array in `out` is {a.dtype} {a.shape}; it must be {x.dtype} {x.shape}")
+    return a if is_readable(a) else empty(a, a.shape)
+
+
+def steps(a):
+    """How many numbers lie from one to the next along batch, positions, heads."""
+    return tuple(np.int64(stride // a.itemsize) for stride in a.strides[:3])

@@ -1,0 +1,342 @@
+// Attention in bfloat16 on tensor cores: FlashAttention-2 (Dao 2023), forward and backward.
+//
+// As attention.cu, but a warp owns whole rows of the scores, 16 M of them, and makes its products by mma_m16n8k16: the result
+// of one, 16 rows by 8 columns, lies in registers, of each lane (g, t) = (lane / 4, lane % 4) rows g and g + 8, columns 2t and
+// 2t + 1. So two neighbouring results are, rounded to bfloat16, just what the next product wants for its left operand: scores
+// become weights and meet the values without leaving the registers. The rows of an operand lie in shared memory, brought there
+// by asynchronous copies; eight numbers more than needed in each let ldmatrix read eight rows from different banks.
+//
+// D the head size (a multiple of 16; zeros fill it up), M 16-row strips of a warp, N rows of the tiles that a block walks over,
+// WARPS warps of a block. Exponentials are taken of base 2, as the hardware does: scores are multiplied by log2(e).
+#include "attention.cuh"
+#include "ptx_math.cuh"
+
+constexpr float LOG2E = 1.44269504088896f, LN2 = 0.693147180559945f;
+
+template <int D, int ROWS> struct alignas(16) Tile { bfloat16 at[ROWS][D + 8]; };
+
+// Rows first ... of one head, zeros behind the last and beyond `size`: asynchronously.
+template <int D, int ROWS> __device__ void load(Tile<D, ROWS>& tile, const bfloat16* head, long long step, int first, int rows,
+                                                int size) {
+  for (int i = threadIdx.x; i < ROWS * D / 8; i += blockDim.x) {
+    int r = i / (D / 8), d = i % (D / 8) * 8;
+    bool wanted = first + r < rows && d < size;
+    copy_async(&tile.at[r][d], wanted ? head + (first + r) * step + d : head, wanted);
+  }
+}
+
+// x (16 M, N) = a b^T for the warp's rows of a, from `row` on, and all rows of b.
+template <int D, int M, int N, int ROWS>
+__device__ void rows_by_rows(float (&x)[M][N / 8][4], const Tile<D, ROWS>& a, int row, const Tile<D, N>& b) {
+  int lane = threadIdx.x % WARP;
+#pragma unroll
+  for (int m = 0; m < M; m++)
+#pragma unroll
+    for (int n = 0; n < N / 8; n++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) x[m][n][e] = 0;
+#pragma unroll
+  for (int k = 0; k < D; k += 16) {
+    unsigned left[M][4], right[4];
+#pragma unroll
+    for (int m = 0; m < M; m++) ldmatrix_x4(left[m], &a.at[row + 16 * m + lane % 16][k + lane / 16 * 8]);
+#pragma unroll
+    for (int n = 0; n < N / 8; n += 2) {
+      ldmatrix_x4(right, &b.at[8 * n + lane % 8 + lane / 16 * 8][k + lane / 8 % 2 * 8]);
+#pragma unroll
+      for (int m = 0; m < M; m++) {
+        mma_m16n8k16(x[m][n], left[m], right, x[m][n]);
+        mma_m16n8k16(x[m][n + 1], left[m], right + 2, x[m][n + 1]);
+      }
+    }
+  }
+}
+
+// y (16 M, D) += p b: rows of b, weighted by the warp's p (16 M, N).
+template <int D, int M, int N>
+__device__ void add_weighted_rows(float (&y)[M][D / 8][4], const float (&p)[M][N / 8][4], const Tile<D, N>& b) {
+  int lane = threadIdx.x % WARP;
+#pragma unroll
+  for (int k = 0; k < N / 8; k += 2) {
+    unsigned left[M][4], right[4];
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+      left[m][0] = bfloat16_pair(p[m][k][0], p[m][k][1]), left[m][1] = bfloat16_pair(p[m][k][2], p[m][k][3]);
+      left[m][2] = bfloat16_pair(p[m][k + 1][0], p[m][k + 1][1]), left[m][3] = bfloat16_pair(p[m][k + 1][2], p[m][k + 1][3]);
+    }
+#pragma unroll
+    for (int d = 0; d < D / 8; d += 2) {
+      ldmatrix_x4_transposed(right, &b.at[8 * k + lane % 16][8 * d + lane / 16 * 8]);
+#pragma unroll
+      for (int m = 0; m < M; m++) {
+        mma_m16n8k16(y[m][d], left[m], right, y[m][d]);
+        mma_m16n8k16(y[m][d + 1], left[m], right + 2, y[m][d + 1]);
+      }
+    }
+  }
+}
+
+// Over the four lanes that own a row.
+template <class Op> __device__ float across_row(float value, Op op) {
+  value = op(value, __shfl_xor_sync(ALL, value, 1));
+  return op(value, __shfl_xor_sync(ALL, value, 2));
+}
+
+// The warp's rows of y, from first + row on, into one head of an array; factor[m][half]: of rows g and g + 8 of strip m.
+template <int D, int M> __device__ void store(const float (&y)[M][D / 8][4], bfloat16* head, long long step, int first,
+                                              int rows, int size, const float (&factor)[M][2]) {
+  int lane = threadIdx.x % WARP;
+#pragma unroll
+  for (int m = 0; m < M; m++)
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      int r = first + 16 * m + lane / 4 + 8 * half;
+      if (r >= rows) continue;
+#pragma unroll
+      for (int n = 0; n < D / 8; n++) {
+        int d = 8 * n + lane % 4 * 2;
+        float low = y[m][n][2 * half] * factor[m][half], high = y[m][n][2 * half + 1] * factor[m][half];
+        if (d < size) *(unsigned*)&head[r * step + d] = bfloat16_pair(low, high);  // size is a multiple of 8: both are wanted
+      }
+    }
+}
+
+// y (B, T, H, D) and lse (B, H, T), contiguous. Grid: tiles of 16 M WARPS queries, heads, batch.
+template <int D, int M, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WARP) attention_forward(
+    const bfloat16* q, const bfloat16* k, const bfloat16* v, long long q_batch, long long q_step, long long q_head,
+    long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head, bfloat16* y,
+    float* lse, int queries, int keys, int groups, int size, double scale, const unsigned char* mask, long long mask_batch,
+    int mask_row, const bfloat16* bias, bool causal, int window, unsigned threshold, unsigned low, unsigned high,
+    double factor) {
+  constexpr int ROWS = 16 * M * WARPS;
+  struct Shared { Tile<D, ROWS> q; Tile<D, N> k, v; };
+  extern __shared__ __align__(16) unsigned char shared_memory[];
+  Shared& s = *(Shared*)shared_memory;
+  int h = blockIdx.y, heads = gridDim.y, b = blockIdx.z, g = h / (heads / groups);
+  int first = (gridDim.x - 1 - blockIdx.x) * ROWS;  // the longest rows of a causal mask first, so that no block is left alone
+  int lane = threadIdx.x % WARP, row = threadIdx.x / WARP * 16 * M;
+  Sight sight = {queries, keys, mask ? mask + b * mask_batch : mask, mask_row, causal, window};
+  Dropout dropout = {threshold, low, high, factor};
+  long long bh = (long long)b * heads + h;
+  k += b * k_batch + g * k_head, v += b * v_batch + g * v_head;
+  if (bias) bias += (long long)h * queries * keys;
+
+  float top[M][2], total[M][2], sum[M][D / 8][4];
+#pragma unroll
+  for (int m = 0; m < M; m++) {
+    top[m][0] = top[m][1] = -infinity<float>(), total[m][0] = total[m][1] = 0;
+#pragma unroll
+    for (int d = 0; d < D / 8; d++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) sum[m][d][e] = 0;
+  }
+  int start = sight.first_key(first) / N * N, last = sight.last_key(min(first + ROWS, queries));
+  load(s.q, q + b * q_batch + h * q_head, q_step, first, queries, size);
+  if (start < last) load(s.k, k, k_step, start, keys, size);
+  copy_async_commit();
+  for (; start < last; start += N) {
+    copy_async_wait<0>();
+    __syncthreads();  // the keys are here, and all have used the last values
+    load(s.v, v, v_step, start, keys, size);
+    copy_async_commit();
+    float x[M][N / 8][4];
+    rows_by_rows<D, M, N>(x, s.q, row, s.k);
+    copy_async_wait<0>();
+    __syncthreads();  // the values are here, and all have used the keys
+    if (start + N < last) load(s.k, k, k_step, start + N, keys, size);
+    copy_async_commit();
+
+    // A score is x times `factor_of_x`: where nothing is to be hidden or added, the multiplication is left to the exponent's.
+    float factor_of_x = float(scale) * LOG2E;
+    if (bias || !(factor_of_x > 0) || !sight.all_allowed(first + row, first + row + 16 * M, start, start + N)) {
+#pragma unroll
+      for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N / 8; n++)
+#pragma unroll
+          for (int e = 0; e < 4; e++) {
+            int t = first + row + 16 * m + lane / 4 + e / 2 * 8, key = start + 8 * n + lane % 4 * 2 + e % 2;
+            float& score = x[m][n][e];
+            if (!sight.allowed(t, key)) score = -infinity<float>();
+            else score = score * factor_of_x + (bias ? bias[(long long)t * keys + key] * LOG2E : 0.f);
+          }
+      factor_of_x = 1;
+    }
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        float highest = x[m][0][2 * half];
+#pragma unroll
+        for (int n = 0; n < N / 8; n++)
+#pragma unroll
+          for (int e = 2 * half; e < 2 * half + 2; e++) highest = Max()(highest, x[m][n][e]);
+        highest = Max()(top[m][half], across_row(highest, Max()) * factor_of_x);
+        float base = highest == -infinity<float>() ? 0 : highest, rescale = exp2_fast(top[m][half] - base), part = 0;
+#pragma unroll
+        for (int n = 0; n < N / 8; n++)
+#pragma unroll
+          for (int e = 2 * half; e < 2 * half + 2; e++)
+            part += x[m][n][e] = exp2_fast(x[m][n][e] * factor_of_x - base);
+        top[m][half] = highest, total[m][half] = total[m][half] * rescale + part;
+        if (threshold) {
+          unsigned key_of_row = dropout.key(bh * queries + first + row + 16 * m + lane / 4 + 8 * half);
+#pragma unroll
+          for (int n = 0; n < N / 8; n++)
+#pragma unroll
+            for (int e = 2 * half; e < 2 * half + 2; e++)
+              x[m][n][e] *= dropout.keeps(key_of_row, start + 8 * n + lane % 4 * 2 + e % 2) ? float(factor) : 0.f;
+        }
+#pragma unroll
+        for (int d = 0; d < D / 8; d++) sum[m][d][2 * half] *= rescale, sum[m][d][2 * half + 1] *= rescale;
+      }
+    add_weighted_rows<D, M, N>(sum, x, s.v);
+  }
+
+  copy_async_wait<0>();
+  float quotient[M][2];
+#pragma unroll
+  for (int m = 0; m < M; m++)
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      float all = across_row(total[m][half], Sum());
+      int t = first + row + 16 * m + lane / 4 + 8 * half;
+      quotient[m][half] = all == 0 ? 0 : 1 / all;
+      if (lane % 4 == 0 && t < queries) lse[bh * queries + t] = all == 0 ? -infinity<float>() : top[m][half] * LN2 + logf(all);
+    }
+  long long step = (long long)heads * size;
+  store<D, M>(sum, y + b * queries * step + h * size, step, first + row, queries, size, quotient);
+}
+
+// The backward's pattern, for a block that owns queries and walks over keys, or the other way round (KEYS): with its own
+// rows, s.own (q or k) and s.own_dp (dy or v), and the others' s.other (k or q) and s.other_dp (v or dy),
+//   x = own other^T,  dp = own_dp other_dp^T,  p = exp(scale x + bias - lse),  dx = p (drop(dp) - delta),
+//   sum += dx other, and where it owns keys sum_v += drop(p) other_dp.
+template <int D, int ROWS, int N> struct BackwardShared {
+  Tile<D, ROWS> own, own_dp;
+  Tile<D, N> other, other_dp;
+  float lse[ROWS > N ? ROWS : N], delta[ROWS > N ? ROWS : N];  // of the queries, lse times log2(e)
+};
+
+template <bool KEYS, int D, int ROWS, int N>
+__device__ void add_backward_tile(float (&sum)[1][D / 8][4], float (&sum_v)[1][D / 8][4], BackwardShared<D, ROWS, N>& s,
+                                  int first, int row, int start, long long row_of_dropout, const Sight& sight,
+                                  const Dropout& dropout, float scale, const bfloat16* bias) {
+  int lane = threadIdx.x % WARP;
+  float x[1][N / 8][4], dp[1][N / 8][4];
+  rows_by_rows<D, 1, N>(x, s.own, row, s.other);
+  rows_by_rows<D, 1, N>(dp, s.own_dp, row, s.other_dp);
+  int own = first + row;
+  bool free = KEYS ? sight.all_allowed(start, start + N, own, own + 16) : sight.all_allowed(own, own + 16, start, start + N);
+#pragma unroll
+  for (int n = 0; n < N / 8; n++)
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+      int mine = row + lane / 4 + e / 2 * 8, its = 8 * n + lane % 4 * 2 + e % 2, query = KEYS ? its : mine;
+      int t = KEYS ? start + its : first + mine, key = KEYS ? first + mine : start + its;
+      float p = 0, keep = 1;
+      if (free || sight.allowed(t, key)) {
+        float score = x[0][n][e] * (scale * LOG2E);
+        if (bias) score += bias[(long long)t * sight.S + key] * LOG2E;
+        p = exp2_fast(score - s.lse[query]);
+        if (dropout.threshold) keep = dropout.keeps(dropout.key(row_of_dropout + t), key) ? float(dropout.factor) : 0.f;
+      }
+      x[0][n][e] = p * keep;
+      dp[0][n][e] = p == 0 ? 0 : p * (dp[0][n][e] * keep - s.delta[query]);
+    }
+  if (KEYS) add_weighted_rows<D, 1, N>(sum_v, x, s.other_dp);
+  add_weighted_rows<D, 1, N>(sum, dp, s.other);
+}
+
+// lse and delta of the queries first ... into shared memory.
+template <int ROWS, class Shared>
+__device__ void load_rows(Shared& s, const float* lse, const float* delta, int first, int queries) {
+  for (int i = threadIdx.x; i < ROWS; i += blockDim.x) {
+    float l = first + i < queries ? lse[first + i] : 0;
+    s.lse[i] = l == -infinity<float>() ? 0 : l * LOG2E;
+    s.delta[i] = first + i < queries ? delta[first + i] : 0;
+  }
+}
+
+// dq by its strides. Grid: tiles of 16 WARPS queries, heads, batch.
+template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WARP) attention_backward_queries(
+    const bfloat16* dy, const bfloat16* q, const bfloat16* k, const bfloat16* v, long long q_batch, long long q_step,
+    long long q_head, long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step,
+    long long v_head, const float* lse, const float* delta, bfloat16* dq, long long dq_batch, long long dq_step,
+    long long dq_head, int queries, int keys, int groups, int size, double scale, const unsigned char* mask,
+    long long mask_batch, int mask_row, const bfloat16* bias, bool causal, int window, unsigned threshold, unsigned low,
+    unsigned high, double factor) {
+  constexpr int ROWS = 16 * WARPS;
+  typedef BackwardShared<D, ROWS, N> Shared;
+  extern __shared__ __align__(16) unsigned char shared_memory[];
+  Shared& s = *(Shared*)shared_memory;
+  int h = blockIdx.y, heads = gridDim.y, b = blockIdx.z, g = h / (heads / groups);
+  int first = (gridDim.x - 1 - blockIdx.x) * ROWS, row = threadIdx.x / WARP * 16;
+  Sight sight = {queries, keys, mask ? mask + b * mask_batch : mask, mask_row, causal, window};
+  Dropout dropout = {threshold, low, high, factor};
+  long long step = (long long)heads * size, bht = ((long long)b * heads + h) * queries;
+  k += b * k_batch + g * k_head, v += b * v_batch + g * v_head;
+  if (bias) bias += (long long)h * queries * keys;
+  load(s.own, q + b * q_batch + h * q_head, q_step, first, queries, size);
+  load(s.own_dp, dy + b * queries * step + h * size, step, first, queries, size);
+  load_rows<ROWS>(s, lse + bht, delta + bht, first, queries);
+
+  float sum[1][D / 8][4] = {}, none[1][D / 8][4];
+  int last = sight.last_key(min(first + ROWS, queries));
+  for (int start = sight.first_key(first) / N * N; start < last; start += N) {
+    __syncthreads();  // all have used the last tile
+    load(s.other, k, k_step, start, keys, size);
+    load(s.other_dp, v, v_step, start, keys, size);
+    copy_async_commit();
+    copy_async_wait<0>();
+    __syncthreads();
+    add_backward_tile<false, D, ROWS, N>(sum, none, s, first, row, start, bht, sight, dropout, float(scale), bias);
+  }
+  copy_async_wait<0>();
+  float factors[1][2] = {{float(scale), float(scale)}};
+  store<D, 1>(sum, dq + b * dq_batch + h * dq_head, dq_step, first + row, queries, size, factors);
+}
+
+// dk and dv by their strides. Grid: tiles of 16 WARPS keys, groups, batch; a block walks over the queries of all heads of its
+// group, so that nobody else adds to its sums.
+template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WARP) attention_backward_keys(
+    const bfloat16* dy, const bfloat16* q, const bfloat16* k, const bfloat16* v, long long q_batch, long long q_step,
+    long long q_head, long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step,
+    long long v_head, const float* lse, const float* delta, bfloat16* dk, bfloat16* dv, long long dk_batch, long long dk_step,
+    long long dk_head, long long dv_batch, long long dv_step, long long dv_head, int queries, int keys, int heads, int size,
+    double scale, const unsigned char* mask, long long mask_batch, int mask_row, const bfloat16* bias, bool causal, int window,
+    unsigned threshold, unsigned low, unsigned high, double factor) {
+  constexpr int ROWS = 16 * WARPS;
+  typedef BackwardShared<D, ROWS, N> Shared;
+  extern __shared__ __align__(16) unsigned char shared_memory[];
+  Shared& s = *(Shared*)shared_memory;
+  int g = blockIdx.y, per_group = heads / gridDim.y, b = blockIdx.z, first = blockIdx.x * ROWS;
+  int row = threadIdx.x / WARP * 16;
+  Sight sight = {queries, keys, mask ? mask + b * mask_batch : mask, mask_row, causal, window};
+  Dropout dropout = {threshold, low, high, factor};
+  long long step = (long long)heads * size;
+  load(s.own, k + b * k_batch + g * k_head, k_step, first, keys, size);
+  load(s.own_dp, v + b * v_batch + g * v_head, v_step, first, keys, size);
+
+  float sum_k[1][D / 8][4] = {}, sum_v[1][D / 8][4] = {};
+  int last = sight.last_query(min(first + ROWS, keys));
+  for (int h = g * per_group; h < (g + 1) * per_group; h++) {
+    long long bht = ((long long)b * heads + h) * queries;
+    const bfloat16* bias_of_head = bias ? bias + (long long)h * queries * keys : bias;
+    for (int start = sight.first_query(first) / N * N; start < last; start += N) {
+      __syncthreads();
+      load(s.other, q + b * q_batch + h * q_head, q_step, start, queries, size);
+      load(s.other_dp, dy + b * queries * step + h * size, step, start, queries, size);
+      copy_async_commit();
+      load_rows<N>(s, lse + bht, delta + bht, start, queries);
+      copy_async_wait<0>();
+      __syncthreads();
+      add_backward_tile<true, D, ROWS, N>(sum_k, sum_v, s, first, row, start, bht, sight, dropout, float(scale),
+                                          bias_of_head);
+    }
+  }
+  copy_async_wait<0>();
+  float factors[1][2] = {{float(scale), float(scale)}}, ones[1][2] = {{1, 1}};
+  store<D, 1>(sum_k, dk + b * dk_batch + g * dk_head, dk_step, first + row, keys, size, factors);
+  store<D, 1>(sum_v, dv + b * dv_batch + g * dv_head, dv_step, first + row, keys, size, ones);
+}
