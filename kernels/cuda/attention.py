@@ -19,7 +19,7 @@ from .memory import empty
 from .module import TYPES, Kernels
 
 SIDE = 16  # as in attention.cu
-HEAD_SIZES = 16, 32, 64, 128, 256  # that there are kernels for; others are filled up with zeros
+HEAD_SIZES = 32, 64, 128, 256  # that there are kernels for; others are filled up with zeros
 WIDE = {"float": 4, "bfloat16": 4, "double": 8}  # bytes of a number that is computed with
 TENSOR_HEAD_SIZES = 32, 64, 128
 WARPS = 4
@@ -64,7 +64,7 @@ def tensor_way(size: int) -> dict[str, Tiled]:
         names[name] = f"attention_{name}<{size}, {N_backward}, {WARPS}>"
     kernels = Kernels("attention_tensor.cu", *names.values(), types=("bfloat16",))
     row, rows, rows_backward = 2 * (size + 8), 16 * M * WARPS, 16 * WARPS
-    shared = dict.fromkeys(names, 2 * row * (rows_backward + N_backward) + 8 * max(rows_backward, N_backward))
+    shared = dict.fromkeys(names, (2 * row + 8) * (rows_backward + 2 * N_backward))
     shared["forward"] = row * (rows + 2 * N)
     of = {"forward": rows}
     return {

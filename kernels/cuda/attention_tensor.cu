@@ -139,12 +139,14 @@ template <int D, int M, int N, int WARPS> __global__ void __launch_bounds__(WARP
     __syncthreads();  // the keys are here, and all have used the last values
     load(s.v, v, v_step, start, keys, size);
     copy_async_commit();
+    bool needed = start < sight.last_key(min(first + row + 16 * M, queries)) && start + N > sight.first_key(first + row);
     float x[M][N / 8][4];
-    rows_by_rows<D, M, N>(x, s.q, row, s.k);
+    if (needed) rows_by_rows<D, M, N>(x, s.q, row, s.k);
     copy_async_wait<0>();
     __syncthreads();  // the values are here, and all have used the keys
     if (start + N < last) load(s.k, k, k_step, start + N, keys, size);
     copy_async_commit();
+    if (!needed) continue;  // others' rows see some of these keys, this warp's none
 
     // A score is x times `factor_of_x`: where nothing is to be hidden or added, the multiplication is left to the exponent's.
     float factor_of_x = float(scale) * LOG2E;
@@ -209,53 +211,61 @@ template <int D, int M, int N, int WARPS> __global__ void __launch_bounds__(WARP
 }
 
 // The backward's pattern, for a block that owns queries and walks over keys, or the other way round (KEYS): with its own
-// rows, s.own (q or k) and s.own_dp (dy or v), and the others' s.other (k or q) and s.other_dp (v or dy),
+// rows, own (q or k) and own_dp (dy or v), and in a tile of the others' other (k or q) and other_dp (v or dy),
 //   x = own other^T,  dp = own_dp other_dp^T,  p = exp(scale x + bias - lse),  dx = p (drop(dp) - delta),
 //   sum += dx other, and where it owns keys sum_v += drop(p) other_dp.
+// While one tile is used the next is on its way.
+template <int ROWS> struct Queries { float lse[ROWS], delta[ROWS]; };  // lse times log2(e)
+
 template <int D, int ROWS, int N> struct BackwardShared {
   Tile<D, ROWS> own, own_dp;
-  Tile<D, N> other, other_dp;
-  float lse[ROWS > N ? ROWS : N], delta[ROWS > N ? ROWS : N];  // of the queries, lse times log2(e)
+  struct { Tile<D, N> other, other_dp; Queries<N> queries; } tile[2];
+  Queries<ROWS> own_queries;
 };
 
 template <bool KEYS, int D, int ROWS, int N>
 __device__ void add_backward_tile(float (&sum)[1][D / 8][4], float (&sum_v)[1][D / 8][4], BackwardShared<D, ROWS, N>& s,
-                                  int first, int row, int start, long long row_of_dropout, const Sight& sight,
+                                  int which, int first, int row, int start, long long row_of_dropout, const Sight& sight,
                                   const Dropout& dropout, float scale, const bfloat16* bias) {
-  int lane = threadIdx.x % WARP;
+  int lane = threadIdx.x % WARP, own = first + row;
+  auto& tile = s.tile[which];
+  if (KEYS ? start + N <= sight.first_query(own) || start >= sight.last_query(own + 16)
+           : start + N <= sight.first_key(own) || start >= sight.last_key(min(own + 16, sight.T))) return;
   float x[1][N / 8][4], dp[1][N / 8][4];
-  rows_by_rows<D, 1, N>(x, s.own, row, s.other);
-  rows_by_rows<D, 1, N>(dp, s.own_dp, row, s.other_dp);
-  int own = first + row;
+  rows_by_rows<D, 1, N>(x, s.own, row, tile.other);
+  rows_by_rows<D, 1, N>(dp, s.own_dp, row, tile.other_dp);
   bool free = KEYS ? sight.all_allowed(start, start + N, own, own + 16) : sight.all_allowed(own, own + 16, start, start + N);
 #pragma unroll
   for (int n = 0; n < N / 8; n++)
 #pragma unroll
     for (int e = 0; e < 4; e++) {
-      int mine = row + lane / 4 + e / 2 * 8, its = 8 * n + lane % 4 * 2 + e % 2, query = KEYS ? its : mine;
+      int mine = row + lane / 4 + e / 2 * 8, its = 8 * n + lane % 4 * 2 + e % 2;
       int t = KEYS ? start + its : first + mine, key = KEYS ? first + mine : start + its;
-      float p = 0, keep = 1;
+      float lse = KEYS ? tile.queries.lse[its] : s.own_queries.lse[mine];
+      float delta = KEYS ? tile.queries.delta[its] : s.own_queries.delta[mine], p = 0, keep = 1;
       if (free || sight.allowed(t, key)) {
         float score = x[0][n][e] * (scale * LOG2E);
         if (bias) score += bias[(long long)t * sight.S + key] * LOG2E;
-        p = exp2_fast(score - s.lse[query]);
+        p = exp2_fast(score - lse);
         if (dropout.threshold) keep = dropout.keeps(dropout.key(row_of_dropout + t), key) ? float(dropout.factor) : 0.f;
       }
       x[0][n][e] = p * keep;
-      dp[0][n][e] = p == 0 ? 0 : p * (dp[0][n][e] * keep - s.delta[query]);
+      dp[0][n][e] = p == 0 ? 0 : p * (dp[0][n][e] * keep - delta);
     }
-  if (KEYS) add_weighted_rows<D, 1, N>(sum_v, x, s.other_dp);
-  add_weighted_rows<D, 1, N>(sum, dp, s.other);
+  if (KEYS) add_weighted_rows<D, 1, N>(sum_v, x, tile.other_dp);
+  add_weighted_rows<D, 1, N>(sum, dp, tile.other);
 }
 
-// lse and delta of the queries first ... into shared memory.
-template <int ROWS, class Shared>
-__device__ void load_rows(Shared& s, const float* lse, const float* delta, int first, int queries) {
-  for (int i = threadIdx.x; i < ROWS; i += blockDim.x) {
-    float l = first + i < queries ? lse[first + i] : 0;
-    s.lse[i] = l == -infinity<float>() ? 0 : l * LOG2E;
-    s.delta[i] = first + i < queries ? delta[first + i] : 0;
+// lse and delta of query t, as they are used.
+struct Query {
+  float lse = 0, delta = 0;
+  __device__ Query(const float* all_lse, const float* all_delta, int t, int queries) {
+    if (t >= queries) return;
+    lse = all_lse[t] == -infinity<float>() ? 0 : all_lse[t] * LOG2E, delta = all_delta[t];
   }
+};
+template <int ROWS> __device__ void keep(Queries<ROWS>& queries, const Query& query) {
+  if (threadIdx.x < ROWS) queries.lse[threadIdx.x] = query.lse, queries.delta[threadIdx.x] = query.delta;
 }
 
 // dq by its strides. Grid: tiles of 16 WARPS queries, heads, batch.
@@ -279,18 +289,23 @@ template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WAR
   if (bias) bias += (long long)h * queries * keys;
   load(s.own, q + b * q_batch + h * q_head, q_step, first, queries, size);
   load(s.own_dp, dy + b * queries * step + h * size, step, first, queries, size);
-  load_rows<ROWS>(s, lse + bht, delta + bht, first, queries);
+  keep(s.own_queries, Query(lse + bht, delta + bht, first + (int)threadIdx.x, queries));
 
   float sum[1][D / 8][4] = {}, none[1][D / 8][4];
-  int last = sight.last_key(min(first + ROWS, queries));
-  for (int start = sight.first_key(first) / N * N; start < last; start += N) {
-    __syncthreads();  // all have used the last tile
-    load(s.other, k, k_step, start, keys, size);
-    load(s.other_dp, v, v_step, start, keys, size);
+  int begin = sight.first_key(first) / N * N, last = sight.last_key(min(first + ROWS, queries));
+  auto bring = [&](int start, int which) {
+    if (start < last) {
+      load(s.tile[which].other, k, k_step, start, keys, size);
+      load(s.tile[which].other_dp, v, v_step, start, keys, size);
+    }
     copy_async_commit();
+  };
+  bring(begin, 0);
+  for (int start = begin, which = 0; start < last; start += N, which ^= 1) {
     copy_async_wait<0>();
-    __syncthreads();
-    add_backward_tile<false, D, ROWS, N>(sum, none, s, first, row, start, bht, sight, dropout, float(scale), bias);
+    __syncthreads();  // this tile is here, and all have used the last, whose place is free
+    bring(start + N, which ^ 1);
+    add_backward_tile<false, D, ROWS, N>(sum, none, s, which, first, row, start, bht, sight, dropout, float(scale), bias);
   }
   copy_async_wait<0>();
   float factors[1][2] = {{float(scale), float(scale)}};
@@ -319,21 +334,33 @@ template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WAR
   load(s.own_dp, v + b * v_batch + g * v_head, v_step, first, keys, size);
 
   float sum_k[1][D / 8][4] = {}, sum_v[1][D / 8][4] = {};
-  int last = sight.last_query(min(first + ROWS, keys));
-  for (int h = g * per_group; h < (g + 1) * per_group; h++) {
-    long long bht = ((long long)b * heads + h) * queries;
-    const bfloat16* bias_of_head = bias ? bias + (long long)h * queries * keys : bias;
-    for (int start = sight.first_query(first) / N * N; start < last; start += N) {
-      __syncthreads();
-      load(s.other, q + b * q_batch + h * q_head, q_step, start, queries, size);
-      load(s.other_dp, dy + b * queries * step + h * size, step, start, queries, size);
-      copy_async_commit();
-      load_rows<N>(s, lse + bht, delta + bht, start, queries);
-      copy_async_wait<0>();
-      __syncthreads();
-      add_backward_tile<true, D, ROWS, N>(sum_k, sum_v, s, first, row, start, bht, sight, dropout, float(scale),
-                                          bias_of_head);
+  // the tiles of one head after another
+  int begin = sight.first_query(first) / N * N, last = sight.last_query(min(first + ROWS, keys));
+  int of_head = max(0, (last - begin + N - 1) / N), tiles = of_head * per_group;
+  auto head = [&](int i) { return g * per_group + i / of_head; };
+  auto row_of_head = [&](int i) { return ((long long)b * heads + head(i)) * queries; };
+  auto bring = [&](int i) {
+    if (i < tiles) {
+      int h = head(i), start = begin + i % of_head * N;
+      load(s.tile[i % 2].other, q + b * q_batch + h * q_head, q_step, start, queries, size);
+      load(s.tile[i % 2].other_dp, dy + b * queries * step + h * size, step, start, queries, size);
     }
+    copy_async_commit();
+  };
+  auto query = [&](int i) {
+    if (i >= tiles) return Query(lse, delta, 0, 0);
+    return Query(lse + row_of_head(i), delta + row_of_head(i), begin + i % of_head * N + (int)threadIdx.x, queries);
+  };
+  bring(0);
+  keep(s.tile[0].queries, query(0));
+  for (int i = 0; i < tiles; i++) {
+    copy_async_wait<0>();
+    __syncthreads();  // this tile is here, and all have used the last, whose place is free
+    bring(i + 1);
+    Query next = query(i + 1);
+    add_backward_tile<true, D, ROWS, N>(sum_k, sum_v, s, i % 2, first, row, begin + i % of_head * N, row_of_head(i), sight,
+                                        dropout, float(scale), bias ? bias + (long long)head(i) * queries * keys : bias);
+    keep(s.tile[(i + 1) % 2].queries, next);
   }
   copy_async_wait<0>();
   float factors[1][2] = {{float(scale), float(scale)}}, ones[1][2] = {{1, 1}};

@@ -122,7 +122,7 @@ EVERY_WAIT = [
         ("attention.cu", "forward", 2, ()),
         ("attention.cu", "backward_queries", 2, ()),
         ("attention_tensor.cu", "forward", 4, (("forward", 3),)),
-        ("attention_tensor.cu", "backward_queries", 3, (("backward_queries", 0),)),
+        ("attention_tensor.cu", "backward_queries", 2, ()),
     )
     for i in range(n)
 ]
