@@ -33,6 +33,7 @@ class Tiled(NamedTuple):
     kernels: Kernels
     name: str
     rows: int  # of a tile
+    columns: int  # of the scores that a block of backward_bias owns
     threads: int
     shared: int  # bytes
 
@@ -51,7 +52,9 @@ def plain_way(size: int, type_name: str) -> dict[str, Tiled]:
     kernels = Kernels("attention.cu", *names.values(), types=(type_name,))
     score = SIDE * R + 1
     return {
-        name: Tiled(kernels, template, SIDE * R, SIDE * SIDE, width * SIDE * R * (PLAIN_TILES[name] * (size + 1) + score))
+        name: Tiled(
+            kernels, template, SIDE * R, SIDE * R, SIDE * SIDE, width * SIDE * R * (PLAIN_TILES[name] * (size + 1) + score)
+        )
         for name, template in names.items()
     }
 
@@ -60,7 +63,7 @@ def tensor_way(size: int) -> dict[str, Tiled]:
     """The kernels of attention_tensor.cu for one head size."""
     M, N, N_backward = (2, 64, 64) if size <= 64 else (1, 64, 32)
     names = {"forward": f"attention_forward<{size}, {M}, {N}, {WARPS}>"}
-    for name in ("backward_queries", "backward_keys"):
+    for name in ("backward_queries", "backward_keys", "backward_bias"):
         names[name] = f"attention_{name}<{size}, {N_backward}, {WARPS}>"
     kernels = Kernels("attention_tensor.cu", *names.values(), types=("bfloat16",))
     row, rows, rows_backward = 2 * (size + 8), 16 * M * WARPS, 16 * WARPS
@@ -68,7 +71,7 @@ def tensor_way(size: int) -> dict[str, Tiled]:
     shared["forward"] = row * (rows + 2 * N)
     of = {"forward": rows}
     return {
-        name: Tiled(kernels, template, of.get(name, rows_backward), WARP * WARPS, shared[name])
+        name: Tiled(kernels, template, of.get(name, rows_backward), N_backward, WARP * WARPS, shared[name])
         for name, template in names.items()
     }
 
@@ -154,7 +157,7 @@ def attention_backward(
     kernel.launch(q, (kernel.tiles(S), G, B), *read, dk, dv, *steps(dk), *steps(dv), T, S, H, D, *call.masking)
     if dbias is not None:
         kernel, sums = call.kernel("backward_bias"), accumulator(dbias, (H, T, S), q, "dbias")
-        kernel.launch(q, (kernel.tiles(S), kernel.tiles(T), H), *read, sums, B, T, S, G, D, *call.masking)
+        kernel.launch(q, (-(-S // kernel.columns), kernel.tiles(T), H), *read, sums, B, T, S, G, D, *call.masking)
         settle(dbias, sums)
     for target, array in zip(out, written):
         if target is not array:

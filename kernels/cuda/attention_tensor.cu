@@ -223,17 +223,17 @@ template <int D, int ROWS, int N> struct BackwardShared {
   Queries<ROWS> own_queries;
 };
 
+// drop(p) and dx of the warp's rows and one tile; false, and nothing, where none of them sees the other.
 template <bool KEYS, int D, int ROWS, int N>
-__device__ void add_backward_tile(float (&sum)[1][D / 8][4], float (&sum_v)[1][D / 8][4], BackwardShared<D, ROWS, N>& s,
-                                  int which, int first, int row, int start, long long row_of_dropout, const Sight& sight,
-                                  const Dropout& dropout, float scale, const bfloat16* bias) {
+__device__ bool backward_tile(float (&p)[1][N / 8][4], float (&dx)[1][N / 8][4], BackwardShared<D, ROWS, N>& s, int which,
+                              int first, int row, int start, long long row_of_dropout, const Sight& sight,
+                              const Dropout& dropout, float scale, const bfloat16* bias) {
   int lane = threadIdx.x % WARP, own = first + row;
   auto& tile = s.tile[which];
   if (KEYS ? start + N <= sight.first_query(own) || start >= sight.last_query(own + 16)
-           : start + N <= sight.first_key(own) || start >= sight.last_key(min(own + 16, sight.T))) return;
-  float x[1][N / 8][4], dp[1][N / 8][4];
-  rows_by_rows<D, 1, N>(x, s.own, row, tile.other);
-  rows_by_rows<D, 1, N>(dp, s.own_dp, row, tile.other_dp);
+           : start + N <= sight.first_key(own) || start >= sight.last_key(min(own + 16, sight.T))) return false;
+  rows_by_rows<D, 1, N>(p, s.own, row, tile.other);  // x, and
+  rows_by_rows<D, 1, N>(dx, s.own_dp, row, tile.other_dp);  // dp, at first
   bool free = KEYS ? sight.all_allowed(start, start + N, own, own + 16) : sight.all_allowed(own, own + 16, start, start + N);
 #pragma unroll
   for (int n = 0; n < N / 8; n++)
@@ -242,18 +242,17 @@ __device__ void add_backward_tile(float (&sum)[1][D / 8][4], float (&sum_v)[1][D
       int mine = row + lane / 4 + e / 2 * 8, its = 8 * n + lane % 4 * 2 + e % 2;
       int t = KEYS ? start + its : first + mine, key = KEYS ? first + mine : start + its;
       float lse = KEYS ? tile.queries.lse[its] : s.own_queries.lse[mine];
-      float delta = KEYS ? tile.queries.delta[its] : s.own_queries.delta[mine], p = 0, keep = 1;
+      float delta = KEYS ? tile.queries.delta[its] : s.own_queries.delta[mine], weight = 0, keep = 1;
       if (free || sight.allowed(t, key)) {
-        float score = x[0][n][e] * (scale * LOG2E);
+        float score = p[0][n][e] * (scale * LOG2E);
         if (bias) score += bias[(long long)t * sight.S + key] * LOG2E;
-        p = exp2_fast(score - lse);
+        weight = exp2_fast(score - lse);
         if (dropout.threshold) keep = dropout.keeps(dropout.key(row_of_dropout + t), key) ? float(dropout.factor) : 0.f;
       }
-      x[0][n][e] = p * keep;
-      dp[0][n][e] = p == 0 ? 0 : p * (dp[0][n][e] * keep - delta);
+      p[0][n][e] = weight * keep;
+      dx[0][n][e] = weight == 0 ? 0 : weight * (dx[0][n][e] * keep - delta);
     }
-  if (KEYS) add_weighted_rows<D, 1, N>(sum_v, x, tile.other_dp);
-  add_weighted_rows<D, 1, N>(sum, dp, tile.other);
+  return true;
 }
 
 // lse and delta of query t, as they are used.
@@ -291,7 +290,7 @@ template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WAR
   load(s.own_dp, dy + b * queries * step + h * size, step, first, queries, size);
   keep(s.own_queries, Query(lse + bht, delta + bht, first + (int)threadIdx.x, queries));
 
-  float sum[1][D / 8][4] = {}, none[1][D / 8][4];
+  float sum[1][D / 8][4] = {}, p[1][N / 8][4], dx[1][N / 8][4];
   int begin = sight.first_key(first) / N * N, last = sight.last_key(min(first + ROWS, queries));
   auto bring = [&](int start, int which) {
     if (start < last) {
@@ -305,7 +304,8 @@ template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WAR
     copy_async_wait<0>();
     __syncthreads();  // this tile is here, and all have used the last, whose place is free
     bring(start + N, which ^ 1);
-    add_backward_tile<false, D, ROWS, N>(sum, none, s, which, first, row, start, bht, sight, dropout, float(scale), bias);
+    if (backward_tile<false, D, ROWS, N>(p, dx, s, which, first, row, start, bht, sight, dropout, float(scale), bias))
+      add_weighted_rows<D, 1, N>(sum, dx, s.tile[which].other);
   }
   copy_async_wait<0>();
   float factors[1][2] = {{float(scale), float(scale)}};
@@ -333,7 +333,7 @@ template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WAR
   load(s.own, k + b * k_batch + g * k_head, k_step, first, keys, size);
   load(s.own_dp, v + b * v_batch + g * v_head, v_step, first, keys, size);
 
-  float sum_k[1][D / 8][4] = {}, sum_v[1][D / 8][4] = {};
+  float sum_k[1][D / 8][4] = {}, sum_v[1][D / 8][4] = {}, p[1][N / 8][4], dx[1][N / 8][4];
   // the tiles of one head after another
   int begin = sight.first_query(first) / N * N, last = sight.last_query(min(first + ROWS, keys));
   int of_head = max(0, (last - begin + N - 1) / N), tiles = of_head * per_group;
@@ -358,12 +358,64 @@ template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WAR
     __syncthreads();  // this tile is here, and all have used the last, whose place is free
     bring(i + 1);
     Query next = query(i + 1);
-    add_backward_tile<true, D, ROWS, N>(sum_k, sum_v, s, i % 2, first, row, begin + i % of_head * N, row_of_head(i), sight,
-                                        dropout, float(scale), bias ? bias + (long long)head(i) * queries * keys : bias);
+    const bfloat16* bias_of_head = bias ? bias + (long long)head(i) * queries * keys : bias;
+    if (backward_tile<true, D, ROWS, N>(p, dx, s, i % 2, first, row, begin + i % of_head * N, row_of_head(i), sight, dropout,
+                                        float(scale), bias_of_head)) {
+      add_weighted_rows<D, 1, N>(sum_v, p, s.tile[i % 2].other_dp);
+      add_weighted_rows<D, 1, N>(sum_k, dx, s.tile[i % 2].other);
+    }
     keep(s.tile[(i + 1) % 2].queries, next);
   }
   copy_async_wait<0>();
   float factors[1][2] = {{float(scale), float(scale)}}, ones[1][2] = {{1, 1}};
   store<D, 1>(sum_k, dk + b * dk_batch + g * dk_head, dk_step, first + row, keys, size, factors);
   store<D, 1>(sum_v, dv + b * dv_batch + g * dv_head, dv_step, first + row, keys, size, ones);
+}
+
+// dbias (H, T, S) += sum_B dx. A block for each tile of it, so that the sum over the batch is its own, in a fixed order.
+// Grid: tiles of N keys, tiles of 16 WARPS queries, heads.
+template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WARP) attention_backward_bias(
+    const bfloat16* dy, const bfloat16* q, const bfloat16* k, const bfloat16* v, long long q_batch, long long q_step,
+    long long q_head, long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step,
+    long long v_head, const float* lse, const float* delta, bfloat16* dbias, int batch, int queries, int keys, int groups,
+    int size, double scale, const unsigned char* mask, long long mask_batch, int mask_row, const bfloat16* bias, bool causal,
+    int window, unsigned threshold, unsigned low, unsigned high, double factor) {
+  constexpr int ROWS = 16 * WARPS;
+  typedef BackwardShared<D, ROWS, N> Shared;
+  extern __shared__ __align__(16) unsigned char shared_memory[];
+  Shared& s = *(Shared*)shared_memory;
+  int h = blockIdx.z, heads = gridDim.z, g = h / (heads / groups), start = blockIdx.x * N, first = blockIdx.y * ROWS;
+  int lane = threadIdx.x % WARP, row = threadIdx.x / WARP * 16;
+  Dropout dropout = {threshold, low, high, factor};
+  long long step = (long long)heads * size;
+  if (bias) bias += (long long)h * queries * keys;
+
+  float sum[N / 8][4] = {}, p[1][N / 8][4], dx[1][N / 8][4];
+  for (int b = 0; b < batch; b++) {
+    Sight sight = {queries, keys, mask ? mask + b * mask_batch : mask, mask_row, causal, window};
+    long long bht = ((long long)b * heads + h) * queries;
+    __syncthreads();  // all have used the last sequence
+    load(s.own, q + b * q_batch + h * q_head, q_step, first, queries, size);
+    load(s.own_dp, dy + b * queries * step + h * size, step, first, queries, size);
+    load(s.tile[0].other, k + b * k_batch + g * k_head, k_step, start, keys, size);
+    load(s.tile[0].other_dp, v + b * v_batch + g * v_head, v_step, start, keys, size);
+    copy_async_commit();
+    keep(s.own_queries, Query(lse + bht, delta + bht, first + (int)threadIdx.x, queries));
+    copy_async_wait<0>();
+    __syncthreads();
+    if (!backward_tile<false, D, ROWS, N>(p, dx, s, 0, first, row, start, bht, sight, dropout, float(scale), bias)) continue;
+#pragma unroll
+    for (int n = 0; n < N / 8; n++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) sum[n][e] += dx[0][n][e];
+  }
+#pragma unroll
+  for (int n = 0; n < N / 8; n++)
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+      int t = first + row + lane / 4 + e / 2 * 8, key = start + 8 * n + lane % 4 * 2 + e % 2;
+      if (t >= queries || key >= keys) continue;
+      bfloat16& total = dbias[((long long)h * queries + t) * keys + key];
+      total = bfloat16(total + sum[n][e]);
+    }
 }
