@@ -14,6 +14,7 @@ from pathlib import Path
 # spin, and NumPy's matrix products shall not compete with the kernels for the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("TINYLLM_DEVICE", "emulated")  # CUDA kernels run on the CPU; with "gpu" these tests run on the GPU
 
 import pytest
 from hypothesis import HealthCheck, settings

@@ -2,21 +2,62 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 from strategies import GUARD, IGNORE, OPS, Draw
 
 from tinyllm import kernels
+from tinyllm.kernels.cuda import device
+from tinyllm.kernels.cuda.emulator.loader import require_compiler
 
-SETS = ("reference", "cpu")  # the sets that this machine can test
+SETS = ("reference", "cpu", "cuda")
 STEP = 1e-4  # of the central differences; their error is of order STEP^4
 
 
 def function(op: str, kernel_set: str) -> Callable[..., Any]:
-    return kernels.implementation(op, kernel_set)
+    """The op of that set, for NumPy arrays: the cuda set's through the emulator, or with TINYLLM_DEVICE=gpu on the GPU."""
+    if kernel_set != "cuda":
+        return kernels.implementation(op, kernel_set)
+    try:
+        require_compiler() if device.emulated() else device.cupy()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    computed = kernels.implementation(op, "cuda")
+    return computed if device.emulated() else on_gpu(computed)
+
+
+def on_gpu(op: Callable[..., Any]) -> Callable[..., Any]:
+    """The op on copies of its arrays on the GPU; what it wrote into them comes back, and what it returns."""
+
+    @functools.wraps(op)
+    def call(*args: Any, **options: Any) -> Any:
+        moved: dict[int, tuple[np.ndarray, Any]] = {}
+
+        def there(a: Any) -> Any:
+            if isinstance(a, tuple):
+                return tuple(map(there, a))
+            if not isinstance(a, np.ndarray):
+                return a
+            return moved.setdefault(id(a), (a, device.cupy().asarray(a)))[1]
+
+        def back(a: Any) -> Any:
+            if isinstance(a, tuple):
+                return tuple(map(back, a))
+            same = [host for host, on_device in moved.values() if on_device is a]
+            return same[0] if same else a.get() if hasattr(a, "get") else a
+
+        result = op(*map(there, args), **{name: there(a) for name, a in options.items()})
+        for host, on_device in moved.values():
+            if host.flags.writeable:
+                host[...] = on_device.get()
+        return back(result)
+
+    return call
 
 
 def parameters(op: str) -> tuple[str, ...]:

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from calls import SETS, function
 
-from tinyllm import kernels
 from tinyllm.kernels.reference.relative import buckets, pair_buckets
 
 
@@ -31,10 +31,9 @@ def test_queries_are_the_last_positions():
     np.testing.assert_array_equal(pair_buckets(1, 9, 32, False, 128), whole[-1:])
 
 
-@pytest.mark.parametrize("kernel_set", ["reference", "cpu"])
-def test_each_number_of_the_gradient_goes_to_its_bucket(kernel_set):
+@pytest.mark.parametrize("any_set", SETS)
+def test_each_number_of_the_gradient_goes_to_its_bucket(any_set):
     dw = np.zeros((32, 1))
-    with kernels.use(kernel_set):
-        kernels.relative_bias_backward(np.ones((1, 3, 3)), dw)
+    function("relative_bias_backward", any_set)(np.ones((1, 3, 3)), dw)
     assert dw[:3, 0].tolist() == [3, 2, 1]  # the diagonal, one and two behind
     assert dw[16:19, 0].tolist() == [0, 2, 1] and dw.sum() == 9

@@ -191,12 +191,13 @@ BAD_CALLS = {
 }
 
 
+@every_fast_set
 @pytest.mark.parametrize("call", BAD_CALLS)
-def test_bad_input_is_named(call):
+def test_bad_input_is_named(call, fast_set):
     """The kernels check no bounds: what would make them read beside an array is an error before."""
     kind, match, op, args = BAD_CALLS[call]
     with pytest.raises(kind, match=match.replace("(", r"\(").replace(")", r"\)")):
-        function(op, "cpu")(*args)
+        function(op, fast_set)(*args)
 
 
 def test_any_number_of_threads():
