@@ -104,7 +104,8 @@ template <class T, int D, int R> __global__ void __launch_bounds__(THREADS) atte
       for (int j = 0; j < R; j++) {
         int key = start + tx + SIDE * j;
         bool seen = sight.allowed(t, key);
-        x[i][j] = seen ? x[i][j] * W(scale) + (bias ? W(bias[((long long)h * queries + t) * keys + key]) : W(0)) : -infinity<W>();
+        W added = seen && bias ? W(bias[((long long)h * queries + t) * keys + key]) : W(0);
+        x[i][j] = seen ? x[i][j] * W(scale) + added : -infinity<W>();
         highest = Max()(highest, x[i][j]);
       }
       highest = across_row(highest, Max());

@@ -168,12 +168,12 @@ template <int D, int M, int N, int WARPS> __global__ void __launch_bounds__(WARP
     for (int m = 0; m < M; m++)
 #pragma unroll
       for (int half = 0; half < 2; half++) {
-        float highest = x[m][0][2 * half];
+        float highest = x[m][0][2 * half];  // a NaN that is lost here comes back in the sum
 #pragma unroll
         for (int n = 0; n < N / 8; n++)
 #pragma unroll
-          for (int e = 2 * half; e < 2 * half + 2; e++) highest = Max()(highest, x[m][n][e]);
-        highest = Max()(top[m][half], across_row(highest, Max()) * factor_of_x);
+          for (int e = 2 * half; e < 2 * half + 2; e++) highest = fmaxf(highest, x[m][n][e]);
+        highest = fmaxf(top[m][half], across_row(highest, Max()) * factor_of_x);
         float base = highest == -infinity<float>() ? 0 : highest, rescale = exp2_fast(top[m][half] - base), part = 0;
 #pragma unroll
         for (int n = 0; n < N / 8; n++)
@@ -232,26 +232,34 @@ __device__ bool backward_tile(float (&p)[1][N / 8][4], float (&dx)[1][N / 8][4],
   auto& tile = s.tile[which];
   if (KEYS ? start + N <= sight.first_query(own) || start >= sight.last_query(own + 16)
            : start + N <= sight.first_key(own) || start >= sight.last_key(min(own + 16, sight.T))) return false;
-  rows_by_rows<D, 1, N>(p, s.own, row, tile.other);  // x, and
-  rows_by_rows<D, 1, N>(dx, s.own_dp, row, tile.other_dp);  // dp, at first
-  bool free = KEYS ? sight.all_allowed(start, start + N, own, own + 16) : sight.all_allowed(own, own + 16, start, start + N);
+  rows_by_rows<D, 1, N>(p, s.own, row, tile.other);         // at first x,
+  rows_by_rows<D, 1, N>(dx, s.own_dp, row, tile.other_dp);  // and dp
+  auto weigh = [&](bool special) {  // inlined twice, for either
 #pragma unroll
-  for (int n = 0; n < N / 8; n++)
+    for (int n = 0; n < N / 8; n++)
 #pragma unroll
-    for (int e = 0; e < 4; e++) {
-      int mine = row + lane / 4 + e / 2 * 8, its = 8 * n + lane % 4 * 2 + e % 2;
-      int t = KEYS ? start + its : first + mine, key = KEYS ? first + mine : start + its;
-      float lse = KEYS ? tile.queries.lse[its] : s.own_queries.lse[mine];
-      float delta = KEYS ? tile.queries.delta[its] : s.own_queries.delta[mine], weight = 0, keep = 1;
-      if (free || sight.allowed(t, key)) {
-        float score = p[0][n][e] * (scale * LOG2E);
-        if (bias) score += bias[(long long)t * sight.S + key] * LOG2E;
-        weight = exp2_fast(score - lse);
-        if (dropout.threshold) keep = dropout.keeps(dropout.key(row_of_dropout + t), key) ? float(dropout.factor) : 0.f;
+      for (int e = 0; e < 4; e++) {
+        int mine = row + lane / 4 + e / 2 * 8, its = 8 * n + lane % 4 * 2 + e % 2;
+        float lse = KEYS ? tile.queries.lse[its] : s.own_queries.lse[mine];
+        float delta = KEYS ? tile.queries.delta[its] : s.own_queries.delta[mine], score = p[0][n][e] * (scale * LOG2E);
+        if (special) {
+          int t = KEYS ? start + its : first + mine, key = KEYS ? first + mine : start + its;
+          bool seen = sight.allowed(t, key);
+          if (seen && bias) score += bias[(long long)t * sight.S + key] * LOG2E;
+          float weight = seen ? exp2_fast(score - lse) : 0, keep = 1;
+          if (dropout.threshold) keep = dropout.keeps(dropout.key(row_of_dropout + t), key) ? float(dropout.factor) : 0.f;
+          p[0][n][e] = weight * keep;
+          dx[0][n][e] = seen ? weight * (dx[0][n][e] * keep - delta) : 0;
+        } else {
+          p[0][n][e] = exp2_fast(score - lse);
+          dx[0][n][e] = p[0][n][e] * (dx[0][n][e] - delta);
+        }
       }
-      p[0][n][e] = weight * keep;
-      dx[0][n][e] = weight == 0 ? 0 : weight * (dx[0][n][e] * keep - delta);
-    }
+  };
+  bool all_seen = KEYS ? sight.all_allowed(start, start + N, own, own + 16)
+                       : sight.all_allowed(own, own + 16, start, start + N);
+  if (all_seen && !bias && !dropout.threshold) weigh(false);
+  else weigh(true);
   return true;
 }
 
