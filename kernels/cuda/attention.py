@@ -23,7 +23,7 @@ HEAD_SIZES = 32, 64, 128, 256  # that there are kernels for; others are filled u
 WIDE = {"float": 4, "bfloat16": 4, "double": 8}  # bytes of a number that is computed with
 TENSOR_HEAD_SIZES = 32, 64, 128
 WARPS = 4
-FEW_QUERIES = 4  # with no more, a forward takes attention_decode.cu
+FEW_QUERIES = 8  # with no more, a forward takes attention_decode.cu
 STRETCH, DECODING_WARPS = 64, 4096  # at least so many keys to a warp of it; about as many warps, if there are the keys
 
 
