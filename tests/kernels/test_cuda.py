@@ -1,0 +1,161 @@
+"""The cuda set around its kernels: who may call it, what it says where something is missing, bfloat16, cuBLAS."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from calls import error, function
+from strategies import ACTIVATIONS, in_layout
+
+from tinyllm import kernels
+from tinyllm.kernels.cuda import blas, device
+from tinyllm.kernels.cuda.module import Kernels, argument
+from tinyllm.kernels.cuda.source import with_includes
+
+RNG = np.random.default_rng(3)
+X = RNG.standard_normal((3, 5)).astype(np.float32)
+
+
+@pytest.fixture
+def emulated(monkeypatch):
+    monkeypatch.setenv("TINYLLM_DEVICE", "emulated")
+    function("softmax_forward", "cuda")  # skips where there is no compiler
+
+
+def test_use_takes_numpy_arrays_to_the_emulator(emulated):
+    with kernels.use("cuda"):
+        assert kernels.set_of(X) == "cuda"
+        assert error(kernels.softmax_forward(X), function("softmax_forward", "reference")(X)) < 1e-6
+    assert kernels.set_of(X) != "cuda"
+
+
+def test_without_a_gpu_one_sentence_says_what_to_do(monkeypatch):
+    monkeypatch.delenv("TINYLLM_DEVICE")
+    with pytest.raises(ValueError, match="only with TINYLLM_DEVICE=emulated"), kernels.use("cuda"):
+        pass
+    with pytest.raises(TypeError, match=r"got a NumPy array: move it to the GPU.*TINYLLM_DEVICE=emulated"):
+        kernels.implementation("softmax_forward", "cuda")(X)
+    monkeypatch.setitem(sys.modules, "cupy", None)  # as where it is not installed
+    device.cupy.cache_clear()
+    with pytest.raises(RuntimeError, match=r'CUDA needs CuPy.*: pip install "tinyllm\[cuda\]"$'):
+        device.cupy()
+    monkeypatch.setenv("TINYLLM_DEVICE", "tpu")
+    with pytest.raises(ValueError, match="TINYLLM_DEVICE is 'tpu'; set it to"), kernels.use("cuda"):
+        pass
+
+
+def test_a_driver_that_is_missing_is_named(monkeypatch):
+    class NoGPU:
+        class cuda:
+            is_available = staticmethod(lambda: False)
+
+    monkeypatch.setitem(sys.modules, "cupy", NoGPU)
+    device.cupy.cache_clear()
+    with pytest.raises(RuntimeError, match="driver 580 or newer, and CuPy finds none"):
+        device.cupy()
+
+
+@pytest.mark.parametrize("value", ["emulated", "gpu"])
+def test_the_environment_chooses_for_the_process(value):
+    code = "import numpy; from tinyllm import kernels; print(kernels.set_of(numpy.empty(1)))"
+    environment = {**os.environ, "TINYLLM_KERNELS": "cuda", "TINYLLM_DEVICE": value}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "cuda" if value == "emulated" else "TINYLLM_KERNELS is 'cuda'" in done.stderr
+
+
+def test_the_set_is_complete():
+    assert all(callable(kernels.implementation(op, "cuda")) for op in kernels.FILE_OF)
+
+
+# ---- launching ------------------------------------------------------------------------------------------------------
+
+
+def test_arguments_of_a_launch():
+    assert argument(3).dtype == np.int32 and argument(0.5).dtype == np.float64 and argument(True).dtype == np.bool_
+    assert argument(None) == 0 and argument(None).dtype == np.uintp and argument(X) is X
+    with pytest.raises(OverflowError):
+        argument(2**31)
+
+
+def test_a_dtype_without_a_kernel_is_named(emulated):
+    only_floats = Kernels("softmax.cu", "softmax_backward<T>", types=("float",))
+    Kernels.all.remove(only_floats)
+    with pytest.raises(TypeError, match="softmax.cu computes with float32, and got float64"):
+        only_floats.launch("softmax_backward<T>", X.astype(np.float64), 1, 32)
+
+
+def test_includes_are_written_in_once_with_their_lines(tmp_path):
+    (tmp_path / "a.cuh").write_text("#pragma once\n// of a\n")
+    (tmp_path / "b.cuh").write_text('#pragma once\n#include "a.cuh"\n// of b\n')
+    code = with_includes('#include "a.cuh"\n#include "b.cuh"\n// own', "k.cu", tmp_path)
+    assert code.count("// of a") == code.count("// of b") == 1
+    assert '#line 3 "k.cu"\n// own' in code and '#line 1 "a.cuh"\n\n// of a' in code
+    with pytest.raises(FileNotFoundError, match="c.cuh"):
+        with_includes('#include "c.cuh"\n', "k.cu", tmp_path)
+
+
+# ---- matrix products ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_in_any_layout(emulated, dtype):
+    """What cuBLAS would be told of layouts, through a stand-in that believes it."""
+    layouts = ("C", "transposed", "wide", "sliced")
+    for M, N, K in ((1, 1, 1), (2, 3, 4), (7, 1, 5), (1, 6, 2), (4, 5, 1), (3, 2, 0)):
+        for of_a, of_b, of_c in itertools.product(layouts, layouts, ("C", "wide")):
+            a = in_layout(RNG.standard_normal((M, K)).astype(dtype), of_a)
+            b = in_layout(RNG.standard_normal((K, N)).astype(dtype), of_b)
+            c = in_layout(RNG.standard_normal((M, N)).astype(dtype), of_c)
+            expected = c + a @ b
+            assert blas.gemm(a, b, c, add=True) is c and error(c, expected) < 1e-5
+            assert error(blas.gemm(a, b, c), a @ b) < 1e-5
+
+
+def test_products_of_other_sizes_are_refused(emulated):
+    for a, b, c in ((X, X, X), (X, X.T, X), (X, X.T.astype("f8"), np.zeros((3, 3), "f4"))):
+        with pytest.raises(ValueError, match="does not give c"):
+            blas.gemm(a, b, c)
+
+
+# ---- bfloat16 -------------------------------------------------------------------------------------------------------
+
+W, POSITIVE = (RNG.standard_normal(40).astype(np.float32) for _ in range(2))
+ROWS = RNG.standard_normal((6, 40)).astype(np.float32)
+BFLOAT16_CALLS = {
+    "softmax_forward": (ROWS,),
+    "softmax_backward": (ROWS, ROWS[::-1]),
+    "layernorm_forward": (ROWS, W, POSITIVE),
+    "add_rmsnorm_forward": (ROWS, ROWS[::-1], W),
+    "rmsnorm_backward": (ROWS, ROWS[::-1], W, np.abs(POSITIVE[:6])),
+    "linear_forward": (ROWS, ROWS[:4], W[:4]),
+    "linear_activation_forward": (ROWS, ROWS[:4], W[:4], "gelu_tanh"),
+    "embedding_forward": (np.array([3, 1, 3]), ROWS),
+    "dropout_forward": (ROWS, 0.3, 12345),
+    "cross_entropy_forward": (ROWS, np.array([3, -100, 0, 39, 1, 1])),
+    "gated_forward": (ROWS, "silu"),
+    "gated_backward": (ROWS[:, :20], ROWS, "silu"),
+    **{f"activation_forward {name}": (ROWS, name) for name in ACTIVATIONS},
+}
+
+
+@pytest.mark.parametrize("call", BFLOAT16_CALLS)
+def test_bfloat16_is_computed_in_float32(call):
+    """From the same rounded numbers, and rounded at the end; twice, where two results follow one from another."""
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="NumPy's bfloat16")
+    op = call.split()[0]
+
+    def cast(dtype, values):
+        return [v.astype(dtype) if isinstance(v, np.ndarray) and v.dtype.kind in "fV" else v for v in values]
+
+    narrow = cast(ml_dtypes.bfloat16, BFLOAT16_CALLS[call])
+    results, truth = function(op, "cuda")(*narrow), function(op, "reference")(*cast(np.float32, narrow))
+    for y, expected in zip(*((r if isinstance(r, tuple) else (r,)) for r in (results, truth)), strict=True):
+        if not isinstance(y, float):
+            assert y.dtype == ml_dtypes.bfloat16
+        y, expected = np.asarray(y, np.float64), np.asarray(expected, np.float64)
+        assert (np.abs(y - expected) <= 2**-7 * np.abs(expected) + 1e-3).all()
