@@ -54,9 +54,8 @@ def command(options: Options) -> None:
     else:
         text = _read(options.context)
         asked = [(question, text) for question in options.question]
-    found = answer(
-        model, tokenizer, asked, options.batch_size, options.length, options.stride, options.longest, options.threshold
-    )
+    sizes = (options.batch_size, options.length, options.stride, options.longest, options.threshold)
+    found = answer(model, tokenizer, asked, *sizes)  # type: ignore[arg-type]
     if options.squad is not None:
         said = {one.id: answer.text for one, answer in zip(read_squad(options.squad), found)}
         click.echo(json.dumps(said, ensure_ascii=False, indent=1))

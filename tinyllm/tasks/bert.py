@@ -23,6 +23,12 @@ BERT = Kind(
             "hidden_size": 128, "intermediate_size": 512, "max_position_embeddings": 128, "dropout": 0.0,
             "batch_size": 32, "steps": 700, "lr": 1.5e-3, "warmup": 100, "eval_every": 175, "eval_batches": 20,
         },
+        # to learn labels from nothing but the labelled texts: half a minute
+        "tiny": {
+            **PRETRAINING, "tokenizer": "wordpiece:8192", "num_hidden_layers": 1, "num_attention_heads": 4,
+            "hidden_size": 128, "intermediate_size": 256, "max_position_embeddings": 128, "dropout": 0.2,
+            "hidden_words": 0.3, "batch_size": 32, "steps": 1000, "lr": 5e-4, "warmup": 50, "eval_every": 250,
+        },
         # the sizes of Turc et al. 2019: 11 and 29 million parameters
         "mini": {
             **PRETRAINING, "num_hidden_layers": 4, "num_attention_heads": 4, "hidden_size": 256, "intermediate_size": 1024,
