@@ -4,9 +4,9 @@
 // Every product is made in the same pattern: thread (tx, ty) owns rows ty + 16 i and columns tx + 16 j of the result.
 // The 16 threads with one ty, a half of a warp, so own whole rows together: they reduce over them by shuffles.
 //
-// This is the plain way, with one multiplication an instruction, for any type and strides; attention_tensor.cu has the tensor
-// cores' for bfloat16. T is the type of the arrays, W that of the arithmetic; D the head size, filled up with zeros to a
-// multiple of 16; R the rows of a thread, so that 16 R are a tile's.
+// This is the plain way, with one multiplication an instruction, for any type and strides; attention_tensor.cu has the
+// tensor cores' for bfloat16. T is the type of the arrays, W that of the arithmetic; D the head size, filled up with
+// zeros to a multiple of 16; R the rows of a thread, so that 16 R are a tile's.
 #include "attention.cuh"
 
 constexpr int SIDE = 16, THREADS = SIDE * SIDE;
@@ -69,9 +69,9 @@ __device__ void store(const W (*y)[C], T* head, long long step, int first, int r
 // when a larger one comes, what was summed under the old one is scaled by exp(old - new).
 template <class T, int D, int R> __global__ void __launch_bounds__(THREADS) attention_forward(
     const T* q, const T* k, const T* v, long long q_batch, long long q_step, long long q_head, long long k_batch,
-    long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head, T* y, wide<T>* lse, int queries,
-    int keys, int groups, int size, double scale, const unsigned char* mask, long long mask_batch, int mask_row, const T* bias,
-    bool causal, int window, unsigned threshold, unsigned low, unsigned high, double factor) {
+    long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head, T* y, wide<T>* lse,
+    int queries, int keys, int groups, int size, double scale, const unsigned char* mask, long long mask_batch,
+    int mask_row, const T* bias, bool causal, int window, unsigned threshold, unsigned low, unsigned high, double factor) {
   typedef wide<T> W;
   struct Shared { Tile<W, D, R> q, k, v; Tile<W, SIDE * R, R> p; };
   extern __shared__ __align__(16) unsigned char shared_memory[];
@@ -134,7 +134,8 @@ template <class T, int D, int R> __global__ void __launch_bounds__(THREADS) atte
   }
 }
 
-// delta (B, H, T) = sum_D(dy y), which is sum_S(dp p) of the softmax's backward. A warp for each row of dy and y (B, T, H, D).
+// delta (B, H, T) = sum_D(dy y), which is sum_S(dp p) of the softmax's backward. A warp for each row of dy and y (B, T,
+// H, D).
 template <class T> __global__ void attention_delta(const T* dy, const T* y, wide<T>* delta, int rows, int queries, int heads,
                                                    int size) {
   long long row = own_row();
@@ -160,11 +161,11 @@ template <class T, class W> __device__ Pair<W> backward_pair(W x, W dp, int t, i
 
 // dq by its strides. As attention_forward: a block for each tile of queries, walking over the keys.
 template <class T, int D, int R> __global__ void __launch_bounds__(THREADS) attention_backward_queries(
-    const T* dy, const T* q, const T* k, const T* v, long long q_batch, long long q_step, long long q_head, long long k_batch,
-    long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head, const wide<T>* lse,
-    const wide<T>* delta, T* dq, long long dq_batch, long long dq_step, long long dq_head, int queries, int keys, int groups,
-    int size, double scale, const unsigned char* mask, long long mask_batch, int mask_row, const T* bias, bool causal,
-    int window, unsigned threshold, unsigned low, unsigned high, double factor) {
+    const T* dy, const T* q, const T* k, const T* v, long long q_batch, long long q_step, long long q_head,
+    long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head,
+    const wide<T>* lse, const wide<T>* delta, T* dq, long long dq_batch, long long dq_step, long long dq_head, int queries,
+    int keys, int groups, int size, double scale, const unsigned char* mask, long long mask_batch, int mask_row,
+    const T* bias, bool causal, int window, unsigned threshold, unsigned low, unsigned high, double factor) {
   typedef wide<T> W;
   struct Shared { Tile<W, D, R> q, dy, k, v; Tile<W, SIDE * R, R> dx; };
   extern __shared__ __align__(16) unsigned char shared_memory[];
@@ -208,12 +209,12 @@ template <class T, int D, int R> __global__ void __launch_bounds__(THREADS) atte
 // dk and dv by their strides. A block for each tile of keys, which walks over the queries of all heads that it serves, so
 // that nobody else adds to its sums. Grid: tiles of keys, groups, batch.
 template <class T, int D, int R> __global__ void __launch_bounds__(THREADS) attention_backward_keys(
-    const T* dy, const T* q, const T* k, const T* v, long long q_batch, long long q_step, long long q_head, long long k_batch,
-    long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head, const wide<T>* lse,
-    const wide<T>* delta, T* dk, T* dv, long long dk_batch, long long dk_step, long long dk_head, long long dv_batch,
-    long long dv_step, long long dv_head, int queries, int keys, int heads, int size, double scale, const unsigned char* mask,
-    long long mask_batch, int mask_row, const T* bias, bool causal, int window, unsigned threshold, unsigned low,
-    unsigned high, double factor) {
+    const T* dy, const T* q, const T* k, const T* v, long long q_batch, long long q_step, long long q_head,
+    long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head,
+    const wide<T>* lse, const wide<T>* delta, T* dk, T* dv, long long dk_batch, long long dk_step, long long dk_head,
+    long long dv_batch, long long dv_step, long long dv_head, int queries, int keys, int heads, int size, double scale,
+    const unsigned char* mask, long long mask_batch, int mask_row, const T* bias, bool causal, int window,
+    unsigned threshold, unsigned low, unsigned high, double factor) {
   typedef wide<T> W;
   struct Shared { Tile<W, D, R> k, v, q, dy; Tile<W, SIDE * R, R> weights; };
   extern __shared__ __align__(16) unsigned char shared_memory[];
@@ -259,18 +260,19 @@ template <class T, int D, int R> __global__ void __launch_bounds__(THREADS) atte
       add_weighted_rows(sum_k, s.weights, s.q);
     }
   }
-  store<T, W, D / SIDE, R>(sum_k, dk + b * dk_batch + g * dk_head, dk_step, first, keys, size, [&](int) { return W(scale); });
+  store<T, W, D / SIDE, R>(sum_k, dk + b * dk_batch + g * dk_head, dk_step, first, keys, size,
+                           [&](int) { return W(scale); });
   store<T, W, D / SIDE, R>(sum_v, dv + b * dv_batch + g * dv_head, dv_step, first, keys, size, [](int) { return W(1); });
 }
 
 // dbias (H, T, S) += sum_B dx. A block for each tile of it: the sum over the batch is its own, in a fixed order. Grid: tiles
 // of keys, tiles of queries, heads.
 template <class T, int D, int R> __global__ void __launch_bounds__(THREADS) attention_backward_bias(
-    const T* dy, const T* q, const T* k, const T* v, long long q_batch, long long q_step, long long q_head, long long k_batch,
-    long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head, const wide<T>* lse,
-    const wide<T>* delta, T* dbias, int batch, int queries, int keys, int groups, int size, double scale,
-    const unsigned char* mask, long long mask_batch, int mask_row, const T* bias, bool causal, int window, unsigned threshold,
-    unsigned low, unsigned high, double factor) {
+    const T* dy, const T* q, const T* k, const T* v, long long q_batch, long long q_step, long long q_head,
+    long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head,
+    const wide<T>* lse, const wide<T>* delta, T* dbias, int batch, int queries, int keys, int groups, int size,
+    double scale, const unsigned char* mask, long long mask_batch, int mask_row, const T* bias, bool causal, int window,
+    unsigned threshold, unsigned low, unsigned high, double factor) {
   typedef wide<T> W;
   struct Shared { Tile<W, D, R> q, dy, k, v; };
   extern __shared__ __align__(16) unsigned char shared_memory[];

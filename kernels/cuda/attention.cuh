@@ -6,8 +6,8 @@
 // As reference/softmax.py: the queries are the last T of the S positions, so query t stands at S - T + t.
 struct Sight {
   int T, S;
-  const unsigned char* mask;  // of one sequence: rows of S bytes, `mask_row` from one query's to the next (0: the same for all)
-  int mask_row;
+  const unsigned char* mask;  // of one sequence: rows of S bytes
+  int mask_row;               // from one query's row to the next; 0: all have the same
   bool causal;
   int window;
 

@@ -21,17 +21,18 @@ template <class T> __device__ __forceinline__ void load(wide<T>* to, const T* ro
 }
 
 // For each query and each stretch of `length` keys: sums (B, H, T, stretches, D) of exp(x - top) v, and tops and totals
-// (B, H, T, stretches). Grid: stretches, groups, batch; block: (32, warps), which take the group's heads and queries in turn.
+// (B, H, T, stretches). Grid: stretches, groups, batch; block: (32, warps), which take the group's heads and queries in
+// turn.
 template <class T, int D> __global__ void attention_decode(
     const T* q, const T* k, const T* v, long long q_batch, long long q_step, long long q_head, long long k_batch,
-    long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head, wide<T>* sums, wide<T>* tops,
-    wide<T>* totals, int length, bool whole, int queries, int keys, int heads, int size, double scale,
-    const unsigned char* mask, long long mask_batch, int mask_row, const T* bias, bool causal, int window, unsigned threshold,
-    unsigned low, unsigned high, double factor) {
+    long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head, wide<T>* sums,
+    wide<T>* tops, wide<T>* totals, int length, bool whole, int queries, int keys, int heads, int size, double scale,
+    const unsigned char* mask, long long mask_batch, int mask_row, const T* bias, bool causal, int window,
+    unsigned threshold, unsigned low, unsigned high, double factor) {
   typedef wide<T> W;
   constexpr int P = PACK<T>, PACKS = D / P, LANES = PACKS < MOST_LANES ? PACKS : MOST_LANES, OWN = PACKS / LANES;
   int g = blockIdx.y, per_group = heads / gridDim.y, b = blockIdx.z, stretch = blockIdx.x;
-  int lane = threadIdx.x % LANES, beside = threadIdx.x / LANES;  // LANES lanes have a key together; 32 / LANES keys at a time
+  int lane = threadIdx.x % LANES, beside = threadIdx.x / LANES;  // LANES lanes have a key together, 32 / LANES keys at once
   Sight sight = {queries, keys, mask ? mask + b * mask_batch : mask, mask_row, causal, window};
   Dropout dropout = {threshold, low, high, factor};
   k += b * k_batch + g * k_head, v += b * v_batch + g * v_head;
@@ -75,7 +76,7 @@ template <class T, int D> __global__ void attention_decode(
 
 #pragma unroll
     for (int offset = LANES; offset < MOST_LANES; offset *= 2) {  // lanes that had other keys
-      W its = __shfl_xor_sync(ALL, top, offset), highest = Max()(top, its), base = highest == -infinity<W>() ? W(0) : highest;
+      W highest = Max()(top, __shfl_xor_sync(ALL, top, offset)), base = highest == -infinity<W>() ? W(0) : highest;
       W mine = exp(top - base);
       top = highest, total *= mine;
       total += __shfl_xor_sync(ALL, total, offset);

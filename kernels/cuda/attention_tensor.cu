@@ -1,13 +1,15 @@
 // Attention in bfloat16 on tensor cores: FlashAttention-2 (Dao 2023), forward and backward.
 //
-// As attention.cu, but a warp owns whole rows of the scores, 16 M of them, and makes its products by mma_m16n8k16: the result
-// of one, 16 rows by 8 columns, lies in registers, of each lane (g, t) = (lane / 4, lane % 4) rows g and g + 8, columns 2t and
-// 2t + 1. So two neighbouring results are, rounded to bfloat16, just what the next product wants for its left operand: scores
-// become weights and meet the values without leaving the registers. The rows of an operand lie in shared memory, brought there
-// by asynchronous copies; eight numbers more than needed in each let ldmatrix read eight rows from different banks.
+// As attention.cu, but a warp owns whole rows of the scores, 16 M of them, and makes its products by mma_m16n8k16: the
+// result of one, 16 rows by 8 columns, lies in registers, of each lane (g, t) = (lane / 4, lane % 4) rows g and g + 8,
+// columns 2t and 2t + 1. So two neighbouring results are, rounded to bfloat16, just what the next product wants for its
+// left operand: scores become weights and meet the values without leaving the registers. The rows of an operand lie in
+// shared memory, brought there by asynchronous copies; eight numbers more than needed in each let ldmatrix read eight
+// rows from different banks.
 //
-// D the head size (a multiple of 16; zeros fill it up), M 16-row strips of a warp, N rows of the tiles that a block walks over,
-// WARPS warps of a block. Exponentials are taken of base 2, as the hardware does: scores are multiplied by log2(e).
+// D the head size (a multiple of 16; zeros fill it up), M 16-row strips of a warp, N rows of the tiles that a block
+// walks over, WARPS warps of a block. Exponentials are taken of base 2, as the hardware does: scores are multiplied by
+// log2(e).
 #include "attention.cuh"
 #include "ptx_math.cuh"
 
@@ -16,10 +18,13 @@ constexpr float LOG2E = 1.44269504088896f, LN2 = 0.693147180559945f;
 template <int D, int ROWS> struct alignas(16) Tile { bfloat16 at[ROWS][D + 8]; };
 
 // Rows first ... of one head, zeros behind the last and beyond `size`: asynchronously.
-template <int D, int ROWS> __device__ void load(Tile<D, ROWS>& tile, const bfloat16* head, long long step, int first, int rows,
-                                                int size) {
-  for (int i = threadIdx.x; i < ROWS * D / 8; i += blockDim.x) {
-    int r = i / (D / 8), d = i % (D / 8) * 8;
+template <int WARPS, int D, int ROWS>
+__device__ void load(Tile<D, ROWS>& tile, const bfloat16* head, long long step, int first, int rows, int size) {
+  constexpr int THREADS = WARPS * WARP, PACKS = D / 8;  // a pack of 8 numbers for each thread at a time
+  static_assert(ROWS * PACKS % THREADS == 0, "all threads load equally much");
+#pragma unroll
+  for (int i = 0; i < ROWS * PACKS; i += THREADS) {
+    int r = (i + threadIdx.x) / PACKS, d = (i + threadIdx.x) % PACKS * 8;
     bool wanted = first + r < rows && d < size;
     copy_async(&tile.at[r][d], wanted ? head + (first + r) * step + d : head, wanted);
   }
@@ -96,7 +101,7 @@ template <int D, int M> __device__ void store(const float (&y)[M][D / 8][4], bfl
       for (int n = 0; n < D / 8; n++) {
         int d = 8 * n + lane % 4 * 2;
         float low = y[m][n][2 * half] * factor[m][half], high = y[m][n][2 * half + 1] * factor[m][half];
-        if (d < size) *(unsigned*)&head[r * step + d] = bfloat16_pair(low, high);  // size is a multiple of 8: both are wanted
+        if (d < size) *(unsigned*)&head[r * step + d] = bfloat16_pair(low, high);  // of 8 numbers all are wanted, or none
       }
     }
 }
@@ -104,16 +109,16 @@ template <int D, int M> __device__ void store(const float (&y)[M][D / 8][4], bfl
 // y (B, T, H, D) and lse (B, H, T), contiguous. Grid: tiles of 16 M WARPS queries, heads, batch.
 template <int D, int M, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WARP) attention_forward(
     const bfloat16* q, const bfloat16* k, const bfloat16* v, long long q_batch, long long q_step, long long q_head,
-    long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head, bfloat16* y,
-    float* lse, int queries, int keys, int groups, int size, double scale, const unsigned char* mask, long long mask_batch,
-    int mask_row, const bfloat16* bias, bool causal, int window, unsigned threshold, unsigned low, unsigned high,
-    double factor) {
+    long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head,
+    bfloat16* y, float* lse, int queries, int keys, int groups, int size, double scale, const unsigned char* mask,
+    long long mask_batch, int mask_row, const bfloat16* bias, bool causal, int window, unsigned threshold, unsigned low,
+    unsigned high, double factor) {
   constexpr int ROWS = 16 * M * WARPS;
   struct Shared { Tile<D, ROWS> q; Tile<D, N> k, v; };
   extern __shared__ __align__(16) unsigned char shared_memory[];
   Shared& s = *(Shared*)shared_memory;
   int h = blockIdx.y, heads = gridDim.y, b = blockIdx.z, g = h / (heads / groups);
-  int first = (gridDim.x - 1 - blockIdx.x) * ROWS;  // the longest rows of a causal mask first, so that no block is left alone
+  int first = (gridDim.x - 1 - blockIdx.x) * ROWS;  // the longest rows of a causal mask first: no block is left alone
   int lane = threadIdx.x % WARP, row = threadIdx.x / WARP * 16 * M;
   Sight sight = {queries, keys, mask ? mask + b * mask_batch : mask, mask_row, causal, window};
   Dropout dropout = {threshold, low, high, factor};
@@ -131,24 +136,24 @@ template <int D, int M, int N, int WARPS> __global__ void __launch_bounds__(WARP
       for (int e = 0; e < 4; e++) sum[m][d][e] = 0;
   }
   int start = sight.first_key(first) / N * N, last = sight.last_key(min(first + ROWS, queries));
-  load(s.q, q + b * q_batch + h * q_head, q_step, first, queries, size);
-  if (start < last) load(s.k, k, k_step, start, keys, size);
+  load<WARPS>(s.q, q + b * q_batch + h * q_head, q_step, first, queries, size);
+  if (start < last) load<WARPS>(s.k, k, k_step, start, keys, size);
   copy_async_commit();
   for (; start < last; start += N) {
     copy_async_wait<0>();
     __syncthreads();  // the keys are here, and all have used the last values
-    load(s.v, v, v_step, start, keys, size);
+    load<WARPS>(s.v, v, v_step, start, keys, size);
     copy_async_commit();
     bool needed = start < sight.last_key(min(first + row + 16 * M, queries)) && start + N > sight.first_key(first + row);
     float x[M][N / 8][4];
     if (needed) rows_by_rows<D, M, N>(x, s.q, row, s.k);
     copy_async_wait<0>();
     __syncthreads();  // the values are here, and all have used the keys
-    if (start + N < last) load(s.k, k, k_step, start + N, keys, size);
+    if (start + N < last) load<WARPS>(s.k, k, k_step, start + N, keys, size);
     copy_async_commit();
     if (!needed) continue;  // others' rows see some of these keys, this warp's none
 
-    // A score is x times `factor_of_x`: where nothing is to be hidden or added, the multiplication is left to the exponent's.
+    // A score is x times `factor_of_x`: where nothing is to be hidden or added, the exponent's subtraction multiplies too.
     float factor_of_x = float(scale) * LOG2E;
     if (bias || !(factor_of_x > 0) || !sight.all_allowed(first + row, first + row + 16 * M, start, start + N)) {
 #pragma unroll
@@ -204,7 +209,8 @@ template <int D, int M, int N, int WARPS> __global__ void __launch_bounds__(WARP
       float all = across_row(total[m][half], Sum());
       int t = first + row + 16 * m + lane / 4 + 8 * half;
       quotient[m][half] = all == 0 ? 0 : 1 / all;
-      if (lane % 4 == 0 && t < queries) lse[bh * queries + t] = all == 0 ? -infinity<float>() : top[m][half] * LN2 + logf(all);
+      if (lane % 4 == 0 && t < queries)
+        lse[bh * queries + t] = all == 0 ? -infinity<float>() : top[m][half] * LN2 + logf(all);
     }
   long long step = (long long)heads * size;
   store<D, M>(sum, y + b * queries * step + h * size, step, first + row, queries, size, quotient);
@@ -294,16 +300,16 @@ template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WAR
   long long step = (long long)heads * size, bht = ((long long)b * heads + h) * queries;
   k += b * k_batch + g * k_head, v += b * v_batch + g * v_head;
   if (bias) bias += (long long)h * queries * keys;
-  load(s.own, q + b * q_batch + h * q_head, q_step, first, queries, size);
-  load(s.own_dp, dy + b * queries * step + h * size, step, first, queries, size);
+  load<WARPS>(s.own, q + b * q_batch + h * q_head, q_step, first, queries, size);
+  load<WARPS>(s.own_dp, dy + b * queries * step + h * size, step, first, queries, size);
   keep(s.own_queries, Query(lse + bht, delta + bht, first + (int)threadIdx.x, queries));
 
   float sum[1][D / 8][4] = {}, p[1][N / 8][4], dx[1][N / 8][4];
   int begin = sight.first_key(first) / N * N, last = sight.last_key(min(first + ROWS, queries));
   auto bring = [&](int start, int which) {
     if (start < last) {
-      load(s.tile[which].other, k, k_step, start, keys, size);
-      load(s.tile[which].other_dp, v, v_step, start, keys, size);
+      load<WARPS>(s.tile[which].other, k, k_step, start, keys, size);
+      load<WARPS>(s.tile[which].other_dp, v, v_step, start, keys, size);
     }
     copy_async_commit();
   };
@@ -320,15 +326,15 @@ template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WAR
   store<D, 1>(sum, dq + b * dq_batch + h * dq_head, dq_step, first + row, queries, size, factors);
 }
 
-// dk and dv by their strides. Grid: tiles of 16 WARPS keys, groups, batch; a block walks over the queries of all heads of its
-// group, so that nobody else adds to its sums.
+// dk and dv by their strides. Grid: tiles of 16 WARPS keys, groups, batch; a block walks over the queries of all heads
+// of its group, so that nobody else adds to its sums.
 template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WARP) attention_backward_keys(
     const bfloat16* dy, const bfloat16* q, const bfloat16* k, const bfloat16* v, long long q_batch, long long q_step,
     long long q_head, long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step,
-    long long v_head, const float* lse, const float* delta, bfloat16* dk, bfloat16* dv, long long dk_batch, long long dk_step,
-    long long dk_head, long long dv_batch, long long dv_step, long long dv_head, int queries, int keys, int heads, int size,
-    double scale, const unsigned char* mask, long long mask_batch, int mask_row, const bfloat16* bias, bool causal, int window,
-    unsigned threshold, unsigned low, unsigned high, double factor) {
+    long long v_head, const float* lse, const float* delta, bfloat16* dk, bfloat16* dv, long long dk_batch,
+    long long dk_step, long long dk_head, long long dv_batch, long long dv_step, long long dv_head, int queries, int keys,
+    int heads, int size, double scale, const unsigned char* mask, long long mask_batch, int mask_row, const bfloat16* bias,
+    bool causal, int window, unsigned threshold, unsigned low, unsigned high, double factor) {
   constexpr int ROWS = 16 * WARPS;
   typedef BackwardShared<D, ROWS, N> Shared;
   extern __shared__ __align__(16) unsigned char shared_memory[];
@@ -338,8 +344,8 @@ template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WAR
   Sight sight = {queries, keys, mask ? mask + b * mask_batch : mask, mask_row, causal, window};
   Dropout dropout = {threshold, low, high, factor};
   long long step = (long long)heads * size;
-  load(s.own, k + b * k_batch + g * k_head, k_step, first, keys, size);
-  load(s.own_dp, v + b * v_batch + g * v_head, v_step, first, keys, size);
+  load<WARPS>(s.own, k + b * k_batch + g * k_head, k_step, first, keys, size);
+  load<WARPS>(s.own_dp, v + b * v_batch + g * v_head, v_step, first, keys, size);
 
   float sum_k[1][D / 8][4] = {}, sum_v[1][D / 8][4] = {}, p[1][N / 8][4], dx[1][N / 8][4];
   // the tiles of one head after another
@@ -350,8 +356,8 @@ template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WAR
   auto bring = [&](int i) {
     if (i < tiles) {
       int h = head(i), start = begin + i % of_head * N;
-      load(s.tile[i % 2].other, q + b * q_batch + h * q_head, q_step, start, queries, size);
-      load(s.tile[i % 2].other_dp, dy + b * queries * step + h * size, step, start, queries, size);
+      load<WARPS>(s.tile[i % 2].other, q + b * q_batch + h * q_head, q_step, start, queries, size);
+      load<WARPS>(s.tile[i % 2].other_dp, dy + b * queries * step + h * size, step, start, queries, size);
     }
     copy_async_commit();
   };
@@ -386,8 +392,8 @@ template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WAR
     const bfloat16* dy, const bfloat16* q, const bfloat16* k, const bfloat16* v, long long q_batch, long long q_step,
     long long q_head, long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step,
     long long v_head, const float* lse, const float* delta, bfloat16* dbias, int batch, int queries, int keys, int groups,
-    int size, double scale, const unsigned char* mask, long long mask_batch, int mask_row, const bfloat16* bias, bool causal,
-    int window, unsigned threshold, unsigned low, unsigned high, double factor) {
+    int size, double scale, const unsigned char* mask, long long mask_batch, int mask_row, const bfloat16* bias,
+    bool causal, int window, unsigned threshold, unsigned low, unsigned high, double factor) {
   constexpr int ROWS = 16 * WARPS;
   typedef BackwardShared<D, ROWS, N> Shared;
   extern __shared__ __align__(16) unsigned char shared_memory[];
@@ -403,10 +409,10 @@ template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WAR
     Sight sight = {queries, keys, mask ? mask + b * mask_batch : mask, mask_row, causal, window};
     long long bht = ((long long)b * heads + h) * queries;
     __syncthreads();  // all have used the last sequence
-    load(s.own, q + b * q_batch + h * q_head, q_step, first, queries, size);
-    load(s.own_dp, dy + b * queries * step + h * size, step, first, queries, size);
-    load(s.tile[0].other, k + b * k_batch + g * k_head, k_step, start, keys, size);
-    load(s.tile[0].other_dp, v + b * v_batch + g * v_head, v_step, start, keys, size);
+    load<WARPS>(s.own, q + b * q_batch + h * q_head, q_step, first, queries, size);
+    load<WARPS>(s.own_dp, dy + b * queries * step + h * size, step, first, queries, size);
+    load<WARPS>(s.tile[0].other, k + b * k_batch + g * k_head, k_step, start, keys, size);
+    load<WARPS>(s.tile[0].other_dp, v + b * v_batch + g * v_head, v_step, start, keys, size);
     copy_async_commit();
     keep(s.own_queries, Query(lse + bht, delta + bht, first + (int)threadIdx.x, queries));
     copy_async_wait<0>();

@@ -35,8 +35,8 @@ template <class T> __global__ void matmul_naive(const T* a, long long a_row, lon
 constexpr int SQUARE = 32;
 
 template <class T> __global__ void __launch_bounds__(SQUARE * SQUARE) matmul_shared(
-    const T* a, long long a_row, long long a_column, const T* b, long long b_row, long long b_column, T* c, long long c_row,
-    int m, int n, int k, bool add) {
+    const T* a, long long a_row, long long a_column, const T* b, long long b_row, long long b_column, T* c,
+    long long c_row, int m, int n, int k, bool add) {
   typedef wide<T> W;
   __shared__ W a_tile[SQUARE][SQUARE + 1], b_tile[SQUARE][SQUARE + 1];
   Matrix<T> A = {a, a_row, a_column, m, k}, B = {b, b_row, b_column, k, n};
@@ -55,13 +55,13 @@ template <class T> __global__ void __launch_bounds__(SQUARE * SQUARE) matmul_sha
   put(c, c_row, m, n, first_i + y, first_j + x, sum, add);
 }
 
-// 3. A thread computes 8 x 8 numbers of c in registers: 16 numbers read from shared memory serve 64 multiplications. They are
-// read 16 bytes at a time, so a's tile lies transposed. A block of 16 x 16 threads has 128 x 128 numbers of c.
+// 3. A thread computes 8 x 8 numbers of c in registers: 16 numbers read from shared memory serve 64 multiplications.
+// They are read 16 bytes at a time, so a's tile lies transposed. A block of 16 x 16 threads has 128 x 128 numbers of c.
 constexpr int OWN = 8, SIDE = 16, EDGE = OWN * SIDE, DEPTH = 8;
 
 template <class T> __global__ void __launch_bounds__(SIDE * SIDE) matmul_registers(
-    const T* a, long long a_row, long long a_column, const T* b, long long b_row, long long b_column, T* c, long long c_row,
-    int m, int n, int k, bool add) {
+    const T* a, long long a_row, long long a_column, const T* b, long long b_row, long long b_column, T* c,
+    long long c_row, int m, int n, int k, bool add) {
   typedef wide<T> W;
   constexpr int P = PACK<W>;
   __shared__ __align__(16) W a_tile[DEPTH][EDGE + P], b_tile[DEPTH][EDGE + P];
@@ -95,13 +95,16 @@ template <class T> __global__ void __launch_bounds__(SIDE * SIDE) matmul_registe
 #pragma unroll
   for (int i = 0; i < OWN; i++)
 #pragma unroll
-    for (int j = 0; j < OWN; j++)
-      put(c, c_row, m, n, first_i + P * (ty + SIDE * (i / P)) + i % P, first_j + P * (tx + SIDE * (j / P)) + j % P, sum[i][j], add);
+    for (int j = 0; j < OWN; j++) {
+      int own_i = first_i + P * (ty + SIDE * (i / P)) + i % P, own_j = first_j + P * (tx + SIDE * (j / P)) + j % P;
+      put(c, c_row, m, n, own_i, own_j, sum[i][j], add);
+    }
 }
 
 // 4. bfloat16 on tensor cores, summed in float32. A warp's instruction multiplies 16 x 16 by 16 x 8 numbers; a warp owns
-// 64 x 32 of c, eight warps 128 x 128. The tiles come by asynchronous copies, two of them on their way while a third is used.
-// A: the numbers of a's rows are neighbours (else those of its columns); B: likewise. ldmatrix turns around what needs it.
+// 64 x 32 of c, eight warps 128 x 128. The tiles come by asynchronous copies, two of them on their way while a third is
+// used. A: the numbers of a's rows are neighbours (else those of its columns); B: likewise. ldmatrix turns around what
+// needs it.
 constexpr int STEPS = 32, STAGES = 3, TENSOR_THREADS = 256;
 
 template <int LINES, int LENGTH> struct alignas(16) Panel { bfloat16 at[LINES][LENGTH + 8]; };
