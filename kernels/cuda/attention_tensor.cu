@@ -15,7 +15,10 @@
 
 constexpr float LOG2E = 1.44269504088896f, LN2 = 0.693147180559945f;
 
-template <int D, int ROWS> struct alignas(16) Tile { bfloat16 at[ROWS][D + 8]; };
+template <int D, int ROWS> struct alignas(16) Tile {
+  static_assert(D / 8 % 2 == 0, "8 more make rows an odd number of 16 bytes: eight of them lie in different banks");
+  bfloat16 at[ROWS][D + 8];
+};
 
 // Rows first ... of one head, zeros behind the last and beyond `size`: asynchronously.
 template <int WARPS, int D, int ROWS>

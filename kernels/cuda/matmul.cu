@@ -107,7 +107,10 @@ template <class T> __global__ void __launch_bounds__(SIDE * SIDE) matmul_registe
 // needs it.
 constexpr int STEPS = 32, STAGES = 3, TENSOR_THREADS = 256;
 
-template <int LINES, int LENGTH> struct alignas(16) Panel { bfloat16 at[LINES][LENGTH + 8]; };
+template <int LINES, int LENGTH> struct alignas(16) Panel {
+  static_assert(LENGTH / 8 % 2 == 0, "8 more make lines an odd number of 16 bytes: eight of them lie in different banks");
+  bfloat16 at[LINES][LENGTH + 8];
+};
 
 // Lines of a matrix, of neighbouring numbers, from (first, start) on; `step` numbers from one line to the next. whole: all
 // addresses and lengths are multiples of 16 bytes. Else numbers go one by one, through registers.
