@@ -96,6 +96,12 @@ def test_segments_default_to_the_first(random):
     assert (model(tokens) != model(tokens, np.ones((2, 5), int))).any()
 
 
+def test_segments_are_ignored_where_the_model_has_none(random):
+    model = BERT.tiny(type_vocab_size=0, model_type="distilbert")
+    tokens = random.integers(1, 13, (2, 5))
+    np.testing.assert_array_equal(model(tokens), model(tokens, np.ones((2, 5), int)))
+
+
 def test_masked_words_alone_are_transformed(random):
     """The loss with two targets in 21 runs its head over two rows."""
     model = BERT.tiny()

@@ -11,7 +11,7 @@ import click
 
 from ..answer import LONGEST, Answer, answer
 from ..checkpoint import load
-from ..data.squad import read_squad
+from ..data.squad import Question, read_squad
 from ..options import command as command_of
 
 
@@ -50,14 +50,15 @@ def command(options: Options) -> None:
     if tokenizer is None:
         raise ValueError(f"{options.model} has no tokenizer: its answers cannot be read")
     if options.squad is not None:
-        asked = [(one.question, one.context) for one in read_squad(options.squad)]
+        questions = read_squad(options.squad)
     else:
         text = _read(options.context)
-        asked = [(question, text) for question in options.question]
+        questions = [Question(question, question, text) for question in options.question]
+    asked = [(one.question, one.context) for one in questions]
     sizes = (options.batch_size, options.length, options.stride, options.longest, options.threshold)
     found = answer(model, tokenizer, asked, *sizes)  # type: ignore[arg-type]
     if options.squad is not None:
-        said = {one.id: answer.text for one, answer in zip(read_squad(options.squad), found)}
+        said = {one.id: answer.text for one, answer in zip(questions, found)}
         click.echo(json.dumps(said, ensure_ascii=False, indent=1))
         return
     for (question, _), one in zip(asked, found):

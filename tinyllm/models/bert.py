@@ -149,7 +149,8 @@ class BERTBase(Model):
     def __call__(self, tokens, token_types=None, attention_mask=None):
         """What the head gives for tokens (B, T).
 
-        token_types (B, T): the segment of each, 0 by default; attention_mask (B, T) or (B, T, T), true for real tokens.
+        token_types (B, T): the segment of each, 0 by default, ignored where the model has no segments; attention_mask (B, T)
+        or (B, T, T), true for real tokens.
         """
         with self.without_keeping():
             return self.head(self.hidden(*self._checked(tokens, token_types, attention_mask)))
@@ -196,10 +197,10 @@ class BERTBase(Model):
         B, T = tokens.shape
         if self.max_length < T:
             raise ValueError(f"the sequence has {T} tokens, and this model takes at most {self.max_length}: shorten it")
-        if token_types is None:
+        if token_types is None or not self.config.type_vocab_size:  # which tokenizers may tell all the same
             token_types = np.zeros(T, np.int64)
         else:
-            token_types = checked_tokens(token_types, max(1, self.config.type_vocab_size), "token_types")
+            token_types = checked_tokens(token_types, self.config.type_vocab_size, "token_types")
             if token_types.shape != (B, T):
                 raise ValueError(f"token_types must have the shape of tokens, {(B, T)}, and has {token_types.shape}")
         return tokens, token_types, Context(checked_mask(attention_mask, B, T, T), self.positions_of(tokens))
