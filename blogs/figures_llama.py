@@ -6,6 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from figures import BACKWARD, FORWARD, GREEN, INK, PALE, SAND, arrow, box, directions, residual, stack
 
+import tinyllm
+from tinyllm import lora
 from tinyllm.kernels.reference.activation import gelu, silu, silu_derivative
 from tinyllm.layers.rotary import KINDS, powers
 
@@ -142,4 +144,40 @@ def quantization():
         ax.legend(frameon=False, fontsize=8)
 
 
-FIGURES = [llama_architecture, rotary, rotary_scaling, gate, grouped_queries, window, quantization]
+def adapters():
+    """The copying model of blogs/llama.md learns to write each token one higher, with adapters of several ranks."""
+
+    def train(model, steps, lr, shift):
+        random, losses = np.random.default_rng(0), []
+        optimizer = tinyllm.Adam(model, lr=lr, betas=(0.9, 0.99))
+        for _ in range(steps):
+            half = random.integers(0, 8, (32, 8))
+            text = np.concatenate([half, (half + shift) % 8], 1)
+            targets = text[:, 1:].copy()
+            targets[:, :7] = -100
+            model.zero_grad()
+            losses.append(model.loss(text[:, :-1], targets))
+            model.backward()
+            tinyllm.clip_grad_norm(model, 1.0)
+            optimizer.step()
+        return losses
+
+    def copier():
+        sizes = {"vocab_size": 8, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+        heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 64}
+        model = tinyllm.Llama(tinyllm.LlamaConfig(**sizes, **heads))
+        train(model, 250, 3e-3, shift=0)
+        return model
+
+    _, ax = plt.subplots(figsize=(6, 3.2))
+    for r, color in ((1, "#9dc3e6"), (2, FORWARD), (8, INK), (None, BACKWARD)):
+        model = copier()
+        if r is not None:
+            lora.add(model, lora.LoRAConfig(r=r))
+        losses = train(model, 100, 1e-2 if r else 3e-3, shift=1)
+        ax.semilogy(losses, color=color, label=f"rank {r}: {model.n_parameters:,}" if r else f"all: {model.n_parameters:,}")
+    ax.legend(frameon=False, fontsize=8, title="numbers that are trained", title_fontsize=8)
+    ax.set(xlabel="step", ylabel="loss")
+
+
+FIGURES = [llama_architecture, rotary, rotary_scaling, gate, grouped_queries, window, quantization, adapters]
