@@ -10,7 +10,7 @@ import tinyllm
 from tinyllm import kernels, lora
 from tinyllm.checkpoint import CheckpointError
 from tinyllm.lora import LoRAConfig
-from tinyllm.models import GPT, OPT, Llama
+from tinyllm.models import GPT, OPT, Llama, OPTForSequenceClassification
 from tinyllm.tensorfile import TensorFile
 
 MODELS = {
@@ -219,3 +219,61 @@ def test_peft(name, tmp_path):
     model = peft.PeftModel.from_pretrained(model_class.from_pretrained(tmp_path / "base"), tmp_path / "gradients")
     with torch.no_grad():
         np.testing.assert_allclose(ours(tokens), model(torch.tensor(tokens)).logits.numpy(), atol=1e-4)
+
+
+# A fresh head beside the adapters ---------------------------------------------------------------------------------------
+
+
+def classifier(dtype="float32"):
+    model = OPTForSequenceClassification.tiny(num_labels=3, pad_token_id=0)
+    model.flat.cast(dtype)
+    model.flat.data += 0.1 * np.random.default_rng(1).standard_normal(model.flat.size)
+    lora.add(model, LoRAConfig(r=2, target_modules=["q_proj", "fc2"]))
+    model.flat.data += 0.3 * np.random.default_rng(2).standard_normal(model.flat.size)
+    return model
+
+
+def test_a_classifiers_head_is_trained_whole():
+    plain = OPTForSequenceClassification.tiny(num_labels=3)
+    before = plain(some_tokens(plain))
+    lora.add(plain)
+    np.testing.assert_allclose(plain(some_tokens(plain)), before, atol=1e-6)
+    model = classifier()
+    trained = {p.name for p in model.parameters() if p.trained}
+    assert "score.linear.w" in trained and all(".adapters." in name for name in trained - {"score.linear.w"})
+    for check in tinyllm.gradcheck(model, samples=3):
+        assert check.error < 1e-6, check
+
+
+def test_a_classifier_is_merged_saved_and_loaded(tmp_path):
+    model = classifier("float64")
+    tokens = some_tokens(model)
+    adapted_logits = model(tokens)
+    tinyllm.save(tmp_path / "whole", model)
+    np.testing.assert_allclose(tinyllm.load(tmp_path / "whole", dtype="float64")[0](tokens), adapted_logits, atol=1e-12)
+    lora.save(tmp_path / "adapter", model)
+    lora.merge(model)
+    np.testing.assert_allclose(model(tokens), adapted_logits, atol=1e-12)
+    assert all(p.trained and p.flat is model.flat for p in model.parameters())
+    base = OPTForSequenceClassification.tiny(num_labels=3, pad_token_id=0)
+    base.flat.cast("float64")
+    base.flat.data += 0.1 * np.random.default_rng(1).standard_normal(base.flat.size)
+    lora.load(tmp_path / "adapter", base)
+    np.testing.assert_allclose(base(tokens), adapted_logits, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # by PEFT itself
+def test_peft_reads_a_classifiers_adapters_with_its_head(tmp_path):
+    torch, transformers = peers()
+    peft = pytest.importorskip("peft", reason="compares with PEFT: pip install 'tinyllm[peers]'")
+    base = OPTForSequenceClassification.tiny(num_labels=3, pad_token_id=0)
+    tinyllm.huggingface.save(tmp_path / "base", base)
+    model, _ = tinyllm.load(tmp_path / "base")
+    lora.add(model, LoRAConfig(r=2, target_modules=["q_proj", "fc2"]))
+    model.flat.data += 0.3 * np.random.default_rng(2).standard_normal(model.flat.size)
+    lora.save(tmp_path / "adapter", model, base=str(tmp_path / "base"))
+    theirs = transformers.OPTForSequenceClassification.from_pretrained(tmp_path / "base")
+    theirs = peft.PeftModel.from_pretrained(theirs, tmp_path / "adapter").eval()
+    tokens = np.random.default_rng(0).integers(1, 13, (2, 7))
+    with torch.no_grad():
+        np.testing.assert_allclose(model(tokens), theirs(torch.tensor(tokens)).logits.numpy(), atol=1e-5)

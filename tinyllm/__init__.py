@@ -5,6 +5,7 @@ import tinyllm.kernels as kernels  # not `from .`: a checker that reads the tree
 from . import huggingface, lora
 from .answer import answer
 from .checkpoint import load, save
+from .classify import classify
 from .embed import sentence_embeddings
 from .fill_mask import fill_mask
 from .generate import complete, generate, stream
@@ -47,6 +48,7 @@ __all__ = [
     "OPTConfig",
     "T5Config",
     "answer",
+    "classify",
     "clip_grad_norm",
     "complete",
     "fill_mask",

@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "Train a model on text, or resume a run.",
     "finetune": "Teach a model a task: classification, conversation, translation, ...",
     "generate": "Continue a text.",
+    "classify": "Label texts with a fine-tuned classifier.",
     "answer": "Find the answers to questions in a text.",
     "fill-mask": "Tell which words may stand where a text has [MASK].",
     "chat": "Talk with a model that was trained on dialogue.",

@@ -71,11 +71,13 @@ class Place(NamedTuple):
 
 
 def places(model: Model) -> Iterator[Place]:
-    """All linear maps of a model but the one onto its vocabulary."""
+    """All linear maps of a model but those of its head: the one onto its vocabulary, or a classifier's."""
     family = family_of(model)
     for parent in list(model.layers()):
         for attribute, linear in list(vars(parent).items()):
             name = linear.w.name if isinstance(linear, (Linear, QuantizedLinear)) else ""
+            if name.startswith(model.head_names):
+                continue
             named = next((named for named in family.layers if named.names(name)), None)
             if named is not None:
                 modules = [module.removesuffix(".weight") for module in named.names(name)]
@@ -87,6 +89,7 @@ def places(model: Model) -> Iterator[Place]:
 def add(model: Model, config: LoRAConfig | None = None, seed: int | None = 0) -> None:
     """Freezes the model and gives it adapters, which are trained from now on: `model.flat` holds them alone.
 
+    But a classifier's head, which is fresh on its body, is trained with them, as a whole.
     They change nothing yet: one of each pair of matrices is zero. seed: of the other one (None: zeros, to be loaded).
     ValueError where the model has adapters already, or no module of the names that the configuration asks for.
     """
@@ -104,8 +107,11 @@ def add(model: Model, config: LoRAConfig | None = None, seed: int | None = 0) ->
     if not new:
         known = sorted({module.rpartition(".")[2] for place in places(model) for module in place.modules})
         raise ValueError(f"no module is called {config.target_modules}; there are {', '.join(known)}")
+    head = [(p, p.data.copy()) for p in head_parameters(model)]
     model.flat.freeze()
-    model.lora, model.flat = config, Flat(new, model.dtype)
+    model.lora, model.flat = config, Flat([*new, *(p for p, _ in head)], model.dtype)
+    for p, data in head:
+        p.data = data
     for name, parameter in model.named_parameters():
         parameter.name = parameter.name or name
     if seed is not None:
@@ -128,10 +134,27 @@ def merge(model: Model) -> None:
             if isinstance(layer, LoRA):
                 layer.merge()
                 setattr(parent, attribute, layer.linear)
-    flat = model.parameters()[0].flat
-    assert flat is not None
-    flat.freeze(False)
-    model.lora, model.flat = None, flat
+    parameters = model.parameters()
+    body = parameters[0].flat
+    assert body is not None
+    if any(p.flat is not body for p in parameters):  # the head's, which were placed beside the adapters
+        values = [p.data for p in parameters]
+        body = Flat(parameters, model.dtype)
+        for p, value in zip(parameters, values):
+            p.data = value
+    body.freeze(False)
+    model.lora, model.flat = None, body
+
+
+def head_parameters(model: Model) -> list[Parameter]:
+    """Those of a head that is fresh on its pretrained body: they are trained as a whole, and saved with the adapters."""
+    return [p for p in model.parameters() if p.name.startswith(model.head_names)]
+
+
+def head_names(model: Model) -> dict[str, Parameter]:
+    """The head's parameters by Hugging Face's names."""
+    layers = family_of(model).layers
+    return {next(name for layer in layers for name in layer.names(p.name)): p for p in head_parameters(model)}
 
 
 # PEFT's files ----------------------------------------------------------------------------------------------------------
@@ -153,6 +176,7 @@ def save(path: str | Path, model: Model, base: str | None = None) -> None:
         module, transposed = PREFIX + place.modules[number], transposed or place.named.transposed
         tensors[f"{module}.lora_A.weight"] = adapter.a.data
         tensors[f"{module}.lora_B.weight"] = place.named.rows(adapter.b.data, number, model.config)
+    tensors |= {PREFIX + name: p.data for name, p in head_names(model).items()}
     fields = dataclasses.asdict(model.lora)
     if model.lora.target_modules == ALL_LINEAR:
         fields["target_modules"] = sorted({place.modules[n].rpartition(".")[2] for place, n, _ in _adapters(model)})
@@ -162,7 +186,8 @@ def save(path: str | Path, model: Model, base: str | None = None) -> None:
             directory / CONFIG,
             {
                 "peft_type": "LORA",
-                "task_type": "CAUSAL_LM" if isinstance(model, LanguageModel) else None,
+                "task_type": task_type(model),
+                "modules_to_save": sorted({name.rpartition(".")[0] for name in head_names(model)}) or None,
                 "base_model_name_or_path": base,
                 "inference_mode": True,
                 "bias": "none",
@@ -170,6 +195,13 @@ def save(path: str | Path, model: Model, base: str | None = None) -> None:
                 **fields,
             },
         )
+
+
+def task_type(model: Model) -> str | None:
+    """What PEFT calls the use of a model."""
+    if not isinstance(model, LanguageModel):
+        return None
+    return "CAUSAL_LM" if model.writes else "SEQ_CLS"
 
 
 def load(path: str | Path, model: Model) -> None:
@@ -184,10 +216,11 @@ def load(path: str | Path, model: Model) -> None:
     if theirs.get("peft_type") != "LORA":
         raise CheckpointError(f"{path / CONFIG} has the peft_type {theirs.get('peft_type')!r}; tinyllm reads LORA")
     for key, value in theirs.items():
-        if value and key not in OWN | NEUTRAL and (key, value) != ("bias", "none"):
+        whole = key == "modules_to_save" and set(value or ()) <= {name.rpartition(".")[0] for name in head_names(model)}
+        if value and key not in OWN | NEUTRAL and (key, value) != ("bias", "none") and not whole:
             raise CheckpointError(f"{path / CONFIG} sets {key} to {value!r}, which tinyllm does not compute")
     file = TensorFile(path / WEIGHTS)
-    modules = {name.removeprefix(PREFIX).rpartition(".lora_")[0] for name in file.entries}
+    modules = {name.removeprefix(PREFIX).rpartition(".lora_")[0] for name in file.entries if ".lora_" in name}
     config = LoRAConfig(**{key: theirs[key] for key in OWN & set(theirs)})
     known = {module for place in places(model) for module in place.modules}
     if foreign := sorted(modules - known):
@@ -195,7 +228,8 @@ def load(path: str | Path, model: Model) -> None:
     if modules != {module for module in known if config.chooses(module)}:
         config.target_modules = sorted(modules)
     add(model, config, seed=None)
-    into: dict[str, np.ndarray] = {}
+    head = {PREFIX + name: p.data for name, p in head_names(model).items()}
+    into = {name: array for name, array in head.items() if name in file.entries}  # the head may be left as it was
     for place, number, adapter in _adapters(model):
         module = PREFIX + place.modules[number]
         into |= {f"{module}.lora_A.weight": adapter.a.data, f"{module}.lora_B.weight": np.empty_like(adapter.b.data)}

@@ -1,4 +1,4 @@
-"""The curve of a training run as a picture."""
+"""Pictures of a training run: the curve of its loss, and which labels are taken for which."""
 
 from __future__ import annotations
 
@@ -13,14 +13,9 @@ def plot_loss(path: Path, metrics: list[dict[str, Any]], title: str = "") -> Non
 
     ModuleNotFoundError, in one sentence, where matplotlib is missing.
     """
-    try:
-        from matplotlib.figure import Figure  # without pyplot: no window, no state
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError('a plot needs matplotlib: pip install "tinyllm[plots]"') from None
-
+    figure = _figure(8, 4.5)
     trained = [record for record in metrics if "loss" in record]
     evaluated = [record for record in metrics if "val_loss" in record]
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     steps, losses = [record["step"] for record in trained], [record["loss"] for record in trained]
     axes.plot(steps, losses, color="C0", alpha=0.25, linewidth=0.7)
@@ -30,6 +25,35 @@ def plot_loss(path: Path, metrics: list[dict[str, Any]], title: str = "") -> Non
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
+
+
+def plot_confusion(path: Path, predictions: np.ndarray, targets: np.ndarray, names: list[str], title: str = "") -> None:
+    """Writes as a PNG how many rows of each label, (N,) numbers, were taken for which; shades are shares of a row.
+
+    ModuleNotFoundError, in one sentence, where matplotlib is missing.
+    """
+    n = len(names)
+    counts = np.bincount(targets * n + predictions, minlength=n * n).reshape(n, n)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    size = 2.5 + 0.6 * min(n, 20)
+    figure = _figure(size + 1, size)
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(n, n) if n <= 20 else ():
+        color = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=color)
+    axes.set_xticks(range(n), names, rotation=45 if n > 3 else 0)
+    axes.set_yticks(range(n), names)
+    axes.set(xlabel="predicted", ylabel="true", title=title)
+    figure.savefig(path, dpi=120)
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.figure import Figure  # without pyplot: no window, no state
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError('a plot needs matplotlib: pip install "tinyllm[plots]"') from None
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def smoothed(values: list[float]) -> np.ndarray:

@@ -99,13 +99,23 @@ def test_paths_and_names_that_do_not_exist(tmp_path):
             read_labelled(what)
 
 
+def test_a_label_of_one_text_is_learned_from():
+    data = Labelled(["a", "b", "c"], np.array([0, 0, 1]), ["x", "y"])
+    learned, kept = data.split(0.5)
+    assert learned.counts().tolist() == [1, 1] and kept.counts().tolist() == [1, 0]
+    both = learned.joined(kept)
+    assert sorted(both.texts) == ["a", "b", "c"] and both.counts().tolist() == [2, 1]
+    with pytest.raises(DataError, match="too few different rows, 2"):
+        Labelled(["a", "b", "b"], np.array([0, 1, 1]), ["x", "y"]).split(0.5)
+
+
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 2)), min_size=2, max_size=60), st.floats(0.05, 0.95))
 def test_held_out_rows(rows, fraction):
     keys, groups = [text for text, _ in rows], [label for _, label in rows]
     try:
         which = held_out(keys, fraction, seed=1, groups=groups)
     except DataError:
-        return  # every text would be held out
+        return  # too few different texts
     assert 0 < which.sum() < len(rows)
     assert not {k for k, w in zip(keys, which) if w} & {k for k, w in zip(keys, which) if not w}
 

@@ -13,7 +13,7 @@ from tinyllm.data.squad import read_squad
 from tinyllm.models import BERTForQuestionAnswering, BERTForSequenceClassification, BERTForTokenClassification
 from tinyllm.run import Run
 from tinyllm.tasks.answers import AnswersTask, scores
-from tinyllm.tasks.labels import SequenceTask, cut
+from tinyllm.tasks.labels import SequenceTask
 from tinyllm.trainer import TrainConfig, Watcher
 
 SIZES = {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 32}
@@ -143,14 +143,6 @@ def test_sequences_from_files(tmp_path):
     assert measured["accuracy"] == metrics.accuracy(said, true) and measured["f1"] == metrics.f1(said, true)
     losses = [model.loss(*batch) * len(batch[0]) for batch in data.held_out()]
     assert measured["loss"] == pytest.approx(sum(losses) / 12, rel=1e-5)
-
-
-@pytest.mark.parametrize("n, m, room", [(3, 4, 10), (9, 2, 8), (2, 9, 8), (9, 9, 8), (9, 9, 7)])
-def test_of_two_long_texts_each_keeps_half(n, m, room):
-    first, second = cut(list(range(n)), list(range(m)), room)
-    assert len(first) + len(second) == min(n + m, room)
-    assert len(first) >= min(n, room // 2) and len(second) >= min(m, room // 2)
-    assert cut(list(range(n)), None, 2) == ([0, 1], None)
 
 
 def test_answers_are_measured_as_the_official_script_does():

@@ -146,7 +146,7 @@ def _delimited_rows(text: str, tabs: bool, name: str, asked: list[str]) -> list[
 
 
 def held_out(keys: Sequence[str], fraction: float, seed: int = 0, groups: Sequence[Any] | None = None) -> np.ndarray:
-    """Which rows are held out, (N,) bool: of every group about this fraction, at least one; equal keys stay together.
+    """Which rows are held out, (N,) bool: of every group about this fraction, at least one of two; equal keys stay together.
 
     Rows with the same key (the same text twice) are never on both sides. DataError where nothing remains to learn from.
     """
@@ -161,8 +161,9 @@ def held_out(keys: Sequence[str], fraction: float, seed: int = 0, groups: Sequen
     chosen: set[int] = set()
     for rows in kinds.values():
         order = shuffled(np.arange(len(rows)), len(rows), key(seed))
-        chosen.update(rows[place] for place in order[: max(1, round(fraction * len(rows)))])
+        count = min(max(1, round(fraction * len(rows))), len(rows) - 1)
+        chosen.update(rows[place] for place in order[:count])
     which = np.array([first[text] in chosen for text in keys], bool)
-    if which.all():
+    if not which.any():
         raise DataError(f"there are too few different rows, {len(first)}, to hold some out: give a file of its own for that")
     return which

@@ -1,5 +1,6 @@
 """The decoders GPT, LLaMA and OPT: what they are trained for, and with which values."""
 
+from .classification import GPTClassification, LlamaClassification, OPTClassification
 from .task import Kind
 from .text import TextTask
 
@@ -39,6 +40,7 @@ GPT = Kind(
         },
     },
     finetune=FINETUNE,
+    tasks={"classification": GPTClassification},
 )  # fmt: skip
 
 LLAMA = Kind(
@@ -59,6 +61,7 @@ LLAMA = Kind(
         },
     },
     finetune=FINETUNE,
+    tasks={"classification": LlamaClassification},
 )  # fmt: skip
 
 OPT = Kind(
@@ -78,4 +81,5 @@ OPT = Kind(
         },
     },
     finetune=FINETUNE,
+    tasks={"classification": OPTClassification},
 )  # fmt: skip

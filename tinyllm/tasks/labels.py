@@ -5,106 +5,45 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import kernels, metrics
+from ..classify import row_of
 from ..data.batches import IGNORED
 from ..data.encoder_rows import EncoderRow
-from ..data.labelled import REVIEWS, Labelled, read_labelled
+from ..data.labelled import Labelled, read_labelled
 from ..data.tagged import NOTES, Tagged, read_tagged
 from ..tokenizers import Tokenizer
 from ..trainer import Batch, Data, TrainConfig
 from .encoder import EncoderTask
+from .labelled import LabelData, LabelledTexts
 
 
 @dataclass
-class SequenceTask(EncoderTask):
+class SequenceTask(LabelledTexts, EncoderTask):
     """A label for each text, or for each pair of texts."""
 
-    # Data
-    data: list[str] = field(default_factory=lambda: [REVIEWS])  # TSV, CSV, JSON lines, a data set's name, or reviews
-    text_column: str | None = None  # where the text stands; 1, 2, ... where the file has no header
-    label_column: str | None = None  # where its label stands
     second_column: str | None = None  # where a second text stands, if each label is one of a pair
-    labels: list[str] = field(default_factory=list)  # the labels in their order; those that occur, if not given
-    balance: bool = False  # labels that are rare count as much as others
-    measure: Literal["accuracy", "f1", "matthews"] = "accuracy"  # says which model is the best; f1: of the second label
 
     help: ClassVar = "a label for each text, or pair of texts"
     model: ClassVar = "BERTForSequenceClassification"
-    use: ClassVar = 'Label texts: tinyllm classify {out} "a text"'
 
-    @cached_property
-    def parts(self) -> tuple[Labelled, Labelled]:
-        """(to learn from, held out)."""
-        learned = self._read(self.data[0], self.labels or None)
-        for name in self.data[1:]:
-            more = self._read(name, learned.names)
-            seconds = None if learned.seconds is None or more.seconds is None else learned.seconds + more.seconds
-            learned = Labelled(
-                learned.texts + more.texts, np.concatenate([learned.labels, more.labels]), learned.names, seconds
-            )
-        return (learned, self._read(self.val_data, learned.names)) if self.val_data else learned.split(self.val_fraction)
-
-    def _read(self, name: str, names: Sequence[str] | None) -> Labelled:
+    def read(self, name: str, names: Sequence[str] | None) -> Labelled:
         return read_labelled(name, self.text_column, self.label_column, self.second_column, names)
-
-    def texts(self) -> Iterable[str]:
-        learned, _ = self.parts
-        return learned.texts + (learned.seconds or [])
-
-    def head_fields(self) -> dict[str, Any]:
-        return {"id2label": dict(enumerate(self.parts[0].names))}
 
     def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
         length = self.row_length(model)
         learned, held_out = ([*text_rows(tokenizer, part, length)] for part in self.parts)
-        weight = {"class_weight": self.parts[0].class_weight()} if self.balance else {}
-        return LabelData(
-            **self.batches(learned, held_out, tokenizer, config),
-            fingerprint="+".join(part.fingerprint() for part in self.parts),
-            best=self.measure,
-            loss_options=weight,
-        )
+        return LabelData(**self.batches(learned, held_out, tokenizer, config), **self.data_fields(), length=length)
 
 
 def text_rows(tokenizer: Tokenizer, part: Labelled, length: int) -> Iterable[EncoderRow]:
     """[CLS] text [SEP], or [CLS] text [SEP] second [SEP], of at most `length` tokens: the longer of the two is cut."""
     for i, (text, label) in enumerate(zip(part.texts, part.labels)):
-        first = tokenizer.encode(text, allow_special=False)
-        second = None if part.seconds is None else tokenizer.encode(part.seconds[i], allow_special=False)
-        ids, types = tokenizer.wrap(*cut(first, second, length - len(tokenizer.wrap([], second and [])[0])))
-        yield EncoderRow(np.array(ids), np.array(types), np.array(label))
-
-
-def cut(first: list[int], second: list[int] | None, room: int) -> tuple[list[int], list[int] | None]:
-    """One text or two with at most `room` tokens in all: where both are long, each gets half."""
-    if second is None:
-        return first[:room], None
-    n = max(room - len(second), min(len(first), room // 2))
-    return first[:n], second[: room - min(n, len(first))]
-
-
-class LabelData(Data):
-    """Measured by accuracy, F1 (of the second label where there are two, else the mean over labels) and Matthews'."""
-
-    def evaluate(self, model: Any, batches: Iterable[Batch]) -> dict[str, float]:
-        """loss, accuracy, f1, matthews."""
-        loss, predictions, targets = 0.0, [], []
-        for tokens, labels, types, mask in batches:
-            logits = model(tokens, types, mask)
-            loss += kernels.cross_entropy_forward(logits, labels)[0] * len(labels)
-            predictions.append(logits.argmax(-1))
-            targets.append(labels)
-        said, true = np.concatenate(predictions), np.concatenate(targets)
-        return {
-            "loss": loss / len(true),
-            "accuracy": metrics.accuracy(said, true),
-            "f1": metrics.f1(said, true, positive=1 if model.config.num_labels == 2 else None),
-            "matthews": metrics.matthews(said, true),
-        }
+        ids, types = row_of(tokenizer, text, None if part.seconds is None else part.seconds[i], length)
+        yield EncoderRow(np.array(ids, np.int64), np.array(types, np.int64), np.array(label))
 
 
 @dataclass

@@ -39,18 +39,7 @@ class TextTask(Task):
         return sources[0] if len(sources) == 1 else Joined(sources)
 
     def make_tokenizer(self) -> Tokenizer:
-        if self.tokenizer == "bytes":
-            return ByteTokenizer()
-        if self.tokenizer == "char":
-            return CharacterTokenizer.train(text for text, _ in self.source().pieces())
-        kind, _, size = self.tokenizer.partition(":")
-        if kind == "bpe":
-            if not size.isdecimal():
-                raise ValueError(f"tokenizer {self.tokenizer!r}: how many tokens? bpe:4096 has 4096")
-            return BPETokenizer.train(beginning(self.source()), int(size))
-        if not Path(self.tokenizer).exists():
-            raise ValueError(f"tokenizer {self.tokenizer!r}: it is neither char, bytes nor bpe:N, and no such path exists")
-        return load(self.tokenizer)
+        return tokenizer_named(self.tokenizer, self.source())
 
     def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
         length = self.length or model.max_length
@@ -73,6 +62,22 @@ class TextTask(Task):
 
         new = stream(model, tokenizer, self.sample_prompt, self.sample_tokens, temperature=0.6, top_k=200, seed=0)
         return self.sample_prompt + "".join(new)
+
+
+def tokenizer_named(name: str, source: Source) -> Tokenizer:
+    """The tokenizer of a fresh decoder: char, bytes, N tokens learned from these texts: bpe:N; or the one at a path."""
+    if name == "bytes":
+        return ByteTokenizer()
+    if name == "char":
+        return CharacterTokenizer.train(text for text, _ in source.pieces())
+    kind, _, size = name.partition(":")
+    if kind == "bpe":
+        if not size.isdecimal():
+            raise ValueError(f"tokenizer {name!r}: how many tokens? bpe:4096 has 4096")
+        return BPETokenizer.train(beginning(source), int(size))
+    if not Path(name).exists():
+        raise ValueError(f"tokenizer {name!r}: it is neither char, bytes nor bpe:N, and no such path exists")
+    return load(name)
 
 
 class Joined(Source):
