@@ -18,6 +18,8 @@ COMMANDS = {
     "answer": "Find the answers to questions in a text.",
     "fill-mask": "Tell which words may stand where a text has [MASK].",
     "chat": "Talk with a model that was trained on dialogue.",
+    "translate": "Translate texts with a trained encoder-decoder.",
+    "summarize": "Summarize texts with a trained model.",
     "quantize": "Write a model in 8 or 4 bits a weight.",
     "gradcheck": "Compare every gradient with finite differences.",
     "data": "List and fetch well-known public data sets.",

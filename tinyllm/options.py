@@ -91,6 +91,8 @@ def parameters(cls: type, skip: Iterable[str] = (), group: str = "Options", defa
             continue
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         if default is dataclasses.MISSING:
+            if type_options.pop("multiple", False):
+                type_options["nargs"] = -1
             argument = Argument([field.name], **type_options)
             argument.about = help
             made.append(argument)

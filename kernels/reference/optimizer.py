@@ -42,18 +42,23 @@ def adafactor_step(p, g, v, step, lr, decay=0.8, eps=1e-30, clip=1.0, relative=1
     p = p - lr weight_decay p - lr max(relative, RMS(p)) u; with relative=None lr u, a step of absolute size.
     """
     beta = 1 - step**-decay
-    squares = g * g + g.dtype.type(eps)
-    for i, mean in enumerate(v):
+    for axis, mean in enumerate(v):
         mean *= beta
-        mean += (1 - beta) * (squares if len(v) == 1 else squares.mean(1 - i))
-    if len(v) == 1:
-        u = g / np.sqrt(v[0])
-    else:
-        rows, columns = v
-        u = g / (np.sqrt(rows / rows.mean())[:, None] * np.sqrt(columns))
+        mean += (1 - beta) * (mean_of_squares(g, axis) + eps)
+    u = g / np.sqrt(v[0]) if len(v) == 1 else g * np.sqrt(v[0].mean() / v[0])[:, None]
+    if len(v) == 2:
+        u *= 1 / np.sqrt(v[1])
     size = lr if relative is None else lr * max(relative, root_mean_square(p))
     p *= 1 - lr * weight_decay
-    p -= size / max(1.0, root_mean_square(u) / clip) * u
+    u *= size / max(1.0, root_mean_square(u) / clip)
+    p -= u
+
+
+def mean_of_squares(g, axis):
+    """The mean of g^2 over all axes but this one.  g (R, C) -> (R,) or (C,); of g (n,) its squares."""
+    if g.ndim == 1:
+        return g * g
+    return np.einsum("rc,rc->r" if axis == 0 else "rc,rc->c", g, g) / g.shape[1 - axis]
 
 
 def root_mean_square(x):

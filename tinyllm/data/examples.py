@@ -85,7 +85,7 @@ class ExampleBatches(Row):
         self.examples, self.batch_size, self.seed, self.pad = examples, batch_size, seed, pad
         self.rank, self.world_size = rank, world_size
         self.count, self.step = len(examples), batch_size * world_size
-        self.lengths = np.array([len(one.tokens) for one in examples])
+        self.lengths = np.array([self.length_of(one) for one in examples])
         self._orders: dict[int, np.ndarray] = {}  # of the epochs at hand
 
     def at(self, position: int) -> tuple[np.ndarray, ...]:
@@ -98,6 +98,14 @@ class ExampleBatches(Row):
     def batch(self, examples: Sequence[Example]) -> tuple[np.ndarray, ...]:
         return padded(examples, self.pad)
 
+    def length_of(self, one: Example) -> int:
+        """What examples are sorted by."""
+        return len(one.tokens)
+
+    def drawn(self, epoch: int) -> np.ndarray:
+        """The examples of an epoch, (count,), shuffled."""
+        return shuffled(np.arange(self.count), self.count, key(self.seed, epoch))
+
     def identity(self) -> dict[str, int]:
         return {"examples": self.count, "tokens": int(self.lengths.sum()), "batch": self.step, "seed": self.seed}
 
@@ -109,7 +117,7 @@ class ExampleBatches(Row):
         return self._orders[epoch]
 
     def _new_order(self, epoch: int) -> np.ndarray:
-        order = shuffled(np.arange(self.count), self.count, key(self.seed, epoch))
+        order = self.drawn(epoch)
         begin = -epoch * self.count % self.step  # so many examples fill up the last batch of the epoch before
         whole = max(0, self.count - begin) // self.step  # batches of this epoch alone
         batches = order[begin : begin + whole * self.step]

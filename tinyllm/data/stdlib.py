@@ -56,6 +56,16 @@ def public_definitions() -> Iterator[tuple[str, ast.AsyncFunctionDef | ast.Funct
                 yield f"{spec.name}.{node.name}", node
 
 
+def stdlib_functions() -> Iterator[ast.AsyncFunctionDef | ast.FunctionDef]:
+    """All functions and methods of the standard library but those whose names begin with two underscores: their syntax
+    trees, ordered by module."""
+    where = [sysconfig.get_path("stdlib"), *(path for path in sys.path if path.endswith(".zip"))]
+    for spec in _specs(sorted(sys.stdlib_module_names), where):
+        for node in _definitions(_parse(_source(spec))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("__"):
+                yield node
+
+
 def _documents(kind: str) -> Iterator[str]:
     """The documents by the hash of their names: an order that anybody gets again, and that follows no subject."""
     where = [sysconfig.get_path("stdlib"), *(path for path in sys.path if path.endswith(".zip"))]

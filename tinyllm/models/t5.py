@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -56,6 +57,7 @@ class T5Config:
     pad_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 1
     decoder_start_token_id: int = 0  # what the decoder sees first: padding
+    task_specific_params: dict[str, Any] | None = None  # how it is used, by task: prefix, max_length (text2text.py)
     model_type: str = "t5"  # or mt5, which is T5 1.1 by another name
     recompute: bool = False  # blocks keep their inputs only and run again in the backward: less memory, more time
 

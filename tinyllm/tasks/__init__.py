@@ -5,9 +5,10 @@ A new kind is an entry of KINDS; data of another sort is a Task, whose fields be
 
 from .bert import BERT
 from .decoders import GPT, LLAMA, OPT
+from .t5 import T5
 from .task import Adapters, Kind, Task
 from .text import TextTask
 
-KINDS = {"gpt": GPT, "llama": LLAMA, "opt": OPT, "bert": BERT}
+KINDS = {"gpt": GPT, "llama": LLAMA, "opt": OPT, "bert": BERT, "t5": T5}
 
 __all__ = ["KINDS", "Adapters", "Kind", "Task", "TextTask"]

@@ -1,0 +1,135 @@
+"""`tinyllm translate MODEL` and `tinyllm summarize MODEL`: texts on the command line, of a file, or of standard input."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from ..checkpoint import load
+from ..data import read_text
+from ..options import Command
+from ..options import command as command_of
+from ..text2text import answers, use_of
+
+
+@dataclass
+class Options:
+    model: Path  # a run of tinyllm finetune t5, a model saved by tinyllm, or a Hugging Face directory of T5
+    text: list[str]  # the texts; where there are none, those of --file or of standard input are taken
+
+    # Texts
+    file: Path | None = None  # a UTF-8 file, plain or .gz, with a text on each line; - is standard input
+    lines: bool = True  # a text on each line; else all of it is one text
+    task: str | None = None  # which of the model's tasks, where it has several: translation_en_to_de
+    references: Path | None = None  # a file of right texts, line for line: says at the end how near they are
+    batch_size: int = 32  # so many texts of like lengths are computed together
+
+    # Search (what is not given is as the model was trained for)
+    num_beams: int | None = None  # how many texts are followed at a time; 1 takes the likeliest token each time
+    length_penalty: float | None = None  # above 0 favours longer texts, below 0 shorter ones
+    no_repeat_ngram_size: int | None = None  # no n tokens in a row come twice; 0: they may
+    max_length: int | None = None  # tokens of the longest text that is written
+    prefix: str | None = None  # what the model is told to do before each text
+
+    # Numbers
+    dtype: Literal["float32", "float64"] = "float32"  # what the model computes in
+
+
+@dataclass
+class SummaryOptions(Options):
+    # Texts
+    lines: bool = False  # a text on each line; else all of it is one text
+
+
+EXAMPLES = """
+tinyllm translate runs/de "A dog runs through the snow."
+tinyllm translate runs/de --file val.en.gz --references val.de.gz > val.out
+cat letter.txt | tinyllm translate runs/de --num-beams 8
+tinyllm translate t5-small --task translation_en_to_fr "Good morning."
+"""
+SUMMARY_EXAMPLES = """
+tinyllm summarize runs/summaries --file article.txt
+tinyllm summarize runs/functions "def area(r): return math.pi * r ** 2"
+tinyllm summarize t5-small --lines --file articles.txt --length-penalty 2
+"""
+
+
+@command_of(Options, EXAMPLES, name="translate")
+def translate(options: Options) -> None:
+    """Translate texts with an encoder-decoder, by beam search.
+
+    What stands before each text ("translate English to German: "), and how long it may be, is kept with the model.
+    """
+    write(options, "transl", ("bleu", "chrf"))
+
+
+@command_of(SummaryOptions, SUMMARY_EXAMPLES, name="summarize")
+def summarize(options: SummaryOptions) -> None:
+    """Summarize a text, or several, with an encoder-decoder, by beam search.
+
+    What stands before a text ("summarize: "), and how long a summary may be, is kept with the model.
+    """
+    write(options, "summar", ("rouge1", "rouge2", "rougeL"))
+
+
+def write(options: Options, stem: str, measures: Sequence[str]) -> None:
+    """Reads the texts, and prints what the model makes of each on a line."""
+    if options.batch_size < 1:
+        raise ValueError(f"batch_size is {options.batch_size}, and must be 1 or more")
+    if options.text and options.file:
+        raise ValueError("give the texts themselves or --file, not both")
+    model, tokenizer = load(options.model, dtype=options.dtype)
+    use = use_of(model, stem, options.task)
+    if tokenizer is None:
+        raise ValueError(f"{options.model} has no tokenizer: use tinyllm.generate from Python, with tokens")
+    given = {name: value for name in vars(use) if (value := getattr(options, name, None)) is not None}
+    use = dataclasses.replace(use, **given)
+    if not options.text and options.file is None and sys.stdin.isatty():
+        return each_line(lambda text: answers(model, tokenizer, [text], use)[0])
+    texts = options.text or read(options.file, options.lines)
+    written = answers(model, tokenizer, texts, use, options.batch_size, progress(len(texts)))
+    for text in written:
+        click.echo(" ".join(text.split()))
+    if options.references is not None:
+        measure(written, read(options.references, options.lines), measures)
+
+
+def each_line(answer: Any) -> None:
+    """On a terminal: a text for each line that is typed, until Ctrl-D."""
+    while True:
+        try:
+            text = input(click.style("> ", bold=True)).strip()
+        except (EOFError, KeyboardInterrupt):
+            return click.echo()
+        if text:
+            click.echo(answer(text))
+
+
+def read(file: Path | None, lines: bool) -> list[str]:
+    """The texts of a file or of standard input."""
+    text = sys.stdin.read() if file is None or str(file) == "-" else read_text(file)
+    return text.removesuffix("\n").split("\n") if lines else [text.strip()]
+
+
+def progress(count: int) -> Any:
+    """Says on a terminal how many are done, where that takes a while."""
+    if count < 100 or not sys.stderr.isatty():
+        return None
+    return lambda done: click.echo(f"\r{done:,} of {count:,}" + "\n" * (done == count), nl=False, err=True)
+
+
+def measure(written: Sequence[str], references: Sequence[str], measures: Sequence[str]) -> None:
+    from ..tasks.pairs import MEASURES
+
+    if len(written) != len(references):
+        raise ValueError(f"there are {len(written)} texts and {len(references)} references: they must be line for line")
+    click.echo("  ".join(f"{name} {MEASURES[name](written, references):.4g}" for name in measures), err=True)
+
+
+command: Command = translate

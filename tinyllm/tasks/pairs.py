@@ -1,0 +1,269 @@
+"""One text out of another: translation, summarization, and several such tasks in one model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .. import metrics
+from ..data import DataError, atomic_file
+from ..data.made import DATES, FUNCTIONS
+from ..data.pair_batches import PairBatches, pair_examples, pairs_pass
+from ..data.text_pairs import Pairs, fingerprint, read_pairs
+from ..models import Model
+from ..text2text import Use, answers
+from ..tokenizers import Tokenizer
+from ..trainer import Batch, Data, TrainConfig
+from .spans import SETS, made_tokenizer, model_fields
+from .task import Task, lasting
+
+SHOWN = 3  # texts of each task that are shown at an evaluation
+LANGUAGES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian", "ro": "Romanian"}
+
+
+@dataclass
+class PairTask(Task):
+    """What the three tasks share. A subclass says what it is measured by, and its defaults."""
+
+    # Data (--source, --target, --prefix: one for all data, or one for each)
+    data: list[str] = field(default_factory=list)  # table of two columns, or the common name of two files; several are mixed
+    source: list[str] = field(default_factory=list)  # what to read: a column, a file's ending, a language of "dates"
+    target: list[str] = field(default_factory=list)  # what to write, likewise
+    prefix: list[str] = field(default_factory=list)  # stands before each source, and says what is to be done
+    val: list[str] = field(default_factory=list)  # held-out data, named like --data, one for each of these
+    val_fraction: float = 0.1  # the part of the data that is held out where --val does not say
+    tokenizer: str = "unigram:4096"  # of a fresh model: N tokens learned from the data: unigram:N; or a path
+    max_source: int = 128  # tokens of a source; what is longer loses its end
+    max_target: int = 64  # tokens of a target
+    cap: int = 0  # no data count for more than so many examples in an epoch; 0 is as many as there are
+    label_smoothing: float = 0.1  # the share of a target's probability that is spread over all tokens
+
+    # Measuring
+    eval_texts: int = 100  # held-out texts, of each data, that are written and measured at an evaluation
+    beams: int = 4  # that the trained model searches with; evaluations on the way take the likeliest token
+    length_penalty: float = 1.0  # of that search; above 0 favours longer texts, below 0 shorter ones
+
+    sets: ClassVar = SETS
+    values: ClassVar = {"eval_batches": 0}
+    measures: ClassVar[tuple[str, ...]] = ("exact", "chrf")  # of MEASURES
+    best: ClassVar[str] = "chrf"
+    usual: ClassVar[str] = ""  # the prefix where nothing says more
+    name: ClassVar[str] = "text2text"  # in the model's configuration
+
+    def __post_init__(self) -> None:
+        self.data = [lasting(name) for name in self.data]
+        self.val = [lasting(name) for name in self.val]
+        for name in ("source", "target", "prefix", "val"):
+            given = len(getattr(self, name))
+            if given not in {0, len(self.data), *({1} if name != "val" else ())}:
+                raise DataError(f"{name} is given {given} times for {len(self.data)} data: give one for each")
+        for name, least in {"max_source": 2, "max_target": 2, "beams": 1, "eval_texts": 1, "cap": 0}.items():
+            if getattr(self, name) < least:
+                raise DataError(f"{name} must be at least {least}, and is {getattr(self, name)}")
+
+    # Of data i -----------------------------------------------------------------------------------------------------------
+
+    def nth(self, name: str, i: int) -> str | None:
+        """The value of an option: its own, or the one for all."""
+        values = getattr(self, name)
+        return (values[i if len(values) > 1 else 0] or None) if values else None
+
+    def sides(self, i: int) -> tuple[str | None, str | None]:
+        """What the two sides are called."""
+        source, target = self.nth("source", i), self.nth("target", i)
+        return (source or "en", target or "de") if self.data[i] == DATES else (source, target)
+
+    def prefix_of(self, i: int) -> str:
+        """What stands before the sources."""
+        source, target = (LANGUAGES.get(side or "") for side in self.sides(i))
+        if (given := self.nth("prefix", i)) is not None:
+            return given
+        if source and target:
+            return f"translate {source} to {target}: "
+        return "summarize: " if self.data[i] == FUNCTIONS else self.usual
+
+    def name_of(self, i: int) -> str:
+        """What the model's configuration calls it."""
+        if all(side in LANGUAGES for side in self.sides(i)):
+            return "translation_{}_to_{}".format(*self.sides(i))
+        return "summarization" if self.data[i] == FUNCTIONS else self.prefix_of(i).strip(" :") or self.name
+
+    def use_for(self, i: int) -> Use:
+        """How the trained model is used."""
+        return Use(self.prefix_of(i), self.max_source, self.max_target, self.beams, self.length_penalty)
+
+    # Of all --------------------------------------------------------------------------------------------------------------
+
+    def pairs(self) -> list[tuple[Pairs, Pairs]]:
+        """(to learn from, held out) of each data."""
+        made = []
+        for i, name in enumerate(self.data):
+            pairs = read_pairs(name, *self.sides(i))
+            held_out = read_pairs(self.val[i], *self.sides(i)) if self.val else None
+            made.append((pairs, held_out) if held_out else pairs.split(self.val_fraction))
+        return made
+
+    def make_tokenizer(self) -> Tokenizer:
+        texts = [self.prefix_of(i) for i in range(len(self.data))]
+        for pairs, _ in self.pairs():
+            texts += [*pairs.sources, *pairs.targets]
+        return made_tokenizer(self.tokenizer, lambda: texts)
+
+    def model_fields(self, tokenizer: Tokenizer) -> dict[str, Any]:
+        return model_fields(tokenizer)
+
+    def fitted(self, model: Any, tokenizer: Tokenizer) -> Any:
+        uses = {self.name_of(i): dataclasses.asdict(self.use_for(i)) for i in range(len(self.data))}
+        model.config.task_specific_params = {**(model.config.task_specific_params or {}), **uses}
+        return model
+
+    def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
+        parts = self.pairs()
+        start, pad, end = model.config.decoder_start_token_id, model.config.pad_token_id or 0, tokenizer.eos_id
+
+        def examples(which: int) -> list[list[Any]]:
+            return [
+                pair_examples(tokenizer, part[which], self.prefix_of(i), self.max_source, self.max_target, end)
+                for i, part in enumerate(parts)
+            ]
+
+        held_out = [one for group in examples(1) for one in group]
+        shown = [part[1].take(spread(len(part[1]), self.eval_texts)) for part in parts]
+        return PairData(
+            batches=PairBatches(examples(0), config.batch_size, config.seed, start, pad, self.cap),
+            held_out=lambda: pairs_pass(held_out, config.batch_size, start, pad),
+            tokenizer=tokenizer,
+            sample=lambda model: self.sample(model, tokenizer, shown),
+            fingerprint=fingerprint([pairs for part in parts for pairs in part]),
+            targets=2,
+            best=self.best,
+            loss_options={"label_smoothing": self.label_smoothing},
+            report=lambda model, path: self.report(model, tokenizer, shown, path),
+            task=self,
+            shown=shown,
+        )
+
+    def written(self, model: Model, tokenizer: Tokenizer, shown: Sequence[Pairs], search: bool = False) -> list[list[str]]:
+        """What the model makes of the sources of each data: the likeliest tokens one by one, or what it finds by search."""
+        beams = self.beams if search else 1
+        uses = [dataclasses.replace(self.use_for(i), num_beams=beams) for i in range(len(shown))]
+        return [answers(model, tokenizer, pairs.sources, use) for pairs, use in zip(shown, uses)]
+
+    def measured(self, texts: Sequence[Sequence[str]], shown: Sequence[Pairs]) -> dict[str, float]:
+        """The measures over all data together, and where there are several the best of each: chrf_1, chrf_2, ..."""
+        together = [text for group in texts for text in group], [group for pairs in shown for group in pairs.references]
+        result = {name: MEASURES[name](*together) for name in self.measures}
+        for i, (group, pairs) in enumerate(zip(texts, shown) if len(shown) > 1 else ()):
+            result[f"{self.best}_{i + 1}"] = MEASURES[self.best](group, pairs.references)
+        return result
+
+    def sample(self, model: Model, tokenizer: Tokenizer, shown: Sequence[Pairs]) -> str:
+        """A few sources, what the model makes of them, and what is right."""
+        few = [pairs.take(spread(len(pairs), SHOWN)) for pairs in shown]
+        lines = []
+        for i, (texts, pairs) in enumerate(zip(self.written(model, tokenizer, few), few)):
+            for source, text, target in zip(pairs.sources, texts, pairs.targets):
+                lines.append(f"{self.prefix_of(i)}{short(source)}\n  -> {text}   [{short(target)}]")
+        return "\n".join(lines)
+
+    def report(self, model: Model, tokenizer: Tokenizer, shown: Sequence[Pairs], path: Path) -> None:
+        """held_out.tsv: sources, what the model finds for them by search, and what is right."""
+        lines = ["source\twritten\ttarget"]
+        for texts, pairs in zip(self.written(model, tokenizer, shown, search=True), shown):
+            lines += ["\t".join(" ".join(t.split()) for t in row) for row in zip(pairs.sources, texts, pairs.targets)]
+        with atomic_file(path / "held_out.tsv") as file:
+            file.write(("\n".join(lines) + "\n").encode("utf-8"))
+
+
+@dataclass
+class Translation(PairTask):
+    """Translations, measured by BLEU."""
+
+    # Data
+    data: list[str] = field(default_factory=lambda: ["dates"])  # "dates", a table, or the common name of two files
+
+    help: ClassVar = "texts into another language, from tables (TSV, JSON lines) or two files of lines"
+    measures: ClassVar = ("bleu", "chrf")
+    best: ClassVar = "bleu"
+    usual: ClassVar = "translate: "
+    use: ClassVar = 'Let it translate: tinyllm translate {out} "..."'
+
+
+@dataclass
+class Summarization(PairTask):
+    """Summaries, measured by ROUGE."""
+
+    # Data
+    data: list[str] = field(default_factory=lambda: ["functions"])  # "functions", a table, or the common name of two files
+    max_source: int = 256  # tokens of a text; what is longer loses its end
+
+    help: ClassVar = "long texts in short, from tables (JSON lines, TSV) or two files of lines"
+    measures: ClassVar = ("rouge1", "rouge2", "rougeL")
+    best: ClassVar = "rougeL"
+    usual: ClassVar = "summarize: "
+    use: ClassVar = "Let it summarize: tinyllm summarize {out} --file text.txt"
+
+    def use_for(self, i: int) -> Use:
+        return dataclasses.replace(super().use_for(i), no_repeat_ngram_size=3)
+
+
+@dataclass
+class TextToText(PairTask):
+    """Several tasks in one model, each with a prefix; or any one that is neither translation nor summary."""
+
+    # Data
+    data: list[str] = field(default_factory=lambda: [DATES, DATES, FUNCTIONS])  # each is a task of its own
+    source: list[str] = field(default_factory=lambda: ["en", "en", ""])  # what to read: a column, an ending, a language
+    target: list[str] = field(default_factory=lambda: ["de", "fr", ""])  # what to write, likewise
+
+    help: ClassVar = "any text from another: several tasks in one model, told apart by their prefixes"
+    use: ClassVar = 'Ask it, with the prefix: tinyllm generate {out} --temperature 0 --prompt "..."'
+
+    def __post_init__(self) -> None:
+        if self.data != [DATES, DATES, FUNCTIONS] and (self.source, self.target) == (["en", "en", ""], ["de", "fr", ""]):
+            self.source, self.target = [], []  # which were for the default data
+        super().__post_init__()
+        prefixes = [self.prefix_of(i) for i in range(len(self.data))]
+        if len(set(prefixes)) < len(prefixes):
+            raise DataError(f"each data needs a prefix of its own, which says what is to be done; they are {prefixes}")
+
+
+@dataclass
+class PairData(Data):
+    """Measured by what the model writes."""
+
+    task: Any = None  # a PairTask
+    shown: Sequence[Pairs] = ()  # the held-out pairs of each data that are written
+
+    def evaluate(self, model: Model, batches: Iterable[Batch]) -> dict[str, float]:
+        """loss, and the task's measures of the texts that the model writes, the likeliest token each time."""
+        loss = super().evaluate(model, batches)
+        return {**loss, **self.task.measured(self.task.written(model, self.tokenizer, self.shown), self.shown)}
+
+
+MEASURES: dict[str, Any] = {
+    "bleu": metrics.bleu,
+    "chrf": metrics.chrf,
+    "exact": metrics.exact_match,
+    "rouge1": lambda texts, references: metrics.rouge(texts, references)["rouge1"],
+    "rouge2": lambda texts, references: metrics.rouge(texts, references)["rouge2"],
+    "rougeL": lambda texts, references: metrics.rouge(texts, references)["rougeL"],
+}
+
+
+def spread(size: int, count: int) -> np.ndarray:
+    """Which of `size` rows to take so that they are about `count`, evenly spread: (size,) bool."""
+    chosen = np.zeros(size, bool)
+    chosen[np.linspace(0, size - 1, min(size, count)).astype(np.int64)] = True
+    return chosen
+
+
+def short(text: str) -> str:
+    """A text on one line, of a long one its beginning."""
+    text = " ".join(text.split())
+    return text if len(text) <= 160 else text[:157] + "..."
