@@ -67,7 +67,7 @@ __device__ void store(const W (*y)[C], T* head, long long step, int first, int r
 //
 // The softmax of a row over one tile after another: top is the largest score so far, total the sum of exp(x - top), and
 // when a larger one comes, what was summed under the old one is scaled by exp(old - new).
-template <class T, int D, int R> __global__ void __launch_bounds__(THREADS) attention_forward(
+template <class T, int D, int R> __global__ void __launch_bounds__(THREADS, 2) attention_forward(
     const T* q, const T* k, const T* v, long long q_batch, long long q_step, long long q_head, long long k_batch,
     long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head, T* y, wide<T>* lse,
     int queries, int keys, int groups, int size, double scale, const unsigned char* mask, long long mask_batch,
@@ -160,7 +160,7 @@ template <class T, class W> __device__ Pair<W> backward_pair(W x, W dp, int t, i
 }
 
 // dq by its strides. As attention_forward: a block for each tile of queries, walking over the keys.
-template <class T, int D, int R> __global__ void __launch_bounds__(THREADS) attention_backward_queries(
+template <class T, int D, int R> __global__ void __launch_bounds__(THREADS, 2) attention_backward_queries(
     const T* dy, const T* q, const T* k, const T* v, long long q_batch, long long q_step, long long q_head,
     long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head,
     const wide<T>* lse, const wide<T>* delta, T* dq, long long dq_batch, long long dq_step, long long dq_head, int queries,
@@ -208,7 +208,7 @@ template <class T, int D, int R> __global__ void __launch_bounds__(THREADS) atte
 
 // dk and dv by their strides. A block for each tile of keys, which walks over the queries of all heads that it serves, so
 // that nobody else adds to its sums. Grid: tiles of keys, groups, batch.
-template <class T, int D, int R> __global__ void __launch_bounds__(THREADS) attention_backward_keys(
+template <class T, int D, int R> __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys(
     const T* dy, const T* q, const T* k, const T* v, long long q_batch, long long q_step, long long q_head,
     long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head,
     const wide<T>* lse, const wide<T>* delta, T* dk, T* dv, long long dk_batch, long long dk_step, long long dk_head,
@@ -267,7 +267,7 @@ template <class T, int D, int R> __global__ void __launch_bounds__(THREADS) atte
 
 // dbias (H, T, S) += sum_B dx. A block for each tile of it: the sum over the batch is its own, in a fixed order. Grid: tiles
 // of keys, tiles of queries, heads.
-template <class T, int D, int R> __global__ void __launch_bounds__(THREADS) attention_backward_bias(
+template <class T, int D, int R> __global__ void __launch_bounds__(THREADS, 2) attention_backward_bias(
     const T* dy, const T* q, const T* k, const T* v, long long q_batch, long long q_step, long long q_head,
     long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head,
     const wide<T>* lse, const wide<T>* delta, T* dbias, int batch, int queries, int keys, int groups, int size,

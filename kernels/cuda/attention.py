@@ -14,7 +14,7 @@ import numpy as np
 
 from .arrays import WARP, accumulator, plain, settle
 from .blas import address
-from .device import array_module
+from .device import array_module, to_device
 from .memory import empty
 from .module import TYPES, Kernels
 
@@ -47,7 +47,8 @@ class Tiled(NamedTuple):
 def plain_way(size: int, type_name: str) -> dict[str, Tiled]:
     """The kernels of attention.cu for one head size and type."""
     width = WIDE[type_name]
-    R = 4 if size * width <= 256 else 2 if size * width <= 512 else 1  # rows of a thread: as many as shared memory holds
+    # rows of a thread: as many as shared memory holds, and registers
+    R = 4 if size <= 64 and width == 4 else 2 if size * width <= 512 else 1
     names = {name: f"attention_{name}<T, {size}, {R}>" for name in PLAIN_TILES}
     kernels = Kernels("attention.cu", *names.values(), types=(type_name,))
     score = SIDE * R + 1
@@ -178,7 +179,7 @@ def prepared(q, k, v, mask, causal, window, scale, bias, dropout, seed) -> Call:
         )
     if D > HEAD_SIZES[-1]:
         raise ValueError(f"the cuda set's attention has heads of at most {HEAD_SIZES[-1]} numbers, and got {D}")
-    mask, mask_batch, mask_row = mask_of(mask, B, T, S)
+    mask, mask_batch, mask_row = mask_of(None if mask is None else to_device(mask, q), B, T, S)
     bias = None if bias is None else given(bias, (H, T, S), q.dtype, "bias")
     scale = 1 / math.sqrt(max(D, 1)) if scale is None else scale
     window = T + S if window is None else max(min(window, T + S), -T - S)

@@ -110,7 +110,7 @@ template <int D, int M> __device__ void store(const float (&y)[M][D / 8][4], bfl
 }
 
 // y (B, T, H, D) and lse (B, H, T), contiguous. Grid: tiles of 16 M WARPS queries, heads, batch.
-template <int D, int M, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WARP) attention_forward(
+template <int D, int M, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WARP, 2) attention_forward(
     const bfloat16* q, const bfloat16* k, const bfloat16* v, long long q_batch, long long q_step, long long q_head,
     long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head,
     bfloat16* y, float* lse, int queries, int keys, int groups, int size, double scale, const unsigned char* mask,
@@ -285,7 +285,7 @@ template <int ROWS> __device__ void keep(Queries<ROWS>& queries, const Query& qu
 }
 
 // dq by its strides. Grid: tiles of 16 WARPS queries, heads, batch.
-template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WARP) attention_backward_queries(
+template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WARP, 2) attention_backward_queries(
     const bfloat16* dy, const bfloat16* q, const bfloat16* k, const bfloat16* v, long long q_batch, long long q_step,
     long long q_head, long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step,
     long long v_head, const float* lse, const float* delta, bfloat16* dq, long long dq_batch, long long dq_step,
@@ -331,7 +331,7 @@ template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WAR
 
 // dk and dv by their strides. Grid: tiles of 16 WARPS keys, groups, batch; a block walks over the queries of all heads
 // of its group, so that nobody else adds to its sums.
-template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WARP) attention_backward_keys(
+template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WARP, 2) attention_backward_keys(
     const bfloat16* dy, const bfloat16* q, const bfloat16* k, const bfloat16* v, long long q_batch, long long q_step,
     long long q_head, long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step,
     long long v_head, const float* lse, const float* delta, bfloat16* dk, bfloat16* dv, long long dk_batch,
@@ -391,7 +391,7 @@ template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WAR
 
 // dbias (H, T, S) += sum_B dx. A block for each tile of it, so that the sum over the batch is its own, in a fixed order.
 // Grid: tiles of N keys, tiles of 16 WARPS queries, heads.
-template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WARP) attention_backward_bias(
+template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WARP, 2) attention_backward_bias(
     const bfloat16* dy, const bfloat16* q, const bfloat16* k, const bfloat16* v, long long q_batch, long long q_step,
     long long q_head, long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step,
     long long v_head, const float* lse, const float* delta, bfloat16* dbias, int batch, int queries, int keys, int groups,
