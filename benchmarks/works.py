@@ -80,6 +80,12 @@ WORKS: dict[str, Work] = {
         peer="T5ForConditionalGeneration", steps=1,
         tiny={"vocab_size": 99, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4},
     ),
+    "multi30k": Work(
+        "T5 for Multi30k: 3 + 3 layers, 192 channels, 4 heads, 8,000 tokens, 20 tokens to 16, batch 64", "T5",
+        {"vocab_size": 8000, "d_model": 192, "d_kv": 48, "num_heads": 4, "d_ff": 768, "num_layers": 3}, 64, 16, S=20,
+        peer="T5ForConditionalGeneration", steps=4,
+        tiny={"vocab_size": 99, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4},
+    ),
     "llama": Work(
         "LLaMA 25M, 8 heads on 2 keys and values, T=256, batch 8", "Llama", LLAMA, 8, 256, peer="LlamaForCausalLM",
         tiny={**TINY, "intermediate_size": 64},

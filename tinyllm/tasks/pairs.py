@@ -109,9 +109,9 @@ class PairTask(Task):
         return made
 
     def make_tokenizer(self) -> Tokenizer:
-        texts = [self.prefix_of(i) for i in range(len(self.data))]
-        for pairs, _ in self.pairs():
-            texts += [*pairs.sources, *pairs.targets]
+        texts: list[str] = []
+        for i, (pairs, _) in enumerate(self.pairs()):
+            texts += [*(self.prefix_of(i) + source for source in pairs.sources), *pairs.targets]
         return made_tokenizer(self.tokenizer, lambda: texts)
 
     def model_fields(self, tokenizer: Tokenizer) -> dict[str, Any]:
