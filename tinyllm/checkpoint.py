@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .device import check_device, device_of, moved, to_host
 from .models import MODELS, Model
 
 if TYPE_CHECKING:
@@ -56,16 +57,20 @@ def load(path: str | Path, device: str = "cpu", dtype: str = "float32") -> tuple
     """The model in a directory, and its tokenizer, or None where it has none.
 
     path: what `save` wrote; a directory of training, whose best model so far is taken; a Hugging Face directory
-    (huggingface.py says which); or a file of llama2.c, or the directory that it is in (llama2c.py). device "cpu"; dtype
-    "float32" or "float64". FileNotFoundError where there is nothing, CheckpointError (a ValueError) where the files are
-    damaged or of another kind.
+    (huggingface.py says which); or a file of llama2.c, or the directory that it is in (llama2c.py). device "cpu" or "cuda";
+    dtype "float32" or "float64". FileNotFoundError where there is nothing, CheckpointError (a ValueError) where the files
+    are damaged or of another kind, ValueError for a device that this machine lacks.
     """
-    from . import llama2c, run
-
-    path = Path(path)
     check_device(device)
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is not supported: a model computes in {' or '.join(DTYPES)}")
+    model, tokenizer = _loaded(Path(path), dtype)
+    return model.to(device), tokenizer
+
+
+def _loaded(path: Path, dtype: str) -> tuple[Model, Tokenizer | None]:
+    from . import llama2c, run
+
     if not path.exists() and (before := _before(path)).exists():
         path = before  # a kill between two lines of complete_directory
     if not path.exists():
@@ -78,16 +83,9 @@ def load(path: str | Path, device: str = "cpu", dtype: str = "float32") -> tuple
     if "tinyllm" not in config:
         from . import huggingface
 
-        return huggingface.load(path, device=device, dtype=dtype)
+        return huggingface.load(path, dtype=dtype)
     verify(path)
     return read_model(path, dtype), read_tokenizer(path)
-
-
-def check_device(device: str) -> None:
-    if device == "cuda":
-        raise ValueError("device 'cuda': the CUDA kernels are not there yet; use device='cpu'")
-    if device != "cpu":
-        raise ValueError(f"device {device!r} is not known: there is 'cpu'")
 
 
 # The parts of a directory ----------------------------------------------------------------------------------------------
@@ -296,7 +294,7 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], format: str = "
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for array in tensors.values():
+        for array in map(to_host, tensors.values()):
             file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
 
 
@@ -309,7 +307,12 @@ def read_tensors(path: Path, into: Mapping[str, np.ndarray]) -> None:
     for name, array in into.items():
         if file.entries[name].shape != array.shape:
             raise CheckpointError(f"{path}: {name} has shape {file.entries[name].shape}, and should have {array.shape}")
-        file.read(name, array)
+        if device_of(array) == "cpu":
+            file.read(name, array)
+        else:
+            read = np.empty(array.shape, array.dtype)
+            file.read(name, read)
+            array[...] = moved(read, "cuda")
 
 
 def _check_names(path: Path, found: set[str], wanted: set[str]) -> None:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checkpoint import CONFIG, MODEL, CheckpointError, check_device, read_json, write_json, write_tensors
+from .checkpoint import CONFIG, MODEL, CheckpointError, read_json, write_json, write_tensors
+from .device import check_device, to_host
 from .families import FAMILIES, FIXED, UNUSED, Family, Named
 from .models import MODELS, Model
 from .tensorfile import TensorFile
@@ -67,7 +68,7 @@ def _tensors(model: Model, grads: bool = False) -> Iterator[tuple[str, np.ndarra
     prefix = family.prefix if type(model).__name__ == family.base else ""
     for name, parameter in model.named_parameters():
         layer = next(layer for layer in family.layers if layer.names(name))
-        array = parameter.grad if grads else parameter.data
+        array = to_host(parameter.grad if grads else parameter.data)
         for their_name, part in _parts(layer, layer.names(name), array, model.config):
             yield their_name.removeprefix(prefix), part
             if their_name in again:
@@ -249,7 +250,7 @@ def load(path: str | Path, device: str = "cpu", dtype: str = "float32") -> tuple
     except ValueError as error:
         raise CheckpointError(f"{directory / CONFIG}: {error}") from None
     _read_weights(directory, model)
-    return model, _read_tokenizer(directory)
+    return model.to(device), _read_tokenizer(directory)
 
 
 def save(path: str | Path, model: Model, tokenizer: Tokenizer | None = None) -> None:

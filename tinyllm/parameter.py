@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from .device import moved
+
 Initial = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 
@@ -110,6 +112,10 @@ class Flat:
     def freeze(self, on: bool = True) -> None:
         """From now on these parameters are not trained (or are again); their gradients are dropped."""
         self.frozen, self._grad = on, None
+
+    def to(self, device: str) -> None:
+        """Moves the data to "cpu" or "cuda"; the gradients begin anew."""
+        self.data, self._grad = moved(self.data, device), None
 
     def cast(self, dtype: np.dtype | str) -> None:
         """Converts the data, in place; the gradients begin anew."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .device import to_host
 from .layers import KVCache
 from .models.model import LanguageModel, Model, checked_mask, checked_tokens
 from .sampling import require
@@ -25,7 +26,7 @@ class Session:
         was_training = self.model.mode.training
         self.model.eval()
         try:
-            return self._logits()[:, -1]
+            return to_host(self._logits()[:, -1])
         finally:
             self.model.train(was_training)
 

@@ -169,6 +169,7 @@ def _prepared(config: dict[str, Any], saved: Path | None, watcher: Watcher | Non
     else:
         model, tokenizer = _beginning(config, train_config, task, watcher)
         made["lora"].add(model, train_config.seed)
+    model.to(train_config.device)
     watcher.say("reading the data")
     return Trainer(model, task.open(model, tokenizer, train_config), train_config, watcher=watcher)
 

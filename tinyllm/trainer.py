@@ -21,6 +21,7 @@ from typing import Any, Literal, Protocol, Self
 import numpy as np
 
 from . import checkpoint, kernels, nonfinite
+from .device import check_device
 from .models import Model
 from .optim import Adafactor, Adam, Optimizer, learning_rate
 from .run import Run
@@ -47,6 +48,7 @@ class TrainConfig:
     weight_decay: float = 0.1  # of matrices; biases and norms do not decay
     clip: float = 1.0  # the global gradient norm is cut to this; 0 leaves it
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the matrix products; bfloat16 needs a processor that has it
+    device: Literal["cpu", "cuda"] = "cpu"  # where it is trained; cuda needs an NVIDIA GPU
     seed: int = 0  # of the weights, the order of the data, and dropout
 
     # Evaluation
@@ -67,6 +69,9 @@ class TrainConfig:
             raise ValueError(f"betas must lie in [0, 1), and are {self.betas}")
         if self.dtype not in kernels.PRECISIONS:
             raise ValueError(f"dtype must be one of {', '.join(kernels.PRECISIONS)}, and is {self.dtype!r}")
+        check_device(self.device)
+        if self.device == "cuda" and (self.dtype != "float32" or self.optimizer != "adamw"):
+            raise ValueError(f"device 'cuda' trains in float32 by adamw so far, not in {self.dtype} by {self.optimizer}")
 
     @property
     def lowest_lr(self) -> float:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .device import to_device
+
 WARP = 32
 LONG_ROW = 1024  # numbers: above it a block computes a row, and not a warp
 BLOCK = 256  # threads, where nothing speaks for another number
@@ -79,15 +81,18 @@ def settle(dw: Any, sums: Any) -> None:
         dw[...] = sums
 
 
-def indices(index: Any, n: int, name: str, ignore: int = 0) -> Any:
-    """Tokens, positions or targets as int64 (N,), each of them in [0, n) or `ignore`: a kernel would read anywhere."""
+def indices(index: Any, n: int, name: str, like: Any, ignore: int = 0) -> Any:
+    """Tokens, positions or targets as int64 (N,) on the device of `like`, each of them in [0, n) or `ignore`.
+
+    A kernel would read anywhere. Those that are on the host are checked there: the GPU need not be waited for.
+    """
     if index.dtype.kind not in "iu":
         raise TypeError(f"{name} are {index.dtype}; they must be integers")
     flat_index = plain(index.astype("int64", copy=False)).reshape(-1)
     wrong = ((flat_index < 0) | (flat_index >= n)) & (flat_index != ignore if n else True)
     if wrong.any():
         raise IndexError(f"{name} contain {flat_index[wrong][0]}; with {n} rows or classes they must lie in 0 ... {n - 1}")
-    return flat_index
+    return to_device(flat_index, like)
 
 
 def flat_layout(x: Any) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -47,12 +48,42 @@ def array_module(x: Any) -> Any:
 
 
 class EmulatedArray(np.ndarray):
-    """A NumPy array that stands for one on the GPU: every op on it goes to the cuda set."""
+    """A NumPy array that stands for one on the GPU: every op on it goes to the cuda set.
+
+    Like CuPy's arrays it does not mix with NumPy's: what forgets to move an array is found out without a GPU.
+    """
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: tuple[Any, ...] = (), **options: Any) -> Any:
+        refuse_host_arrays(ufunc.__name__, (*inputs, *out))
+        plain = [to_host(a) if isinstance(a, EmulatedArray) else a for a in inputs]
+        if out:
+            getattr(ufunc, method)(*plain, out=tuple(map(to_host, out)), **options)
+            return out[0] if len(out) == 1 else out
+        return as_emulated(getattr(ufunc, method)(*plain, **options))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        refuse_host_arrays("an assignment", (value,))
+        super().__setitem__(index, value)
 
 
-def to_device(host: np.ndarray, like: Any) -> Any:
-    """A NumPy array as one on the device of `like`."""
-    return host.view(type(like)) if array_module(like) is np else cupy().asarray(host)
+def refuse_host_arrays(what: str, values: Iterable[Any]) -> None:
+    """Raises TypeError where one of the values is an array of NumPy's own."""
+    for a in values:
+        if type(a) is np.ndarray and a.ndim:
+            raise TypeError(f"{what} mixes an array on the GPU with a NumPy array {a.shape}: move that there by to_device")
+
+
+def as_emulated(result: Any) -> Any:
+    return result.view(EmulatedArray) if isinstance(result, np.ndarray) else result
+
+
+def to_device(array: Any, like: Any) -> Any:
+    """The array on the device of `like`: so get there tokens, targets, positions and masks, which are made on the host."""
+    if isinstance(like, EmulatedArray):
+        return as_emulated(array)
+    if isinstance(like, np.ndarray) or not isinstance(array, np.ndarray):
+        return array
+    return cupy().asarray(array)
 
 
 def to_host(array: Any) -> np.ndarray:

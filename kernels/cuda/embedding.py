@@ -12,7 +12,7 @@ KERNELS = Kernels("embedding.cu", "gather_rows<T>", "scatter_rows<T>")
 
 def embedding_forward(tokens, w):
     """y = w[tokens].  tokens (N,) ints in [0, V), w (V, C) -> y (N, C)."""
-    y, index = empty(w, (*tokens.shape, w.shape[1])), indices(tokens, len(w), "tokens")
+    y, index = empty(w, (*tokens.shape, w.shape[1])), indices(tokens, len(w), "tokens", w)
     y_rows = rows(y)
     KERNELS.launch("gather_rows<T>", w, *row_layout(y_rows), None, index, rows(w), y_rows, *y_rows.shape, len(index))
     return y
@@ -22,7 +22,7 @@ def embedding_backward(dy, tokens, dw):
     """Adds into dw (V, C): each row of dy onto its token's row. A token that occurs twice receives both."""
     if dy.shape != (*tokens.shape, dw.shape[-1]):
         raise ValueError(f"dy is {dy.shape}; tokens {tokens.shape} and dw {dw.shape} need {(*tokens.shape, dw.shape[-1])}")
-    scatter(dy, indices(tokens, len(dw), "tokens"), dw)
+    scatter(dy, indices(tokens, len(dw), "tokens", dy), dw)
 
 
 def scatter(dy, index, dw):

@@ -6,6 +6,7 @@ from ..reference.loss import IGNORE
 from .arrays import indices, per_row, row_layout, rows, vector
 from .blas import gemm
 from .columns import WIDE
+from .device import to_device
 from .linear import add_gradients, project
 from .memory import empty, zeros
 from .module import Kernels
@@ -22,7 +23,7 @@ def cross_entropy_forward(logits, targets, label_smoothing=0.0, class_weight=Non
     logits (N, V), targets (N,) ints in [0, V) or IGNORE, class_weight (V,) or None -> loss, a Python float (0.0 where
     nothing counts), lse (N,). As in the reference set.
     """
-    z, t, class_weight = rows(logits), targets_of(targets, logits), vector(class_weight, logits, "class_weight")
+    z, t, class_weight = rows(logits), targets_of(targets, logits), weights_of(class_weight, logits)
     lse, losses = empty(z, targets.shape), empty(z, t.shape, WIDE[z.dtype.name])
     KERNELS.launch("losses_of_rows<T>", z, *row_layout(z), z, t, float(label_smoothing), lse, losses, *z.shape)
     total, weights = weighted(z, losses, t, class_weight).tolist()
@@ -38,7 +39,7 @@ def weighted(z, losses, t, class_weight):
 
 def cross_entropy_backward(dloss, logits, targets, lse, label_smoothing=0.0, class_weight=None):
     """dlogits (N, V) = (p - aim) dloss / count, with p = exp(logits - lse) and aim the smoothed one-hot target."""
-    z, t, class_weight = rows(logits), targets_of(targets, logits), vector(class_weight, logits, "class_weight")
+    z, t, class_weight = rows(logits), targets_of(targets, logits), weights_of(class_weight, logits)
     d, lse = empty(z, logits.shape), per_row(lse, logits, "lse")
     gradient(dloss, z, t, lse, label_smoothing, class_weight, weighted(z, None, t, class_weight), rows(d))
     return d
@@ -49,11 +50,15 @@ def gradient(dloss, z, t, lse, label_smoothing, class_weight, sums, d):
     KERNELS.launch("gradient_of_rows<T>", z, *row_layout(z), float(dloss), *parts, *z.shape)
 
 
+def weights_of(class_weight, logits):
+    return None if class_weight is None else vector(to_device(class_weight, logits), logits, "class_weight")
+
+
 def targets_of(targets, logits):
     """Targets as int64 (N,), each a class or IGNORE."""
     if targets.shape != logits.shape[:-1]:
         raise ValueError(f"targets are {targets.shape}; logits {logits.shape} need {logits.shape[:-1]}")
-    return indices(targets, logits.shape[-1], "targets", IGNORE)
+    return indices(targets, logits.shape[-1], "targets", logits, IGNORE)
 
 
 def linear_cross_entropy_forward(x, w, b, targets, label_smoothing=0.0):
@@ -105,7 +110,7 @@ def counted(x, w, targets):
     """The rows of x whose targets count, and those targets; which rows they are, or None for all."""
     if targets.shape != x.shape[:-1]:
         raise ValueError(f"targets are {targets.shape}; x {x.shape} needs {x.shape[:-1]} of them")
-    xs, t = rows(x), indices(targets, len(w), "targets", IGNORE)
+    xs, t = rows(x), indices(targets, len(w), "targets", x, IGNORE)
     counts = t != IGNORE
     return (xs, t, None) if counts.all() else (xs[counts], t[counts], counts)
 

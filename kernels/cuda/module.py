@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .device import array_module, cupy
+from .device import EmulatedArray, array_module, cupy, refuse_host_arrays
 from .emulator import EmulatedModule
 from .source import with_includes
 
@@ -49,6 +49,8 @@ class Kernels:
         grid = grid if isinstance(grid, tuple) else (grid,)
         block = block if isinstance(block, tuple) else (block,)
         kernel = self.kernel(name, self.type_of(like), array_module(like) is np)
+        if isinstance(like, EmulatedArray):
+            refuse_host_arrays(name, args)
         if 0 in grid:
             return
         if shared > 48 << 10 and hasattr(kernel, "max_dynamic_shared_size_bytes"):

@@ -12,7 +12,7 @@ def position_forward(x, w, positions):
     """y = x + w[positions].  x (B, T, C), w (T_max, C), positions (T,) or (B, T) ints -> y (B, T, C)."""
     if w.shape[1:] != x.shape[2:] or w.dtype != x.dtype:
         raise ValueError(f"w is {w.dtype} {w.shape}; x is {x.dtype} {x.shape}: they need the same channels")
-    index = indices(broadcastable(positions, x), len(w), "positions")
+    index = indices(broadcastable(positions, x), len(w), "positions", x)
     x_rows, y = rows(x), empty(x, x.shape)
     KERNELS.launch("gather_rows<T>", x, *row_layout(x_rows), x_rows, index, rows(w), y, *x_rows.shape, len(index))
     return y
@@ -20,7 +20,7 @@ def position_forward(x, w, positions):
 
 def position_backward(dy, positions, dw):
     """Adds into dw (T_max, C): each row of dy onto its position's row. (dx is dy itself.)"""
-    index = indices(broadcastable(positions, dy), len(dw), "positions")
+    index = indices(broadcastable(positions, dy), len(dw), "positions", dy)
     n = dy.size // dy.shape[-1]
     scatter(dy, array_module(dy).tile(index, n // max(len(index), 1)), dw)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from .arrays import like, plain, row_layout, rows
-from .device import array_module
+from .device import to_device
 from .memory import empty
 from .module import Kernels
 
@@ -28,7 +30,7 @@ def mask_rows(mask, x):
     if mask.dtype != bool or not fits:
         raise ValueError(f"mask is {mask.dtype} {mask.shape}; it must be bool, and broadcast to x {x.shape}")
     shape = x.shape[x.ndim - max(mask.ndim, 2) :]
-    return plain(array_module(x).broadcast_to(mask, shape)).reshape(-1, x.shape[-1])
+    return to_device(plain(np.broadcast_to(mask, shape)).reshape(-1, x.shape[-1]), x)
 
 
 def softmax_backward(dy, y):

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from .. import kernels
+
 
 class KVCache:
     """Keys and values of all attention layers for the first `length` positions of B sequences.
@@ -30,7 +32,7 @@ class KVCache:
         if key in self._arrays and self._arrays[key][0].shape[1] >= end:
             return self._arrays[key]
         B, _, G, D = k.shape
-        grown = tuple(np.zeros((B, max(64, 2 * end), G, D), k.dtype) for _ in range(2))
+        grown = tuple(kernels.zeros(k, (B, max(64, 2 * end), G, D)) for _ in range(2))
         for new, old in zip(grown, self._arrays.get(key, ())):
             new[:, : self.length] = old[:, : self.length]
         self._arrays[key] = grown[0], grown[1]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from ..device import check_device, device_of, moved
 from ..layers import Context, Embedding, KVCache, Layer, Output, packed_arrays
+from ..layers.quantized import Packed
 
 
 class Model(Layer):
@@ -35,6 +37,23 @@ class Model(Layer):
     def eval(self) -> None:
         """Turns dropout off."""
         self.train(False)
+
+    def to(self, device: str) -> Self:
+        """Moves what it has learned to "cpu" or "cuda", where it computes from then on; gradients begin anew -> itself.
+
+        Raises ValueError where this machine has no such device.
+        """
+        check_device(device)
+        for flat in {id(p.flat): p.flat for p in self.parameters() if p.flat}.values():
+            flat.to(device)
+        for layer in self.layers():
+            if isinstance(packed := getattr(layer, "w", None), Packed):
+                packed.q, packed.scales = moved(packed.q, device), moved(packed.scales, device)
+        return self
+
+    @property
+    def device(self) -> str:
+        return device_of(self.flat.data)
 
     @property
     def dtype(self) -> np.dtype:
