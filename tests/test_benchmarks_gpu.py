@@ -1,0 +1,65 @@
+"""The script for a day with a GPU runs, so far as it can without one: small, in the emulator."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tinyllm.kernels.cuda import device
+from tinyllm.kernels.cuda.emulator.loader import require_compiler
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    pytest.importorskip("ml_dtypes", reason="bfloat16 on the CPU: pip install ml_dtypes")
+    try:
+        require_compiler() if device.emulated() else device.cupy()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import cuda_kernels
+    import gpu
+
+    monkeypatch.setattr(cuda_kernels, "TIMINGS", 1)
+    return gpu
+
+
+def test_bandwidth_and_training_give_rows(gpu):
+    rows = list(gpu.bandwidth_rows(tiny=True))
+    assert {row["dtype"] for row in rows} == {"float32", "bfloat16"}
+    assert all(row["GB/s"] > 0 for row in rows) and len(rows) == 2 * 16
+    ours, *theirs = gpu.training_rows(tiny=True)
+    assert ours["last loss"] < ours["first loss"]
+    assert not theirs or not device.emulated()
+
+
+def test_a_part_that_fails_is_told_and_the_others_go_on(gpu, monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu.shutil, "which", lambda name: None)
+    file = tmp_path / "gpu.json"
+    monkeypatch.setattr("sys.argv", ["gpu.py", "sanitizer", "training", "--tiny", "--json", str(file)])
+    assert gpu.main() == 1
+    found = json.loads(file.read_text(encoding="utf-8"))
+    assert found["training"]["ok"] and found["training"]["rows"][0]["tokens/s"] > 0
+    assert not found["sanitizer"]["ok"] and "not installed" in found["sanitizer"]["said"]
+    assert "mean nothing" in found["machine"]["card"] or not device.emulated()
+
+
+def test_a_command_that_fails_or_does_not_end(gpu):
+    failed = gpu.run([sys.executable, "-c", "print('why'); raise SystemExit(3)"], 20, {})
+    assert not failed["ok"] and failed["said"] == "why\n"
+    endless = gpu.run([sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)"], 1, {})
+    assert not endless["ok"] and endless["said"].startswith("begun") and "not ended after 1 seconds" in endless["said"]
+
+
+def test_without_a_gpu_it_says_so(gpu, monkeypatch, capsys):
+    def nothing():
+        raise RuntimeError("CUDA needs an NVIDIA GPU")
+
+    monkeypatch.setattr(gpu, "on_gpu", lambda: True)
+    monkeypatch.setattr(device, "cupy", nothing)
+    monkeypatch.setattr("sys.argv", ["gpu.py"])
+    assert gpu.main() == 2
+    assert "needs an NVIDIA GPU" in capsys.readouterr().err
