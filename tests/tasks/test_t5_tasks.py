@@ -121,7 +121,7 @@ def test_several_tasks_in_one_model(pairs):
     assert use_of(model, "transl").max_length == 12
 
 
-def test_what_the_options_mean():
+def test_what_the_options_mean(tmp_path, monkeypatch):
     assert Translation(data=["dates"], target=["fr"]).prefix_of(0) == "translate English to French: "
     assert Translation(data=["dates"], source=["de"], target=["fr"]).name_of(0) == "translation_de_to_fr"
     assert Translation(data=["pairs.tsv"]).prefix_of(0) == "translate: "
@@ -134,6 +134,12 @@ def test_what_the_options_mean():
         TextToText(data=["a.tsv", "b.tsv"], prefix=["a", "b", "c"])
     with pytest.raises(DataError, match="val is given 1 times for 2 data"):
         TextToText(data=["a.tsv", "b.tsv"], prefix=["a", "b"], val=["c.tsv"])
+    monkeypatch.chdir(tmp_path)
+    for side in ("en", "de"):
+        (tmp_path / f"train.{side}").write_text("x\n", encoding="utf-8")
+    assert Translation(data=["train"], source=["en"], target=["de"]).data == [str(tmp_path / "train")]
+    assert Translation(data="train", source="en", target="de").name_of(0) == "translation_en_to_de"
+    assert Translation(data=["train.en"]).data == [str(tmp_path / "train.en")] and Translation().data == ["dates"]
     with pytest.raises(DataError, match="max_target must be at least 2, and is 1"):
         Translation(max_target=1)
 

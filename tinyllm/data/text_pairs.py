@@ -67,7 +67,7 @@ def read_pairs(what: str | Path, source: str | None = None, target: str | None =
         pairs = function_pairs()
     elif what in MADE:
         pairs = MADE[str(what)]()
-    elif source and target and (files := parallel_files(what, source, target)):
+    elif files := parallel_files(what, source, target):
         pairs = read_parallel(*files)
     else:
         pairs = table_pairs(read_table(what, [source, target]), source, target)
@@ -77,8 +77,10 @@ def read_pairs(what: str | Path, source: str | None = None, target: str | None =
     return Pairs([source for source, _ in whole], [group for _, group in whole])
 
 
-def parallel_files(what: str | Path, source: str, target: str) -> tuple[Path, Path] | None:
+def parallel_files(what: str | Path, source: str | None, target: str | None) -> tuple[Path, Path] | None:
     """what.source and what.target, or their .gz; None where neither is there. DataError where one of them is missing."""
+    if not source or not target:
+        return None
     candidates = [[Path(f"{what}.{side}{end}") for end in ("", ".gz")] for side in (source, target)]
     found = [next((path for path in paths if path.is_file()), None) for paths in candidates]
     if found[0] and found[1]:

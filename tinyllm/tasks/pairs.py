@@ -14,7 +14,7 @@ from .. import metrics
 from ..data import DataError, atomic_file
 from ..data.made import DATES, FUNCTIONS
 from ..data.pair_batches import PairBatches, pair_examples, pairs_pass
-from ..data.text_pairs import Pairs, fingerprint, read_pairs
+from ..data.text_pairs import Pairs, fingerprint, parallel_files, read_pairs
 from ..models import Model
 from ..text2text import Use, answers
 from ..tokenizers import Tokenizer
@@ -56,8 +56,9 @@ class PairTask(Task):
     name: ClassVar[str] = "text2text"  # in the model's configuration
 
     def __post_init__(self) -> None:
-        self.data = [lasting(name) for name in self.data]
-        self.val = [lasting(name) for name in self.val]
+        for name in ("data", "source", "target", "prefix", "val"):  # from Python a single one may come without brackets
+            value = getattr(self, name)
+            setattr(self, name, [value] if isinstance(value, (str, Path)) else list(value))
         for name in ("source", "target", "prefix", "val"):
             given = len(getattr(self, name))
             if given not in {0, len(self.data), *({1} if name != "val" else ())}:
@@ -65,6 +66,10 @@ class PairTask(Task):
         for name, least in {"max_source": 2, "max_target": 2, "beams": 1, "eval_texts": 1, "cap": 0}.items():
             if getattr(self, name) < least:
                 raise DataError(f"{name} must be at least {least}, and is {getattr(self, name)}")
+        for names in (self.data, self.val):  # a run may be resumed from another folder
+            for i, name in enumerate(names):
+                is_beginning = parallel_files(name, *self.sides(i)) is not None
+                names[i] = str(Path(name).resolve()) if is_beginning else lasting(name)
 
     # Of data i -----------------------------------------------------------------------------------------------------------
 
