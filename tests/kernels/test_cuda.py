@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from calls import error, function
 from strategies import ACTIVATIONS, in_layout
 
 from tinyllm import kernels
-from tinyllm.kernels.cuda import blas, device
+from tinyllm.kernels.cuda import blas, device, memory
 from tinyllm.kernels.cuda.module import Kernels, argument
 from tinyllm.kernels.cuda.source import with_includes
 
@@ -70,6 +71,25 @@ def test_the_environment_chooses_for_the_process(value):
 
 def test_the_set_is_complete():
     assert all(callable(kernels.implementation(op, "cuda")) for op in kernels.FILE_OF)
+
+
+def test_out_of_memory_tells_what_was_asked_for(emulated):
+    with pytest.raises(MemoryError, match=r"no room for an array of 3,814,697,266 MiB: lower the batch size"):
+        kernels.implementation("empty", "cuda")(X, (10**9, 10**6))
+
+
+def test_out_of_memory_on_a_gpu_tells_what_is_free(monkeypatch):
+    class Runtime:
+        memGetInfo = staticmethod(lambda: (3 << 20, 80 << 30))
+
+    def full(*_, **__):
+        raise MemoryError
+
+    fake = types.SimpleNamespace(empty_like=full, cuda=types.SimpleNamespace(runtime=Runtime))
+    monkeypatch.setattr(memory, "array_module", lambda like: fake)
+    monkeypatch.setattr(memory, "cupy", lambda: fake)
+    with pytest.raises(MemoryError, match="8 MiB on the GPU, where 3 of 81,920 MiB are free: lower the batch size"):
+        memory.empty(X, 2 << 20)
 
 
 # ---- launching ------------------------------------------------------------------------------------------------------
