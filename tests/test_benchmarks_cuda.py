@@ -50,3 +50,16 @@ def test_an_unknown_part_is_refused(cuda_kernels, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         cuda_kernels.main()
     assert "'softmax' is no part; there are matmul, attention, decoding" in capsys.readouterr().err
+
+
+def test_a_wrong_product_is_noticed(cuda_kernels, monkeypatch):
+    right = cuda_kernels.matmul
+
+    def wrong(a, b, c, step):
+        right(a, b, c, step=step)
+        if step == "shared":
+            c[3, 5] += 5
+
+    monkeypatch.setattr(cuda_kernels, "matmul", wrong)
+    with pytest.raises(SystemExit, match="shared float32 64 y: the result is .* off cuBLAS's"):
+        list(cuda_kernels.matmul_rows(tiny=True))
