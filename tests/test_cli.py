@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import click
@@ -258,5 +260,27 @@ def test_data_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_info() -> None:
     result = run("info")
     assert result.exit_code == 0
-    for name in ("tinyllm", "Python", "numba", "processor", "vector units", "threading layer", "kernel cache", "GPU"):
+    for name in ("tinyllm", "Python", "numba", "processor", "vector units", "threading layer", "kernel cache", "CUDA"):
         assert any(line.startswith(name) for line in result.output.splitlines()), name
+
+
+def test_info_tells_what_cuda_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tinyllm.kernels.cuda import device
+
+    monkeypatch.setenv("TINYLLM_DEVICE", "emulated")
+    assert "emulated on this processor" in run("info").output
+    monkeypatch.setenv("TINYLLM_DEVICE", "gpu")
+
+    def nothing() -> None:
+        raise RuntimeError("CUDA needs CuPy")
+
+    monkeypatch.setattr(device, "cupy", nothing)
+    assert "no: CUDA needs CuPy" in run("info").output
+    runtime = SimpleNamespace(
+        driverGetVersion=lambda: 13000, getDeviceCount=lambda: 1, getDeviceProperties=lambda i: {"name": b"H200"},
+        memGetInfo=lambda: (3 << 30, 141 << 30),
+    )  # fmt: skip
+    fake = SimpleNamespace(__version__="14.2.0", cuda=SimpleNamespace(runtime=runtime, Device=lambda i: nullcontext()))
+    monkeypatch.setattr(device, "cupy", lambda: fake)
+    output = run("info").output
+    assert "CuPy 14.2.0, driver for CUDA 13.0" in output and "H200, 3.0 of 141.0 GiB free" in output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import subprocess
@@ -111,15 +110,25 @@ def _places() -> Iterator[tuple[str, str]]:
 
 
 def _gpu() -> Iterator[tuple[str, str]]:
-    if importlib.util.find_spec("cupy") is None:
-        yield "GPU", "CuPy is not installed"
-        return
-    import cupy
+    from ..kernels.cuda import device as cuda
 
-    try:
-        devices = [cupy.cuda.runtime.getDeviceProperties(i) for i in range(cupy.cuda.runtime.getDeviceCount())]
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        yield "GPU", f"CuPy {cupy.__version__}, but no device: {error}"
+    if cuda.emulated():
+        yield "CUDA", "emulated on this processor (TINYLLM_DEVICE)"
         return
-    for i, device in enumerate(devices):
-        yield f"GPU {i}", f"{device['name'].decode()}, {device['totalGlobalMem'] / 2**30:.0f} GiB; CuPy {cupy.__version__}"
+    try:
+        cupy = cuda.cupy()
+    except RuntimeError as error:
+        yield "CUDA", f"no: {error}"
+        return
+    runtime = cupy.cuda.runtime
+    yield "CUDA", f"CuPy {cupy.__version__}, driver for CUDA {version(runtime.driverGetVersion())}; the first GPU is used"
+    for i in range(runtime.getDeviceCount()):
+        about = runtime.getDeviceProperties(i)
+        with cupy.cuda.Device(i):
+            free, total = runtime.memGetInfo()
+        yield f"GPU {i}", f"{about['name'].decode()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+
+
+def version(number: int) -> str:
+    """As CUDA counts: 13000 is 13.0."""
+    return f"{number // 1000}.{number % 1000 // 10}"
