@@ -604,10 +604,12 @@ def test_smoothed() -> None:
 
 
 def test_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    metrics = [{"step": i, "loss": 1 / i} for i in range(1, 20)] + [{"step": 10, "val_loss": 0.2}]
+    metrics = [{"step": i, "loss": 1 / i} for i in range(1, 20)] + [{"step": 10, "val_loss": 0.2, "val_bleu": 3.0}]
     pytest.importorskip("matplotlib", reason="the extra `plots` is not installed")
     plot_loss(tmp_path / "loss.png", metrics, "a title")
-    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+    plain = (tmp_path / "loss.png").read_bytes()
+    plot_loss(tmp_path / "loss.png", [*metrics, {"step": 19, "val_loss": 0.1, "val_bleu": 30.0}], "a title")
+    assert plain.startswith(b"\x89PNG") and (tmp_path / "loss.png").read_bytes() != plain
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ModuleNotFoundError, match=r'pip install "tinyllm\[plots\]"'):

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def plot_loss(path: Path, metrics: list[dict[str, Any]], title: str = "") -> None:
-    """Writes the losses of a run's metrics against its steps as a PNG.
+    """Writes the losses of a run's metrics against its steps as a PNG, and beside them the first other measure there is.
 
     ModuleNotFoundError, in one sentence, where matplotlib is missing.
     """
@@ -23,7 +23,12 @@ def plot_loss(path: Path, metrics: list[dict[str, Any]], title: str = "") -> Non
     axes.plot([r["step"] for r in evaluated], [r["val_loss"] for r in evaluated], "o-", color="C1", label="held-out data")
     axes.set(xlabel="step", ylabel="loss (nats per token)", title=title)
     axes.grid(alpha=0.3)
-    axes.legend()
+    for name in [name for name in evaluated[-1] if name.startswith("val_") and name != "val_loss"][:1] if evaluated else []:
+        measure, about = axes.twinx(), name.removeprefix("val_")
+        measure.plot([r["step"] for r in evaluated], [r[name] for r in evaluated], "s-", color="C2")
+        measure.set_ylabel(f"{about} on held-out data")
+        axes.plot([], [], "s-", color="C2", label=about)  # for the legend
+    axes.legend(loc="center right")
     figure.savefig(path, dpi=120)
 
 
