@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -266,3 +270,12 @@ def test_blocks_that_no_gpu_has(run):
 def test_a_source_that_does_not_compile():
     with pytest.raises(EmulatorError, match=r"g\+\+ does not compile[\s\S]*kernel.cu:2"):
         EmulatedModule('extern "C" __global__ void f(float* x) {\n  x[0] = nothing; }')
+
+
+def test_the_lesson_about_a_missing_barrier():
+    script = Path(__file__).parents[2] / "examples" / "missing_barrier.py"
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert "right" in lines[0] and lines[-1].endswith(tuple("0123456789abcdef")), done.stderr
+    assert all("64 of 128 numbers are what nobody" in line for line in lines[1:4])
+    assert "block (2,0,0)" in lines[-1] and "invalid memory access" in lines[-1]
