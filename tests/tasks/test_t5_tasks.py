@@ -223,6 +223,9 @@ def test_a_hugging_face_model_brings_its_own_prefix(tmp_path):
     loaded, _ = tinyllm.load(tmp_path / "t5")
     assert use_of(loaded, "summar") == Use("summarize: ", 512, 200, 4, 2.0)
     assert use_of(loaded, "transl") == Use()
+    tinyllm.huggingface.save(tmp_path / "again", loaded, None)
+    again, _ = tinyllm.load(tmp_path / "again")
+    assert again.config == loaded.config
 
 
 # The commands ----------------------------------------------------------------------------------------------------------

@@ -13,6 +13,18 @@ def t5_stored(theirs, tensors):
     return {"scale_decoder_outputs": scaled, "tie_word_embeddings": scaled or "lm_head.weight" not in tensors}
 
 
+def t5_read(theirs):
+    """How older files say what a model is used for, by task; transformers 5 keeps it and does not name it."""
+    params = theirs.get("task_specific_params")
+    return {"task_specific_params": params} if isinstance(params, dict) else {}
+
+
+def t5_written(config, tied):
+    params = config.task_specific_params
+    uses = {"task_specific_params": params} if params else {}
+    return {"is_encoder_decoder": True, "tie_word_embeddings": tied, **uses}
+
+
 def t5_stack(stack, *branches):
     """A stack's names: its blocks have the branches attention, [cross], mlp, each behind a norm of its own."""
     layers = [
@@ -54,14 +66,15 @@ T5 = Family(
     },
     fixed={"is_encoder_decoder": (True,)},
     unused=("dense_act_fn", "is_gated_act", "n_positions", "output_past", "classifier_dropout", "tokenizer_class"),
-    ours_alone=("recompute",),
+    ours_alone=("recompute", "task_specific_params"),
     ignored=(
         r"(en|de)coder\.embed_tokens\.weight",
         r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
     ),
     holds=lambda c: c.model_type == "t5" and c.scale_decoder_outputs <= c.tie_word_embeddings,
+    read=t5_read,
     stored=t5_stored,
-    write=lambda model: {"is_encoder_decoder": True, "tie_word_embeddings": model.config.scale_decoder_outputs},
+    write=lambda model: t5_written(model.config, model.config.scale_decoder_outputs),
 )
 
 MT5 = dataclasses.replace(
@@ -74,5 +87,5 @@ MT5 = dataclasses.replace(
         "scale_decoder_outputs": False,
         "tie_word_embeddings": "lm_head.weight" not in tensors,
     },
-    write=lambda model: {"is_encoder_decoder": True, "tie_word_embeddings": model.config.tie_word_embeddings},
+    write=lambda model: t5_written(model.config, model.config.tie_word_embeddings),
 )
