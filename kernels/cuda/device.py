@@ -61,6 +61,11 @@ class EmulatedArray(np.ndarray):
             return out[0] if len(out) == 1 else out
         return as_emulated(getattr(ufunc, method)(*plain, **options))
 
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        for a in args if function is not np.copyto else ():  # zeros_like copies a 0 of its own
+            refuse_host_arrays(function.__name__, a if isinstance(a, (tuple, list)) else (a,))
+        return as_emulated(super().__array_function__(function, types, args, options))
+
     def __setitem__(self, index: Any, value: Any) -> None:
         refuse_host_arrays("an assignment", (value,))
         super().__setitem__(index, value)

@@ -99,7 +99,13 @@ def test_hugging_face_files_from_the_device(tmp_path):
 def test_arrays_of_two_devices_do_not_mix():
     model = tinyllm.GPT.tiny().to("cuda")
     weight, host = model.parameters()[0].data, np.ones(8, np.float32)
-    for mixed in (lambda: weight + host, lambda: host * weight, lambda: kernels.add_rmsnorm_forward(weight, None, host)):
+    assert type(np.concatenate([weight, weight])) is device.EmulatedArray
+    for mixed in (
+        lambda: weight + host,
+        lambda: host * weight,
+        lambda: np.concatenate([weight[0], host]),
+        lambda: kernels.add_rmsnorm_forward(weight, None, host),
+    ):
         with pytest.raises(TypeError, match="mixes an array on the GPU with a NumPy array"):
             mixed()
     with pytest.raises(TypeError, match="an assignment mixes"):
