@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 from collections.abc import Iterable
 from typing import Any
@@ -14,11 +15,18 @@ PAGE = mmap.PAGESIZE
 CANARY = 0xC5  # what lies between an array's end and its page's, at most 15 bytes
 NOTHING = 0  # protection: neither read nor write
 
-libc = ctypes.CDLL(None, use_errno=True)
-libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
-libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+@functools.cache
+def libc() -> ctypes.CDLL:
+    """The C library; loaded when first needed, since only where the emulator runs there is one of this kind."""
+    library = ctypes.CDLL(None, use_errno=True)
+    library.mmap.restype = ctypes.c_void_p
+    library.mmap.argtypes = [
+        ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
+    ]  # fmt: skip
+    library.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    library.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    return library
 
 
 class Region:
@@ -32,7 +40,7 @@ class Region:
         pages = (self.size + 16 + PAGE - 1) // PAGE * PAGE
         self.mapped = pages + 2 * PAGE
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        self.base = libc.mmap(None, self.mapped, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+        self.base = libc().mmap(None, self.mapped, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
         if self.base in (None, ctypes.c_void_p(-1).value):
             raise MemoryError(f"the emulator has no memory for a copy of {self.size} bytes")
         end = self.base + PAGE + pages
@@ -41,7 +49,7 @@ class Region:
         ctypes.memset(self.start + self.size, CANARY, self.left_over)
         ctypes.memmove(self.start, low, self.size)
         for page in (self.base, end):
-            libc.mprotect(page, PAGE, NOTHING)
+            libc().mprotect(page, PAGE, NOTHING)
 
     def address(self, original: int) -> int:
         return self.start + original - self.low
@@ -54,7 +62,7 @@ class Region:
         return ctypes.string_at(self.start + self.size, self.left_over) != bytes([CANARY]) * self.left_over
 
     def free(self) -> None:
-        libc.munmap(self.base, self.mapped)
+        libc().munmap(self.base, self.mapped)
 
 
 def regions_of(arrays: Iterable[np.ndarray]) -> list[Region]:
