@@ -1,6 +1,7 @@
 """Greedy decoding of one sequence in float32, tinyllm beside transformers, and what the machine's memory allows.
 
     python benchmarks/decoding.py gpt2
+    python benchmarks/decoding.py tinyllama --new 16 --rounds 3      1.1 billion parameters: 16 GB of memory
 
 For each token all weights of the matrix products are read once, and nothing is as slow as that: the time to read so many
 bytes, measured in turns with the rest, is the bound that no program beats.
@@ -21,13 +22,19 @@ from harness import Comparison, Contender, console
 from works import WORKS, Work, fresh_model, product_weights, write_weights
 
 PROMPT = 16  # tokens
-DECODERS = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "opt": "OPTForCausalLM"}
+DECODERS = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "opt": "OPTForCausalLM", "tinyllama": "LlamaForCausalLM"}
+TINYLLAMA = {
+    "vocab_size": 32000, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22, "num_attention_heads": 32,
+    "num_key_value_heads": 4, "max_position_embeddings": 2048, "rms_norm_eps": 1e-5,
+}  # fmt: skip
 BOUND = "reading the weights"
 
 
 def chosen(work: str, tiny: bool) -> Work:
     """The model of the training step; GPT-2 as OpenAI published it, with biases, for transformers knows no other."""
-    w = WORKS[work]
+    w = WORKS["llama" if work == "tinyllama" else work]
+    if work == "tinyllama":
+        w = replace(w, config=TINYLLAMA, about="TinyLlama 1.1B")
     if work == "gpt2":
         config = {**w.config, "vocab_size": 50257, "bias": True, "activation_function": "gelu_new"}
         w = replace(w, config=config, about="GPT-2 124M", peer=DECODERS[work])

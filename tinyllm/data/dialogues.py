@@ -31,8 +31,9 @@ QUESTIONS = ("What does {} do?", "What is {}?", "Explain {}.", "Tell me about {}
 def read_dialogues(path: str | Path) -> list[Dialogue]:
     """The dialogues of a JSON file (a list) or of JSON lines, each an object of one of these forms:
 
-    {"messages": [{"role", "content"}, ...]}, {"turns": [text, text, ...]} (user and assistant in turn), or an instruction
-    with its answer, {"instruction", "input" or "context" (may be missing), "output" or "response"}.
+    {"messages": [{"role", "content"}, ...]}, {"turns": [text, text, ...]} (user and assistant in turn), turns as
+    {"speaker", "utterance"} (whoever speaks first is the user: Schema-Guided Dialogue), or an instruction with its answer,
+    {"instruction", "input" or "context" (may be missing), "output" or "response"}.
     Raises DataError, which names the file and the entry, for anything else.
     """
     path = Path(path)
@@ -66,11 +67,24 @@ def _dialogue(entry: Any, where: str) -> Dialogue:
             isinstance(m, Mapping) and _texts((m.get("role"), m.get("content"))) for m in messages
         ):
             return [{"role": m["role"], "content": m["content"]} for m in messages]
+        if isinstance(turns, list) and turns and all(isinstance(t, Mapping) and "utterance" in t for t in turns):
+            turns = _alternating(turns)
         if isinstance(turns, list) and _texts(turns):
             return [{"role": ("user", "assistant")[i % 2], "content": turn} for i, turn in enumerate(turns)]
         if _texts((asked, answer, more)):
             return exchange(f"{asked}\n\n{more}" if more else str(asked), str(answer))
     raise DataError(f"{where}: a dialogue has messages, turns, or an instruction and its output; this is {str(entry)[:80]}")
+
+
+def _alternating(turns: list[Any]) -> list[Any]:
+    """What two speakers say in turn; several utterances of one in a row are joined."""
+    said: list[Any] = []
+    for i, turn in enumerate(turns):
+        if i and turn.get("speaker") == turns[i - 1].get("speaker") and _texts((said[-1], turn["utterance"])):
+            said[-1] = f"{said[-1]} {turn['utterance']}"
+        else:
+            said.append(turn["utterance"])
+    return said
 
 
 def exchange(question: str, answer: str) -> Dialogue:

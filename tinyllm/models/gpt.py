@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from ..layers import MLP, Attention, Dropout, Embedding, LayerNorm, PositionEmbedding, PreNormBlock, Recompute
 from .classification import SequenceClassifier, name_labels
@@ -38,6 +39,7 @@ class GPTConfig:
     pad_token_id: int | None = None  # fills rows of a batch that have ended; None: the first of eos_token_id
     num_labels: int = 2  # of a classifier
     id2label: dict[str, str] | None = None  # their names, "0": ..., "1": ...; num_labels follows from them
+    task_specific_params: dict[str, Any] | None = None  # how it is used, by task: prefix, suffix (text2text.py)
     recompute: bool = False  # blocks keep their inputs only and run again in the backward: less memory, more time
 
     def __post_init__(self) -> None:

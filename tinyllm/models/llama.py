@@ -47,6 +47,7 @@ class LlamaConfig:
     padding_idx: int | None = None  # a token whose embedding is not trained; in Hugging Face's models the pad token
     num_labels: int = 2  # of a classifier
     id2label: dict[str, str] | None = None  # their names, "0": ..., "1": ...; num_labels follows from them
+    task_specific_params: dict[str, Any] | None = None  # how it is used, by task: prefix, suffix (text2text.py)
     recompute: bool = False  # blocks keep their inputs only and run again in the backward: less memory, more time
 
     def __post_init__(self) -> None:

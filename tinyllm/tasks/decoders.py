@@ -1,7 +1,9 @@
 """The decoders GPT, LLaMA and OPT: what they are trained for, and with which values."""
 
+from .chat import ChatTask
 from .classification import GPTClassification, LlamaClassification, OPTClassification
-from .task import Kind
+from .completion import CompletionTask
+from .task import Kind, Task
 from .text import TextTask
 
 # nanoGPT's settings for small models, and those of a model that trains in some two minutes on two cores
@@ -12,6 +14,8 @@ FINETUNE = {
     "batch_size": 1, "accumulate": 32, "steps": 100, "lr": 3e-5, "schedule": "constant", "warmup": 10,
     "eval_every": 25, "eval_batches": 20,
 }  # fmt: skip
+
+TASKS: dict[str, type[Task]] = {"chat": ChatTask, "completion": CompletionTask}
 
 GPT = Kind(
     help="GPT-2 (Radford et al. 2019): writes text, a token at a time.",
@@ -40,7 +44,7 @@ GPT = Kind(
         },
     },
     finetune=FINETUNE,
-    tasks={"classification": GPTClassification},
+    tasks={"classification": GPTClassification, **TASKS},
 )  # fmt: skip
 
 LLAMA = Kind(
@@ -61,7 +65,7 @@ LLAMA = Kind(
         },
     },
     finetune=FINETUNE,
-    tasks={"classification": LlamaClassification},
+    tasks={"classification": LlamaClassification, **TASKS},
 )  # fmt: skip
 
 OPT = Kind(
@@ -81,5 +85,5 @@ OPT = Kind(
         },
     },
     finetune=FINETUNE,
-    tasks={"classification": OPTClassification},
+    tasks={"classification": OPTClassification, **TASKS},
 )  # fmt: skip
