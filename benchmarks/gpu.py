@@ -7,7 +7,7 @@
     sanitizer  the same with few examples under compute-sanitizer: memcheck, and racecheck of shared memory
     kernels    cuda_kernels.py: matrix products beside cuBLAS, attention beside PyTorch's, decoding's bandwidth
     bandwidth  softmax, norms and the like, AdamW: the share of what a plain copy moves, measured in the same run
-    training   GPT-2 124M, T = 1024, float32: tokens a second and the share of the card's rate of products, beside PyTorch
+    training   GPT-2 124M, T = 1024, float32 and bfloat16: tokens a second, the share of the card's rate, beside PyTorch
 
 Each part is a process of its own with a limit of time; one that fails is told as failed, with the end of what it said, and
 the others go on. No GPU: one sentence, and no figures. --tiny with TINYLLM_DEVICE=emulated tries the script out.
@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,9 @@ def bandwidth_rows(tiny: bool = False) -> Iterator[Row]:
 def training_rows(tiny: bool = False) -> Iterator[Row]:
     """A step of forward, backward, clipping and AdamW, on random tokens; PyTorch's where it is installed with CUDA.
 
-    Operations as PaLM counts them (Chowdhery et al. 2022, appendix B): 6 for each parameter and token, 12 L T C for each
-    token's attention. The card's rate is that of cuBLAS at 8192^3, measured here, float32 without TF32.
+    bfloat16: the factors of products are rounded to it, all else is float32; PyTorch's is autocast. Operations as in PaLM
+    (Chowdhery et al. 2022, appendix B): 6 for each parameter and token, 12 L T C for each token's attention. The card's rate
+    is that of cuBLAS at 8192^3, measured here, in the same dtype, without TF32.
     """
     sizes = (
         {"vocab_size": 101, "n_positions": 16, "n_layer": 1, "n_head": 2, "n_embd": 16} if tiny else {"vocab_size": 50304}
@@ -96,9 +97,26 @@ def training_rows(tiny: bool = False) -> Iterator[Row]:
     B, T, steps = (2, 16, 2) if tiny else (8, 1024, 5)
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, (B, T + 1))
     x, y = tokens[:, :-1], tokens[:, 1:]
-    ceiling = rate_of_products(64 if tiny else 8192)
-    model = tinyllm.GPT(config).to("cuda")
-    operations = B * T * (6 * model.n_parameters + 12 * config.n_layer * T * config.n_embd)
+    for dtype in kernels.PRECISIONS:
+        ceiling = rate_of_products(64 if tiny else 8192, dtype)
+        model = tinyllm.GPT(config).to("cuda")
+        operations = B * T * (6 * model.n_parameters + 12 * config.n_layer * T * config.n_embd)
+        with tempfile.TemporaryDirectory() as folder:
+            tinyllm.huggingface.save(folder + "/same", model)
+            with kernels.precision(dtype):
+                ours = training_row(f"tinyllm {dtype}", tinyllm_step(model, x, y), steps, B * T, operations, ceiling)
+            yield ours
+            del model
+            theirs = torch_row(folder + "/same", dtype, x, y, steps, operations, ceiling)
+        if theirs is None:
+            continue
+        if not abs(theirs["first loss"] - ours["first loss"]) < (1e-3 if dtype == "float32" else 0.05):
+            raise SystemExit(f"the first loss is {ours['first loss']}, and PyTorch's {theirs['first loss']}")
+        yield theirs
+        yield {"name": f"tinyllm beside PyTorch {dtype}", "times PyTorch": ours["tokens/s"] / theirs["tokens/s"]}
+
+
+def tinyllm_step(model: tinyllm.GPT, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
     optimizer = tinyllm.Adam(model, lr=3e-4, weight_decay=0.1)
 
     def step() -> float:
@@ -109,25 +127,16 @@ def training_rows(tiny: bool = False) -> Iterator[Row]:
         optimizer.step()
         return loss
 
-    with tempfile.TemporaryDirectory() as folder:
-        tinyllm.huggingface.save(folder + "/same", model)
-        ours = training_row("tinyllm", step, steps, B * T, operations, ceiling)
-        yield ours
-        theirs = torch_row(folder + "/same", x, y, steps, operations, ceiling)
-    if theirs is not None:
-        if not abs(theirs["first loss"] - ours["first loss"]) < 1e-3:
-            raise SystemExit(f"the first loss is {ours['first loss']}, and PyTorch's {theirs['first loss']}")
-        yield {**theirs, "times PyTorch": 1.0}
-        yield {"name": "tinyllm beside PyTorch", "times PyTorch": ours["tokens/s"] / theirs["tokens/s"]}
+    return step
 
 
-def rate_of_products(n: int) -> float:
-    """Operations in a second of a float32 product n^3."""
-    a, b, c = (array(np.ones((n, n), np.float32), "float32") for _ in range(3))
+def rate_of_products(n: int, dtype: str) -> float:
+    """Operations in a second of a product n^3."""
+    a, b, c = (array(np.ones((n, n), np.float32), dtype) for _ in range(3))
     return 2 * n**3 / seconds(lambda: gemm(a, b, c))
 
 
-def training_row(name: str, step: Any, steps: int, tokens: int, operations: int, ceiling: float) -> Row:
+def training_row(name: str, step: Callable[[], float], steps: int, tokens: int, operations: int, ceiling: float) -> Row:
     first = float(step())
     step()  # memory is in the pools from here on
     began = time.perf_counter()
@@ -138,7 +147,9 @@ def training_row(name: str, step: Any, steps: int, tokens: int, operations: int,
     return {**row, "TFLOP/s": operations / took / 1e12, "of the card's products": operations / took / ceiling}
 
 
-def torch_row(folder: str, x: np.ndarray, y: np.ndarray, steps: int, operations: int, ceiling: float) -> Row | None:
+def torch_row(
+    folder: str, dtype: str, x: np.ndarray, y: np.ndarray, steps: int, operations: int, ceiling: float
+) -> Row | None:
     """The same model of transformers', eager, with fused attention and AdamW; None without PyTorch on a GPU."""
     if not on_gpu():
         return None
@@ -159,13 +170,14 @@ def torch_row(folder: str, x: np.ndarray, y: np.ndarray, steps: int, operations:
 
     def step() -> float:
         optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(tokens).logits.flatten(0, 1), targets.flatten())
+        with torch.autocast("cuda", torch.bfloat16, enabled=dtype == "bfloat16"):
+            loss = torch.nn.functional.cross_entropy(model(tokens).logits.flatten(0, 1), targets.flatten())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         return loss.item()
 
-    return training_row("PyTorch eager", step, steps, x.size, operations, ceiling)
+    return training_row(f"PyTorch eager {dtype}", step, steps, x.size, operations, ceiling)
 
 
 # ---- the parts, each a process ---------------------------------------------------------------------------------------

@@ -31,9 +31,9 @@ def test_bandwidth_and_training_give_rows(gpu):
     rows = list(gpu.bandwidth_rows(tiny=True))
     assert {row["dtype"] for row in rows} == {"float32", "bfloat16"}
     assert all(row["GB/s"] > 0 for row in rows) and len(rows) == 2 * 16
-    ours, *theirs = gpu.training_rows(tiny=True)
-    assert ours["last loss"] < ours["first loss"]
-    assert not theirs or not device.emulated()
+    rows = [row for row in gpu.training_rows(tiny=True) if row["name"].startswith("tinyllm") and "tokens/s" in row]
+    assert [row["name"] for row in rows] == ["tinyllm float32", "tinyllm bfloat16"]
+    assert all(row["last loss"] < row["first loss"] for row in rows)
 
 
 def test_a_part_that_fails_is_told_and_the_others_go_on(gpu, monkeypatch, tmp_path):

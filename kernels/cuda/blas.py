@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .device import array_module
+from .. import products
+from .device import INSTALL, array_module
 
 # as cublas_api.h and library_types.h number them
 NO, TRANSPOSED = 0, 1
@@ -21,11 +22,28 @@ DEFAULT_ALGORITHM = -1
 DATA_TYPE = {"float32": CUDA_R_32F, "float64": CUDA_R_64F, "bfloat16": CUDA_R_16BF}
 
 
+def product(a: Any, b: Any, c: Any, add: bool = False) -> Any:
+    """gemm; inside `with kernels.precision("bfloat16"):` factors of float32 are rounded to bfloat16, their sums are not."""
+    if products.dtype == "bfloat16" and a.dtype.name == b.dtype.name == "float32":
+        a, b = (factor.astype(bfloat16()) for factor in (a, b))
+    return gemm(a, b, c, add)
+
+
+def bfloat16() -> np.dtype:
+    """NumPy's and CuPy's bfloat16, which ml_dtypes has."""
+    try:
+        import ml_dtypes
+    except ImportError as error:
+        raise RuntimeError(f"bfloat16 needs the package ml-dtypes: {INSTALL}") from error
+    return np.dtype(ml_dtypes.bfloat16)
+
+
 def gemm(a: Any, b: Any, c: Any, add: bool = False) -> Any:
-    """c = a b, or c += a b.  a (M, K), b (K, N), c (M, N), of one dtype; each with rows or columns of neighbouring numbers,
-    c with rows -> c. bfloat16 is summed in float32."""
+    """c = a b, or c += a b.  a (M, K), b (K, N), c (M, N), of one dtype, or a and b of bfloat16 and c of float32; each with
+    rows or columns of neighbouring numbers, c with rows -> c. bfloat16 is summed in float32."""
     (M, K), N = a.shape, b.shape[1]
-    if b.shape[0] != K or c.shape != (M, N) or not a.dtype == b.dtype == c.dtype:
+    fits = a.dtype == b.dtype and (c.dtype == a.dtype or (a.dtype.name, c.dtype.name) == ("bfloat16", "float32"))
+    if b.shape[0] != K or c.shape != (M, N) or not fits:
         raise ValueError(f"a {a.dtype} {a.shape} times b {b.dtype} {b.shape} does not give c {c.dtype} {c.shape}")
     if 0 in (M, N):
         return c
@@ -40,8 +58,8 @@ def gemm(a: Any, b: Any, c: Any, add: bool = False) -> Any:
     scalar = np.float64 if c.dtype.name == "float64" else np.float32  # what alpha and beta are held in
     alpha, beta = np.ones(1, scalar), np.full(1, add, scalar)
     compute = COMPUTE_64F if scalar is np.float64 else COMPUTE_32F
-    kind = DATA_TYPE[c.dtype.name]
-    sizes = N, M, K, alpha.ctypes.data, address(b), kind, ldb, address(a), kind, lda, beta.ctypes.data, address(c), kind, ldc
+    kind, into = DATA_TYPE[a.dtype.name], DATA_TYPE[c.dtype.name]
+    sizes = N, M, K, alpha.ctypes.data, address(b), kind, ldb, address(a), kind, lda, beta.ctypes.data, address(c), into, ldc
     gemm_ex(a, op_b, op_a, *sizes, compute, DEFAULT_ALGORITHM)
     return c
 
@@ -89,11 +107,6 @@ def emulated_gemm_ex(op_a, op_b, m, n, k, alpha, a, a_kind, lda, b, b_kind, ldb,
 def matrix(place: int, rows: int, columns: int, step: int, kind: int) -> np.ndarray:
     """The numbers at an address as an array (rows, columns), `step` of them from one column to the next."""
     name = next(name for name, number in DATA_TYPE.items() if number == kind)
-    if name == "bfloat16":
-        import ml_dtypes
-
-        dtype = np.dtype(ml_dtypes.bfloat16)
-    else:
-        dtype = np.dtype(name)
+    dtype = bfloat16() if name == "bfloat16" else np.dtype(name)
     memory = (ctypes.c_char * (((columns - 1) * step + rows) * dtype.itemsize)).from_address(place)
     return np.ndarray((rows, columns), dtype, memory, strides=(dtype.itemsize, step * dtype.itemsize))

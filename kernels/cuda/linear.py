@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .activation import IN_CUDA, activation_backward, in_cuda
 from .arrays import WARP, accumulator, row_layout, rows, settle, vector
-from .blas import gemm
+from .blas import product
 from .columns import WIDE, add_parts, parts_of
 from .memory import empty
 from .module import Kernels
@@ -22,7 +22,7 @@ def linear_forward(x, w, b=None):
 
 def project(x, w, b, y):
     """y = x w^T + b, into y (N, F)."""
-    gemm(x, w.T, y)
+    product(x, w.T, y)
     if b is not None:
         KERNELS.launch("add_bias<T>", y, *row_layout(y), y, vector(b, y, "b"), *y.shape)
 
@@ -30,7 +30,7 @@ def project(x, w, b, y):
 def linear_backward(dy, x, w, dw=None, db=None):
     """dx (N, C) = dy w; adds into dw (F, C) and db (F,):  dw = dy^T x,  db = sum_N dy."""
     dx = empty(x, x.shape)
-    gemm(rows(dy), w, rows(dx))
+    product(rows(dy), w, rows(dx))
     add_gradients(rows(dy), rows(x), dw, db)
     return dx
 
@@ -39,7 +39,7 @@ def add_gradients(dy, x, dw, db):
     """dw += dy^T x,  db += sum_N dy.  dy (N, F), x (N, C)."""
     if dw is not None:
         sums = accumulator(dw, (dy.shape[1], x.shape[1]), dy, "dw")
-        gemm(dy.T, x, sums, add=True)
+        product(dy.T, x, sums, add=True)
         settle(dw, sums)
     if db is not None:
         n, F = dy.shape
@@ -54,7 +54,7 @@ def linear_activation_forward(x, w, b=None, activation="gelu"):
     """z = x w^T + b, y = f(z), for an activation f by name -> y (N, F), z (N, F), which the backward needs."""
     y, z = empty(x, (*x.shape[:-1], len(w))), empty(x, (*x.shape[:-1], len(w)))
     y_rows, z_rows = rows(y), rows(z)
-    gemm(rows(x), w.T, z_rows)
+    product(rows(x), w.T, z_rows)
     name = f"bias_activation<T, {in_cuda(activation)}>"
     KERNELS.launch(name, x, *row_layout(y_rows), z_rows, vector(b, y, "b"), y_rows, *y_rows.shape)
     return y, z

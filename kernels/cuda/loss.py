@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..reference.loss import IGNORE
 from .arrays import indices, per_row, row_layout, rows, vector
-from .blas import gemm
+from .blas import product
 from .columns import WIDE
 from .device import to_device
 from .linear import add_gradients, project
@@ -97,7 +97,7 @@ def linear_cross_entropy_backward(dloss, x, w, b, targets, lse, last, dw=None, d
         z = dz if last is None else last
         gradient(dloss / max(t.size, 1), z, t[part], lse[part], label_smoothing, None, None, dz)
         add_gradients(dz, xs[part], dw, db)
-        gemm(dz, w, dx[part])
+        product(dz, w, dx[part])
         last = None
     if counts is not None:
         whole = zeros(xs, (counts.size, xs.shape[1]))

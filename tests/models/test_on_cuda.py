@@ -59,6 +59,19 @@ def test_learns_on_the_device(name):
     assert model.to("cpu").device == "cpu" and type(model.parameters()[0].data) is np.ndarray
 
 
+@pytest.mark.parametrize("name", TINY)
+def test_learns_in_bfloat16(name):
+    """Products of factors rounded to bfloat16, as the reference set rounds them."""
+    pytest.importorskip("ml_dtypes", reason="NumPy's bfloat16")
+    exact = losses(TINY[name]())
+    with kernels.precision("bfloat16"):
+        with kernels.use("reference"):
+            expected = losses(TINY[name]())
+        found = losses(TINY[name]().to("cuda"))
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    assert found != exact
+
+
 @pytest.mark.parametrize("name", ["GPT", "T5", "Llama", "OPT"])
 def test_generates_on_the_device(name):
     tokens = np.array([[3, 1, 4, 1], [5, 9, 2, 6]])
@@ -121,5 +134,5 @@ def test_devices_that_are_not_there(monkeypatch):
         with pytest.raises(ValueError, match="device 'cuda': CUDA needs CuPy"):
             asked()
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="'cuda' trains in float32 by adamw"):
+    with pytest.raises(ValueError, match="'cuda' trains by adamw so far"):
         tinyllm.train("gpt", device="cuda", optimizer="adafactor")
