@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -161,6 +162,19 @@ def test_options_become_fields() -> None:
 def test_options_of_the_wrong_type_are_usage_errors(args: list[str]) -> None:
     made = options.command(Options)(lambda got: None)
     assert CliRunner().invoke(made, args).exit_code == 2
+
+
+def test_every_command_takes_threads(text: Path, tmp_path: Path) -> None:
+    """In a process of its own: the pool has its size once."""
+    code = "import sys; from tinyllm.cli import cli; cli(sys.argv[1:], standalone_mode=False); import numba; "
+    code += "print('threads', numba.get_num_threads())"
+    command = ["train", "gpt", "--threads", "1", "--data", str(text), "--steps", "1", "--out", str(tmp_path / "run")]
+    environment = {**os.environ, "TINYLLM_CACHE": str(tmp_path), "NUMBA_NUM_THREADS": "2"}
+    tiny = "--n-layer 1 --n-head 1 --n-embd 8 --n-positions 8 --tokenizer char --sample-tokens 0".split()
+    answer = subprocess.run([sys.executable, "-c", code, *command, *tiny], capture_output=True, text=True, env=environment)
+    assert answer.stdout.endswith("threads 1\n"), answer.stderr
+    wrong = CliRunner().invoke(cli.cli, ["generate", "--threads", "0", "model"])
+    assert wrong.exit_code == 1 and "threads must be 1 or more" in wrong.output
 
 
 def test_help_comes_from_the_comments() -> None:

@@ -1,6 +1,7 @@
 """tinyllm: language models from first principles, every gradient derived and written by hand."""
 
 import tinyllm.kernels as kernels  # not `from .`: a checker that reads the tree cannot know that kernels/ lands here
+from tinyllm.kernels.threads import set_threads
 
 from . import huggingface, lora
 from .answer import answer
@@ -61,6 +62,7 @@ __all__ = [
     "resume",
     "save",
     "sentence_embeddings",
+    "set_threads",
     "stream",
     "tag",
     "train",

@@ -29,6 +29,8 @@ from typing import Any
 
 import click
 
+from tinyllm.kernels.threads import set_threads
+
 TYPES = {int: click.INT, float: click.FLOAT, str: click.STRING, Path: click.Path(path_type=Path)}
 
 
@@ -141,10 +143,23 @@ def _shown(default: Any) -> str:
     return f"[{' '.join(map(str, default)) if isinstance(default, (list, tuple)) else default}]"
 
 
+def _threads_option() -> click.Option:
+    def choose(ctx: click.Context, _: click.Parameter, n: int | None) -> None:
+        if n is not None:
+            set_threads(n)
+
+    help = "Threads to compute with; the number of physical cores, or TINYLLM_THREADS, if not given."
+    return click.Option(["--threads"], type=int, callback=choose, expose_value=False, is_eager=True, help=help)
+
+
 class Command(click.Command):
     """A command whose --help shows its arguments, its options by group, and examples."""
 
     examples = ""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        *own, help = super().get_params(ctx)
+        return [*own, _threads_option(), help]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}

@@ -12,6 +12,13 @@ from typing import Any
 
 import click
 
+from ..kernels.threads import choose, physical_cores
+
+LAYERS = {
+    "omp": "omp (OpenMP)",
+    "workqueue": "workqueue, Numba's own, slower at handing out work: OpenMP's library was not found "
+    "(Linux: install libgomp1; macOS: brew install libomp)",
+}
 VARIABLES = ("TINYLLM_", "NUMBA_", "OMP_", "OPENBLAS_", "MKL_", "CUDA_VISIBLE")
 
 
@@ -70,15 +77,17 @@ def vector_units() -> list[str]:
 
 
 def _threads() -> Iterator[tuple[str, str]]:
+    layer = threading_layer()  # first: it imports Numba, with the number of threads that the cpu set chooses
     import numba
 
-    yield "threads", f"{numba.get_num_threads()} (NUMBA_NUM_THREADS sets them)"
-    yield "threading layer", threading_layer()
+    yield "threads", f"{numba.get_num_threads()}, of {physical_cores()} physical cores (--threads, TINYLLM_THREADS)"
+    yield "threading layer", LAYERS.get(layer, layer)
     yield "NumPy's BLAS", blas_name()
 
 
 def threading_layer() -> str:
     """The thread pool that Numba runs parallel kernels in."""
+    choose()
     import numba
     import numpy as np
 
