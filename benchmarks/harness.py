@@ -399,6 +399,7 @@ def _other_cells(result: Comparison, c: Contender) -> tuple[str, str, str]:
 def machine(threads: int) -> dict[str, Any]:
     """What the figures hang on beside the code."""
     from tinyllm.commands.info import processor_name
+    from tinyllm.kernels.threads import physical_cores
 
     return {
         "processor": processor_name(),
@@ -420,20 +421,6 @@ def version(package: str) -> str | None:
         return None
 
 
-def physical_cores() -> int:
-    """Cores, where the system tells them from the threads of each; else logical processors."""
-    try:
-        if platform.system() == "Darwin":
-            return int(subprocess.check_output(["sysctl", "-n", "hw.physicalcpu"]))
-        entries = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").strip().split("\n\n")
-    except (OSError, subprocess.SubprocessError):
-        return os.cpu_count() or 1
-    wanted = ("physical id", "core id")
-    cores = {tuple(line for line in entry.splitlines() if line.startswith(wanted)) for entry in entries}
-    usable = len(os.sched_getaffinity(0))
-    return min(len(cores), usable) if all(len(core) == 2 for core in cores) else usable
-
-
 def show_machine(about: dict[str, Any]) -> None:
     threads, cores = about["threads"], about["physical_cores"]
     console.print(f"{about['processor']}, {cores} cores, {threads} threads for each; {about['system']}")
@@ -448,6 +435,8 @@ def show_machine(about: dict[str, Any]) -> None:
 
 def parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
     """The command line with what all scripts take."""
+    from tinyllm.kernels.threads import physical_cores
+
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--threads", type=int, default=physical_cores(), help="of each contender (default: %(default)s)")
     made.add_argument("--rounds", type=int, default=rounds, help="that count (default: %(default)s)")

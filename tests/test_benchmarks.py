@@ -290,3 +290,20 @@ def test_both_are_measured_on_every_held_out_token_once(tmp_path):
 
     assert shakespeare.mean_loss(loss, full_pass(tokens, 12, 64)) == pytest.approx(tokens[1:].mean())
     np.testing.assert_array_equal(seen, tokens[1:])
+
+
+def test_everything_in_one_go(in_one_process, monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib", reason="draws: pip install 'tinyllm[plots]'")
+    import everything
+
+    monkeypatch.setattr(everything, "PRODUCTS", [(8, 16, 24)])
+    picture = tmp_path / "bars.png"
+    arguments = ["--tiny", "--works", "nano", "t5", "--against", "eager", "--plot", str(picture)]
+    results, code = result_of(everything, monkeypatch, tmp_path, *arguments)
+    assert code == 0 and picture.stat().st_size > 1000
+    assert [set(result["contenders"]) for result in results] == [
+        {"tinyllm", "NumPy", "torch", "ceiling"},
+        {"tinyllm", "PyTorch eager"},
+        {"tinyllm", "PyTorch eager"},
+        {"tinyllm", "transformers", "reading the weights"},
+    ]
