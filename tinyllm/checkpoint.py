@@ -57,9 +57,9 @@ def load(path: str | Path, device: str = "cpu", dtype: str = "float32") -> tuple
 
     path: what `save` wrote; a directory of training, whose best model so far is taken; a Hugging Face directory
     (huggingface.py says which); or a file of llama2.c, or the directory that it is in (llama2c.py). device "cpu"; dtype
-    "float32" or "float64"; or "bfloat16", in which the matrices of a decoder are held, to generate twice as fast: it computes
-    with them in float32, and is not trained any more. FileNotFoundError where there is nothing, CheckpointError (a ValueError)
-    where the files are damaged or of another kind.
+    "float32" or "float64", or "bfloat16": the matrices of a decoder are held in it, half as large, to generate faster. It
+    computes with them in float32, and is not trained any more. FileNotFoundError where there is nothing, CheckpointError (a
+    ValueError) where the files are damaged or of another kind.
     """
     if dtype == "bfloat16":
         from .quantization import quantize

@@ -1,8 +1,9 @@
 """Weights of a few bits, for inference: each group of 32 numbers in a row shares one scale, w = scale q.
 
-16 bits: q is the number rounded to bfloat16, as uint16, and its scale 1. int8: q in [-127, 127], a byte each. int4: q in [-8, 7], two to a byte: number i of a group in the lower half of byte i, with
-8 added, number i + 16 in the upper half. Scales are bfloat16, the upper 16 bits of a float32, held as uint16, as NumPy lacks
-that type. Rows are filled up with zeros to whole groups. So a weight takes 16.5, 8.5 or 4.5 bits.
+16 bits: q is the number rounded to bfloat16, held as uint16, and its scale is 1. int8: q in [-127, 127], a byte each. int4:
+q in [-8, 7], two to a byte: number i of a group in the lower half of byte i, with 8 added, number i + 16 in the upper half.
+Scales are bfloat16, the upper 16 bits of a float32, held as uint16, as NumPy lacks that type. Rows are filled up with zeros
+to whole groups. So a weight takes 16.5, 8.5 or 4.5 bits.
 """
 
 from __future__ import annotations
