@@ -57,10 +57,12 @@ def weights(work: str, tiny: bool, directory: str, new: int, threads: int) -> It
     yield {"bytes": product_weights(model) * model.dtype.itemsize, "parameters": model.n_parameters}
 
 
-def tinyllm_tokens(work: str, tiny: bool, directory: str, new: int, threads: int) -> Iterator[dict[str, Any]]:
+def tinyllm_tokens(
+    work: str, tiny: bool, directory: str, new: int, threads: int, dtype: str = "float32"
+) -> Iterator[dict[str, Any]]:
     import tinyllm
 
-    model, _ = tinyllm.load(directory)
+    model, _ = tinyllm.load(directory, dtype=dtype)
     tokens = prompt(chosen(work, tiny))
     return turns(lambda: tinyllm.generate(model, tokens, max_new_tokens=new, eos_id=()), new)
 
@@ -122,6 +124,7 @@ def compare(work: str, new: int, tiny: bool, threads: int, rounds: int, max_fore
         model = harness.once("decoding:weights", threads, **options).answer
         contenders = [
             Contender("tinyllm", "decoding:tinyllm_tokens", options, tolerance=0),
+            Contender("tinyllm bfloat16", "decoding:tinyllm_tokens", {**options, "dtype": "bfloat16"}, tolerance=None),
             Contender("transformers", "decoding:transformers_tokens", options, tolerance=0),
             Contender(BOUND, "decoding:reading", {"bytes": model["bytes"]}, tolerance=None),
         ]

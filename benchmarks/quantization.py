@@ -1,4 +1,4 @@
-"""Weights of 8 and 4 bits beside float32: what they cost in perplexity, what they gain in speed and memory.
+"""Weights of 16 (bfloat16), 8 and 4 bits beside float32: what they cost in perplexity, what they gain in speed and memory.
 
     python benchmarks/quantization.py llama
     python benchmarks/quantization.py llama --model stories260K --text stories.txt
@@ -26,7 +26,7 @@ from harness import Comparison, Contender, console
 from rich.table import Table
 from works import WORKS, Work, fresh_model
 
-KINDS = {"float32": None, "8 bits": 8, "4 bits": 4}
+KINDS = {"float32": None, "16 bits": 16, "8 bits": 8, "4 bits": 4}
 PROMPT = 16  # tokens
 BEGUN = 20  # tokens at the beginning of a window that are not measured: they know nothing of what stands before
 SHARED = Path(os.environ.get("TINYLLM_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))

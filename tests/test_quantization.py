@@ -44,7 +44,7 @@ TOKENS, TARGETS = np.random.default_rng(0).integers(0, 13, (2, 2, 8))
 
 
 @pytest.mark.parametrize("kernel_set", ["reference", "cpu"])
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("bits", [16, 8, 4])
 @pytest.mark.parametrize("name", MODELS)
 def test_computes_with_the_widened_weights(name, bits, kernel_set):
     quantized, plain = pair(name, bits)
@@ -67,7 +67,7 @@ def test_what_is_quantized():
         quantize(BERT.tiny(), 8)
 
 
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("bits", [16, 8, 4])
 @pytest.mark.parametrize("name", MODELS)
 def test_saved_and_loaded(name, bits, tmp_path):
     model, plain = pair(name, bits)
@@ -76,19 +76,22 @@ def test_saved_and_loaded(name, bits, tmp_path):
     again, _ = tinyllm.load(tmp_path / "quantized")
     np.testing.assert_array_equal(again(TOKENS), model(TOKENS))
     small, large = ((tmp_path / kind / "model.safetensors").stat().st_size for kind in ("quantized", "plain"))
-    assert small < large / 2
+    assert small < large * (max(bits, 8) + 8) / 32
 
 
 def test_generates_a_story(shared_data):
     model, tokenizer = tinyllm.load(shared_data / "models" / "stories260K")
     tokens = tinyllm.generate(model, [[1]], max_new_tokens=30)
+    again, _ = tinyllm.load(shared_data / "models" / "stories260K", dtype="bfloat16")
+    assert again.bits == 16 and again.arrays()["blocks.0.attention.qkv.w.q"].dtype == np.uint16
+    np.testing.assert_array_equal(tinyllm.generate(again, [[1]], max_new_tokens=30), tokens)
     quantize(model, 8)
     again = tinyllm.generate(model, [[1]], max_new_tokens=30)
     assert tokenizer.decode(again[0, 1:].tolist()).strip().startswith("Once upon a time, there was a little")
     np.testing.assert_array_equal(again, tokens)
 
 
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("bits", [16, 8, 4])
 @pytest.mark.parametrize("name", MODELS)
 def test_adapters_beside_quantized_weights_get_the_gradients_that_plain_ones_give_them(name, bits):
     gradients = []
@@ -123,11 +126,11 @@ def test_a_hugging_face_directory_is_not_written():
 
 def test_the_command(tmp_path, shared_data):
     story = shared_data / "models" / "stories260K"
-    for bits, part in (("8", 2), ("4", 1)):
+    for bits, part in (("16", 5), ("8", 2), ("4", 1)):
         out = tmp_path / bits
         result = CliRunner().invoke(cli, ["quantize", str(story), str(out), "--bits", bits])
         assert result.exit_code == 0, result.output
-        assert re.search(rf"{bits}: 0\.[23] MB of weights, 1\.0 MB in float32 \({part}\d%\)", result.output)
+        assert re.search(rf"{bits}: 0\.[236] MB of weights, 1\.0 MB in float32 \({part}\d%\)", result.output)
     text = CliRunner().invoke(cli, ["generate", str(tmp_path / "8"), "--prompt", "Once upon", "--temperature", "0"])
     assert "a time, there was a little girl named Lily" in text.output
     again = CliRunner().invoke(cli, ["quantize", str(tmp_path / "8"), str(tmp_path / "9")])

@@ -58,13 +58,18 @@ def load(path: str | Path, device: str = "cpu", dtype: str = "float32") -> tuple
 
     path: what `save` wrote; a directory of training, whose best model so far is taken; a Hugging Face directory
     (huggingface.py says which); or a file of llama2.c, or the directory that it is in (llama2c.py). device "cpu" or "cuda";
-    dtype "float32" or "float64". FileNotFoundError where there is nothing, CheckpointError (a ValueError) where the files
-    are damaged or of another kind, ValueError for a device that this machine lacks.
+    dtype "float32" or "float64", or "bfloat16": the matrices of a decoder are held in it, half as large, to generate faster.
+    It computes with them in float32, and is not trained any more. FileNotFoundError where there is nothing, CheckpointError
+    (a ValueError) where the files are damaged or of another kind, ValueError for a device that this machine lacks.
     """
     check_device(device)
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype {dtype!r} is not supported: a model computes in {' or '.join(DTYPES)}")
-    model, tokenizer = _loaded(Path(path), dtype)
+    if dtype not in (*DTYPES, "bfloat16"):
+        raise ValueError(f"dtype {dtype!r} is not supported: there are {', '.join(DTYPES)} and bfloat16")
+    model, tokenizer = _loaded(Path(path), "float32" if dtype == "bfloat16" else dtype)
+    if dtype == "bfloat16":
+        from .quantization import quantize
+
+        quantize(model, 16)
     return model.to(device), tokenizer
 
 

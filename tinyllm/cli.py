@@ -20,7 +20,7 @@ COMMANDS = {
     "chat": "Talk with a model that was trained on dialogue.",
     "translate": "Translate texts with a trained encoder-decoder.",
     "summarize": "Summarize texts with a trained model.",
-    "quantize": "Write a model in 8 or 4 bits a weight.",
+    "quantize": "Write a model in 16, 8 or 4 bits a weight.",
     "gradcheck": "Compare every gradient with finite differences.",
     "data": "List and fetch well-known public data sets.",
     "info": "Versions, processor, threads and caches of this machine.",

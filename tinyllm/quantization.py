@@ -1,4 +1,4 @@
-"""Models with their matrices in 8 or 4 bits a number: a quarter or an eighth of the memory, and of what decoding reads.
+"""Models with their matrices in 16, 8 or 4 bits a number: a half to an eighth of the memory, and of what decoding reads.
 
 quantize(model, 4)                # in place, a matrix at a time
 tinyllm.save("small", model)      # a directory as any other, only smaller
@@ -26,13 +26,15 @@ from .layers import (
 from .models import LanguageModel, Model
 from .parameter import Flat, Parameter
 
-VOCABULARY_BITS = 8  # of embeddings and output, whose errors meet every token, whatever the rest has
+VOCABULARY_BITS = 8  # at least, of embeddings and output, whose errors meet every token
 
 Pack = Callable[[Parameter, int], Packed]
 
 
 def quantize(model: Model, bits: int = 8) -> None:
-    """Brings all matrices of a decoder into 8 or 4 bits, those of the vocabulary into 8; biases, norms and positions stay.
+    """Brings all matrices of a decoder into 16 bits (bfloat16), 8 or 4, those of the vocabulary into 8 at least.
+
+    Biases, norms and positions stay.
 
     The model computes and generates as before, nearly. Its matrices are not trained any more; adapters can be (lora.py).
     ValueError where the model is of another kind, has adapters, or is quantized already.
@@ -91,9 +93,9 @@ def _matrices(model: Model) -> Iterator[tuple[Layer, str, Layer]]:
 
 def _quantized(layer: Layer, bits: int, pack: Pack, dtype: np.dtype) -> Layer:
     if isinstance(layer, Embedding):
-        return QuantizedEmbedding(pack(layer.w, VOCABULARY_BITS), dtype)
+        return QuantizedEmbedding(pack(layer.w, max(bits, VOCABULARY_BITS)), dtype)
     if isinstance(layer, Output):
-        return QuantizedOutput(pack(layer.w, VOCABULARY_BITS), layer.b)
+        return QuantizedOutput(pack(layer.w, max(bits, VOCABULARY_BITS)), layer.b)
     if isinstance(layer, LinearActivation):
         return QuantizedLinearActivation(pack(layer.w, bits), layer.b, layer.activation)
     assert isinstance(layer, Linear)

@@ -26,6 +26,7 @@ from .simd import (
     _element,
     _int,
     _load_some,
+    _prefetch,
     _read_pairs,
     _read_some_pairs,
     _routine,
@@ -37,6 +38,7 @@ from .simd import (
 )
 
 WORDS = ir.VectorType(ir.IntType(16), 2 * LANES)
+AHEAD = 12  # rows: far apart in memory, they are asked for before their turn
 ALTERNATING = [half + lane for lane in range(LANES) for half in (0, LANES)]
 
 
@@ -54,7 +56,10 @@ def _build_pack_pairs(
         there = builder.icmp_signed("<", builder.add(s, _int(1)), k)  # a row for the second numbers
         second, n_second = _element(builder, first, builder.select(there, b_row, _int(0))), builder.select(there, n, _int(0))
         target = _element(builder, panel, builder.mul(builder.sdiv(s, _int(2)), panel_row))
+        later = _element(builder, first, builder.mul(b_row, _int(AHEAD)))
         with cgutils.for_range_slice(builder, _int(0), filled, _int(LANES)) as (j, _):
+            _prefetch(builder, _element(builder, later, j), 0)
+            _prefetch(builder, _element(builder, later, b_row, j), 0)
             firsts = _load_some(builder, _element(builder, first, j), builder.sub(n, j))
             seconds = _load_some(builder, _element(builder, second, j), builder.sub(n_second, j))
             words = builder.bitcast(narrow(builder, firsts, seconds), WORDS)

@@ -26,7 +26,7 @@ BLOCK = 1 << 20  # numbers widened at a time
 WEIGHT_ROWS = 8  # taken at a time
 AT_ONCE = 4  # groups whose sums are under way together
 i8, i16 = ir.IntType(8), ir.IntType(16)
-BYTES, WORDS = ir.VectorType(i8, LANES), ir.VectorType(i32, LANES)
+BYTES, HALVES, WORDS = (ir.VectorType(kind, LANES) for kind in (i8, i16, i32))
 
 
 def _words(value: int) -> ir.Constant:
@@ -39,6 +39,10 @@ def _numbers(builder: ir.IRBuilder, bits: int, q: Any) -> list[Any]:
     def read(first: int) -> Any:
         return builder.load(builder.bitcast(builder.gep(q, [_int(first)]), BYTES.as_pointer()), align=1)
 
+    if bits == 16:
+        halves = (builder.gep(q, [_int(2 * first)]) for first in range(0, GROUP, LANES))
+        halves = (builder.load(builder.bitcast(half, HALVES.as_pointer()), align=2) for half in halves)
+        return [builder.bitcast(builder.shl(builder.zext(half, WORDS), _words(16)), VECTOR) for half in halves]
     if bits == 8:
         words = [builder.sext(read(first), WORDS) for first in range(0, GROUP, LANES)]
     else:
@@ -119,18 +123,21 @@ def make_widen(bits: int) -> Any:
     return _routine(f"tinyllm_widen_{bits}_bits_{LANES}", 5, build)
 
 
-dots8, dots4, widen8, widen4 = make_dots(8), make_dots(4), make_widen(8), make_widen(4)
+dots16, dots8, dots4 = map(make_dots, (16, 8, 4))
+widen16, widen8, widen4 = map(make_widen, (16, 8, 4))
 
 
 @divided
 def multiply(start, stop, x, q, scales, b, y):
     """y (N, F) = x w^T + b for rows [start, stop) of w; x (N, whole groups)."""
-    n, eight_bits = scales.shape[1], q.shape[1] == x.shape[1]
+    n, row = scales.shape[1], q.shape[1] * q.itemsize
     for first in range(start, stop, WEIGHT_ROWS):
         rows = min(WEIGHT_ROWS, stop - first)  # they stay in the cache for the next row of x
-        q_there, scales_there = q.ctypes.data + first * q.shape[1], scales.ctypes.data + 2 * first * n
+        q_there, scales_there = q.ctypes.data + first * row, scales.ctypes.data + 2 * first * n
         for i in range(len(x)):
-            if eight_bits:
+            if q.itemsize == 2:
+                dots16(rows, n, x[i].ctypes.data, q_there, scales_there, y[i, first:].ctypes.data)
+            elif row == x.shape[1]:
                 dots8(rows, n, x[i].ctypes.data, q_there, scales_there, y[i, first:].ctypes.data)
             else:
                 dots4(rows, n, x[i].ctypes.data, q_there, scales_there, y[i, first:].ctypes.data)
@@ -142,8 +149,10 @@ def multiply(start, stop, x, q, scales, b, y):
 @divided
 def widen(start, stop, q, scales, w):
     """w (F, whole groups) float32 = scale q, for rows [start, stop)."""
-    n, first, first_scale = scales.shape[1], start * q.shape[1], 2 * start * scales.shape[1]
-    if q.shape[1] == w.shape[1]:
+    n, first, first_scale = scales.shape[1], start * q.shape[1] * q.itemsize, 2 * start * scales.shape[1]
+    if q.itemsize == 2:
+        widen16((stop - start) * n, q.ctypes.data + first, scales.ctypes.data + first_scale, w[start:].ctypes.data, 0)
+    elif q.shape[1] == w.shape[1]:
         widen8((stop - start) * n, q.ctypes.data + first, scales.ctypes.data + first_scale, w[start:].ctypes.data, 0)
     else:
         widen4((stop - start) * n, q.ctypes.data + first, scales.ctypes.data + first_scale, w[start:].ctypes.data, 0)

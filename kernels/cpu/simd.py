@@ -162,6 +162,18 @@ def _sum(builder: ir.IRBuilder, vector: Any) -> Any:
     return builder.extract_element(vector, ir.Constant(i32, 0))
 
 
+def _sums(builder: ir.IRBuilder, vectors: list[Any]) -> Any:
+    """LANES vectors -> one, in lane j of which is the sum of the numbers of vector j."""
+    size = 1
+    while size < LANES:
+        low = [lane if not lane & size else LANES + (lane ^ size) for lane in range(LANES)]
+        high = [lane | size if not lane & size else LANES + lane for lane in range(LANES)]
+        pairs = zip(vectors[::2], vectors[1::2])
+        vectors = [builder.fadd(_shuffle(builder, a, b, low), _shuffle(builder, a, b, high)) for a, b in pairs]
+        size *= 2
+    return vectors[0]
+
+
 def _spread(builder: ir.IRBuilder, number: Any) -> Any:
     """A vector with this number in every lane."""
     undefined = ir.Constant(VECTOR, ir.Undefined)
@@ -339,6 +351,8 @@ def make_dots(rows: int, columns: int, pairs: bool = False) -> Any:
         def step(s: Any, read: Callable[[ir.IRBuilder, Any, Any], Any]) -> None:
             a_vectors = [read(builder, row, s) for row in a_rows]
             for j, column in enumerate(b_columns):
+                if columns > 1:  # several streams from memory are too many for the processor to look ahead in
+                    _prefetch(builder, _element(builder, column, s, builder.mul(b_column, _int(columns))), 0)
                 b_vector = read(builder, column, s)
                 for i, a_vector in enumerate(a_vectors):
                     total = _multiply_add(builder, a_vector, b_vector, builder.load(places[i][j]), pairs)
@@ -354,9 +368,15 @@ def make_dots(rows: int, columns: int, pairs: bool = False) -> Any:
         if pairs:
             with builder.if_then(builder.icmp_signed("<", whole, k)):
                 step(whole, read_some)
-        for i in range(rows):
-            for j in range(columns):
-                builder.store(_sum(builder, builder.load(places[i][j])), _element(builder, sums, i * columns + j))
+        vectors = [builder.load(place) for place in sum(places, [])]
+        for first in range(0, rows * columns, LANES):
+            group = vectors[first : first + LANES]
+            total = _sums(builder, group + [ZEROS] * (LANES - len(group)))
+            for i in range(len(group)) if len(group) < LANES else ():
+                number = builder.extract_element(total, ir.Constant(i32, i))
+                builder.store(number, _element(builder, sums, first + i))
+            if len(group) == LANES:
+                _store(builder, total, _element(builder, sums, first))
 
     return _routine(f"tinyllm_dots_{rows}x{columns}x{LANES}{'_pairs' if pairs else ''}", 8, build)
 

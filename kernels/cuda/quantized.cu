@@ -10,6 +10,7 @@ template <class W, int BITS> struct QuantizedRow {
   __device__ QuantizedRow(const unsigned char* q, const unsigned short* scales, long long f, int groups)
       : q(q + f * groups * (GROUP * BITS / 8)), scales(scales + f * groups) {}
   __device__ W operator[](int c) const {
+    if (BITS == 16) return W(__uint_as_float((unsigned)((const unsigned short*)q)[c] << 16));  // the scale is 1
     int group = c / GROUP, i = c % GROUP;
     W scale = W(__uint_as_float((unsigned)scales[group] << 16));
     if (BITS == 8) return scale * W((signed char)q[c]);

@@ -17,12 +17,12 @@ from .memory import empty
 from .module import Kernels
 
 FEW = 8  # rows: up to so many are multiplied by the packed weight
-NAMES = (f"{name}<T, {bits}>" for name in ("widen", "quantized_product") for bits in (8, 4))
+NAMES = (f"{name}<T, {bits}>" for name in ("widen", "quantized_product") for bits in (16, 8, 4))
 KERNELS = Kernels("quantized.cu", *NAMES)
 
 
 def quantize(w, bits=8):
-    """The nearest numbers of 8 or 4 bits.  w (F, C) float -> q int8 (F, 32 n) or uint8 (F, 16 n), scales uint16 (F, n)."""
+    """The nearest numbers of 16, 8 or 4 bits, as the reference packs them."""
     q, scales = reference.quantize(to_host(w), bits)
     return to_device(q, w), to_device(scales, w)
 
@@ -37,7 +37,7 @@ def dequantize(q, scales, C, dtype=np.float32):
 
 
 def bits_of(q):
-    return 8 if q.dtype == np.int8 else 4
+    return {np.uint16: 16, np.int8: 8, np.uint8: 4}[q.dtype.type]
 
 
 def quantized_linear_forward(x, q, scales, b=None):

@@ -1,8 +1,9 @@
 """Weights of a few bits, for inference: each group of 32 numbers in a row shares one scale, w = scale q.
 
-int8: q in [-127, 127], a byte each. int4: q in [-8, 7], two to a byte: number i of a group in the lower half of byte i, with
-8 added, number i + 16 in the upper half. Scales are bfloat16, the upper 16 bits of a float32, held as uint16, as NumPy lacks
-that type. Rows are filled up with zeros to whole groups. So a weight takes 8.5 or 4.5 bits.
+16 bits: q is the number rounded to bfloat16, held as uint16, and its scale is 1. int8: q in [-127, 127], a byte each. int4:
+q in [-8, 7], two to a byte: number i of a group in the lower half of byte i, with 8 added, number i + 16 in the upper half.
+Scales are bfloat16, the upper 16 bits of a float32, held as uint16, as NumPy lacks that type. Rows are filled up with zeros
+to whole groups. So a weight takes 16.5, 8.5 or 4.5 bits.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ TRIED = np.linspace(0.7, 1.15, 19)  # of the scale that would just cover a group
 
 
 def quantize(w, bits=8):
-    """The nearest numbers of 8 or 4 bits.  w (F, C) float -> q int8 (F, 32 n) or uint8 (F, 16 n), scales uint16 (F, n)."""
-    if bits not in (8, 4):
-        raise ValueError(f"weights are quantized to 8 or 4 bits, not to {bits}")
+    """The nearest numbers of so many bits.
+
+    w (F, C) float -> q uint16 (F, 32 n), int8 (F, 32 n) or uint8 (F, 16 n) for 16, 8 or 4 bits, scales uint16 (F, n).
+    """
+    if bits not in (16, 8, 4):
+        raise ValueError(f"weights are quantized to 16, 8 or 4 bits, not to {bits}")
     rows = max(1, AT_ONCE // max(w.shape[1], 1))
     parts = [quantize_rows(w[i : i + rows], bits) for i in range(0, max(len(w), 1), rows)]
     q, scales = (np.concatenate(arrays) for arrays in zip(*parts))
@@ -31,6 +35,8 @@ def quantize_rows(w, bits):
     groups = np.zeros((F, -(-C // GROUP) * GROUP), np.float32)
     groups[:, :C] = w
     groups = groups.reshape(F, -1, GROUP)  # (F, n, 32)
+    if bits == 16:
+        return to_bfloat16(groups).reshape(F, -1), to_bfloat16(np.ones(groups.shape[:2], np.float32))
     if bits == 8:
         scales = to_bfloat16(np.abs(groups).max(-1) / 127)
         return np.rint(groups / divisor(scales)).clip(-127, 127).astype(np.int8).reshape(F, -1), scales
@@ -57,7 +63,9 @@ def divisor(scales):
 def dequantize(q, scales, C, dtype=np.float32):
     """w (F, C) = scale q."""
     n = scales.shape[-1]
-    if q.dtype == np.int8:
+    if q.dtype == np.uint16:
+        numbers = from_bfloat16(q).reshape(*q.shape[:-1], n, GROUP).astype(dtype)
+    elif q.dtype == np.int8:
         numbers = q.reshape(*q.shape[:-1], n, GROUP).astype(dtype)
     else:
         halves = q.reshape(*q.shape[:-1], n, GROUP // 2)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tinyllm.kernels.reference.quantized import GROUP, from_bfloat16, to_bfloat16
 
 every_set = pytest.mark.parametrize("any_set", SETS)
-both = pytest.mark.parametrize("bits", [8, 4])
+all_sizes = pytest.mark.parametrize("bits", [16, 8, 4])
 
 
 def weight(F, C, seed=0, dtype="float32"):
@@ -17,26 +17,26 @@ def weight(F, C, seed=0, dtype="float32"):
 
 
 @every_set
-@both
+@all_sizes
 @pytest.mark.parametrize("C", [1, 31, 32, 33, 200])
 def test_near_and_small(C, bits, any_set):
     w = weight(7, C)
     q, scales = function("quantize", any_set)(w, bits)
     n = -(-C // GROUP)
-    assert q.shape == (7, n * GROUP * bits // 8) and scales.shape == (7, n)
-    assert (q.dtype, scales.dtype) == (np.int8 if bits == 8 else np.uint8, np.uint16)
+    assert q.shape == (7, n * GROUP * bits // 8 // q.itemsize) and scales.shape == (7, n)
+    assert (q.dtype, scales.dtype) == ({16: np.uint16, 8: np.int8, 4: np.uint8}[bits], np.uint16)
     back = function("dequantize", any_set)(q, scales, C)
     assert back.shape == w.shape and back.dtype == np.float32
     step = np.abs(from_bfloat16(scales)).repeat(GROUP, 1)[:, :C]
     if bits == 8:
         assert (np.abs(back - w) <= 0.51 * step + 0.005 * np.abs(w)).all()
-    assert np.linalg.norm(back - w) < {8: 0.008, 4: 0.1}[bits] * np.linalg.norm(w)
+    assert np.linalg.norm(back - w) < {16: 0.002, 8: 0.008, 4: 0.1}[bits] * np.linalg.norm(w)
 
 
 @every_set
-@both
+@all_sizes
 def test_whole_numbers_zeros_and_extremes_are_exact(bits, any_set):
-    largest = {8: 127, 4: 8}[bits]
+    largest = {16: 255, 8: 127, 4: 8}[bits]
     w = np.zeros((4, 64), np.float32)
     w[1, :32] = np.random.default_rng(0).integers(-largest + 1, largest, 32)
     w[1, 0] = -largest
@@ -62,7 +62,7 @@ def test_bfloat16_is_the_nearest(numbers):
 
 
 @every_set
-@both
+@all_sizes
 @given(st.data())
 def test_products_are_those_of_the_widened_weight(bits, any_set, data):
     N, C, F = (data.draw(st.sampled_from(sizes)) for sizes in ((1, 2, 5, 6, 40), (1, 31, 64, 172, 300), (1, 3, 8, 33, 200)))
@@ -98,5 +98,5 @@ def test_read_only_files_will_do(any_set):
 
 
 def test_other_sizes_are_refused():
-    with pytest.raises(ValueError, match="8 or 4 bits, not to 3"):
+    with pytest.raises(ValueError, match="16, 8 or 4 bits, not to 3"):
         function("quantize", "reference")(weight(1, 1), 3)

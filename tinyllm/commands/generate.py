@@ -50,7 +50,7 @@ class Options:
     num_assistant_tokens: int = 4  # guesses at a time
 
     # Numbers
-    dtype: Literal["float32", "float64"] = "float32"  # what the model computes in
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32"  # of the weights; bfloat16 is faster, and for decoders
 
     def __post_init__(self) -> None:
         if self.temperature is None:

@@ -1,4 +1,4 @@
-"""`tinyllm quantize MODEL OUT`: a model with its matrices in 8 or 4 bits."""
+"""`tinyllm quantize MODEL OUT`: a model with its matrices in 16, 8 or 4 bits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Options:
     model: Path  # a training run, a model saved by tinyllm, or a Hugging Face directory
     out: Path  # the directory to write
 
-    bits: Literal["8", "4"] = "8"  # of a weight; 8 is nearly the model itself, 4 is half as large and a little worse
+    bits: Literal["16", "8", "4"] = "8"  # of a weight: 16 is bfloat16, 8 nearly the model itself, 4 a little worse
 
 
 EXAMPLES = """
@@ -29,10 +29,10 @@ tinyllm quantize runs/gpt-1 small --bits 4
 
 @command_of(Options, EXAMPLES, name="quantize")
 def command(options: Options) -> None:
-    """Write a model with its matrices in 8 or 4 bits a number, for less memory and faster texts.
+    """Write a model with its matrices in 16, 8 or 4 bits a number, for less memory and faster texts.
 
     What is written works as the model did, in every command. It is not trained any more, but for adapters beside it (LoRA).
-    GPT, Llama and OPT can be quantized. Embeddings and output keep 8 bits.
+    GPT, Llama and OPT can be quantized. Embeddings and output keep 8 bits or more.
     """
     model, tokenizer = load(options.model)
     before = sum(array.nbytes for array in model.arrays().values())

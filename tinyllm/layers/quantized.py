@@ -1,4 +1,4 @@
-"""Layers whose matrix is held in 8 or 4 bits a number. They pass gradients on; the matrix itself is not trained."""
+"""Layers whose matrix is held in 16, 8 or 4 bits a number. They pass gradients on; the matrix itself is not trained."""
 
 from __future__ import annotations
 
