@@ -108,5 +108,6 @@ def matrix(place: int, rows: int, columns: int, step: int, kind: int) -> np.ndar
     """The numbers at an address as an array (rows, columns), `step` of them from one column to the next."""
     name = next(name for name, number in DATA_TYPE.items() if number == kind)
     dtype = bfloat16() if name == "bfloat16" else np.dtype(name)
-    memory = (ctypes.c_char * (((columns - 1) * step + rows) * dtype.itemsize)).from_address(place)
+    size = ((columns - 1) * step + rows) * dtype.itemsize
+    memory: Any = (ctypes.c_char * size).from_address(place)
     return np.ndarray((rows, columns), dtype, memory, strides=(dtype.itemsize, step * dtype.itemsize))

@@ -115,14 +115,13 @@ def waits(file: str, kernel: str) -> list[int]:
     return [found.start() for found in WAITS.finditer(code, start, code.index("\n  }\n", start))]
 
 
-NOT_SEEN = pytest.mark.xfail(reason="the emulator gives all warps equal turns: none is ever far enough ahead", strict=False)
 EVERY_WAIT = [
-    pytest.param(file, kernel, i, marks=NOT_SEEN if (kernel, i) in unseen else ())
-    for file, kernel, n, unseen in (
-        ("attention.cu", "forward", 2, ()),
-        ("attention.cu", "backward_queries", 2, ()),
-        ("attention_tensor.cu", "forward", 4, (("forward", 3),)),
-        ("attention_tensor.cu", "backward_queries", 2, ()),
+    (file, kernel, i)
+    for file, kernel, n in (
+        ("attention.cu", "forward", 2),
+        ("attention.cu", "backward_queries", 2),
+        ("attention_tensor.cu", "forward", 4),
+        ("attention_tensor.cu", "backward_queries", 2),
     )
     for i in range(n)
 ]

@@ -223,6 +223,18 @@ static void poison_shared_memory() {
   if (state.dynamic_size) memset(state.dynamic_shared, 0xFF, state.dynamic_size);
 }
 
+// Resumes each thread of the warp that need not wait; whether there was one.
+static bool turn_of_warp(int warp) {
+  bool any = false;
+  int first = 32 * warp, n = state.n - first < 32 ? state.n - first : 32;
+  Permutation lanes(n);
+  for (int i = 0; i < n && !state.failed; i++) {
+    Fiber& f = state.fiber[first + lanes[i]];
+    if (f.status == READY) any = true, resume(f);
+  }
+  return any && !state.failed;
+}
+
 static void run_block(uint3 place) {
   int X = state.block.x, Y = state.block.y;
   state.place = place;
@@ -240,13 +252,17 @@ static void run_block(uint3 place) {
     state.warp[f.warp].alive |= 1u << f.lane;
     state.warp[f.warp].lane[f.lane] = &f;
   }
+  // Each warp gets one turn after another; in every second block of a shuffled launch the first goes as far as it can before
+  // the next begins, so that one warp is ahead of the others as far as the barriers let it be.
+  bool greedy = state.order == SHUFFLED && random_number() & 1;
   while (state.alive && !state.failed) {
     bool any = false;
-    Permutation order(state.n);
-    for (int i = 0; i < state.n && !state.failed; i++) {
-      Fiber& f = state.fiber[order[i]];
-      if (f.status == READY) any = true, resume(f);
-    }
+    Permutation warps(state.warps);
+    for (int i = 0; i < state.warps && !state.failed; i++)
+      while (turn_of_warp(warps[i])) {
+        any = true;
+        if (!greedy) break;
+      }
     if (!any && !state.failed) note_deadlock();
   }
   for (int i = 0; i < state.n; i++) keep_stack(state.fiber[i]);
