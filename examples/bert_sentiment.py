@@ -13,7 +13,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--data", action="append", help="TSV, CSV, JSON lines, or a name; several are joined")
 parser.add_argument("--val-data", help="to measure on; a part of the data if not given")
 parser.add_argument("--init", help="directory of a trained BERT; a fresh small one if not given")
-parser.add_argument("--lr", type=float, default=5e-4)
+parser.add_argument("--lr", type=float, default=1e-3)
 parser.add_argument("--epochs", type=float, default=8)
 parser.add_argument("--out", help="keep the run in this directory: tinyllm classify uses it")
 options = parser.parse_args()

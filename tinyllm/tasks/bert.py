@@ -26,8 +26,8 @@ BERT = Kind(
         # to learn labels from nothing but the labelled texts: half a minute
         "tiny": {
             **PRETRAINING, "tokenizer": "wordpiece:8192", "num_hidden_layers": 1, "num_attention_heads": 4,
-            "hidden_size": 128, "intermediate_size": 256, "max_position_embeddings": 128, "dropout": 0.2,
-            "hidden_words": 0.3, "batch_size": 32, "steps": 1000, "lr": 5e-4, "warmup": 50, "eval_every": 250,
+            "hidden_size": 64, "intermediate_size": 256, "max_position_embeddings": 128, "dropout": 0.1,
+            "hidden_words": 0.5, "batch_size": 32, "steps": 1000, "lr": 1e-3, "warmup": 50, "eval_every": 250,
         },
         # the sizes of Turc et al. 2019: 11 and 29 million parameters
         "mini": {
