@@ -26,7 +26,7 @@ class CompletionTask(PairTask):
     """Pairs of texts, learned as a prompt (prefix, source, suffix) and what follows on it."""
 
     # Data
-    data: list[str] = field(default_factory=lambda: [FUNCTIONS])  # tables of two columns, or functions; several are joined
+    data: list[str] = field(default_factory=lambda: [FUNCTIONS])  # tables of two columns; functions, forms or replies
     suffix: str = "\n=> "  # stands between a source and its target
     tokenizer: str = "bpe:2048"  # of a fresh model: char, bytes, N learned from the data bpe:N; or a path
     max_source: int = 80  # tokens of a source; what is longer loses its end
