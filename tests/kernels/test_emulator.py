@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -270,6 +271,20 @@ def test_blocks_that_no_gpu_has(run):
 def test_a_source_that_does_not_compile():
     with pytest.raises(EmulatorError, match=r"g\+\+ does not compile[\s\S]*kernel.cu:2"):
         EmulatedModule('extern "C" __global__ void f(float* x) {\n  x[0] = nothing; }')
+
+
+def test_the_cache_forgets_what_nobody_loads(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    code = 'extern "C" __global__ void f(float* x) { x[0] = %d; }'
+    EmulatedModule(code % 1)
+    (first,) = loader.cache_folder().iterdir()
+    os.utime(first, (0, 0))
+    EmulatedModule(code % 1)  # loaded: kept
+    EmulatedModule(code % 2)
+    assert first.exists() and len(list(loader.cache_folder().iterdir())) == 2
+    os.utime(first, (0, 0))
+    EmulatedModule(code % 3)
+    assert not first.exists()
 
 
 def test_the_lesson_about_a_missing_barrier():

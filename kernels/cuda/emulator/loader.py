@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import itertools
@@ -11,6 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ DYNAMIC_SHARED = re.compile(
 EXTERN_C = re.compile(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)')
 ORDERS = ("forward", "reversed", "shuffled")  # as scheduler.h numbers them
 MAX_SHARED = 227 << 10  # bytes that a block of an H100 can have
+KEPT_SECONDS = 30 * 86_400
 launches = itertools.count(1)  # the number of a launch is the seed of its order
 
 
@@ -172,10 +175,21 @@ def translated(code: str, names: Sequence[str]) -> str:
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept, under XDG_CACHE_HOME or the home directory; names are hashes of all that matters."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinyllm-emulator"
-    folder.mkdir(parents=True, exist_ok=True)
+    """Where compiled kernels are kept, beside those of the cpu set; a name is a hash of all that matters."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinyllm" / "tinyllm-emulator"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RuntimeError(f"the CUDA emulator cannot keep compiled kernels in {folder}: set XDG_CACHE_HOME") from error
     return folder
+
+
+def remove_old(folder: Path) -> None:
+    """Kernels that nobody has loaded for a month. Another process may be at the same."""
+    for library in folder.glob("*.so"):
+        with contextlib.suppress(OSError):
+            if time.time() - library.stat().st_mtime > KEPT_SECONDS:
+                library.unlink()
 
 
 def compiled(source: str, options: tuple[str, ...]) -> Path:
@@ -195,8 +209,11 @@ def compiled(source: str, options: tuple[str, ...]) -> Path:
             if done.returncode:
                 raise EmulatorError(f"g++ does not compile the kernel:\n{done.stderr[:6000]}")
             os.replace(temporary, library)
+            remove_old(library.parent)
         finally:
             Path(temporary).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a cache that may only be read
+        os.utime(library)
     return library
 
 
