@@ -118,6 +118,12 @@ def test_adapters_beside_quantized_weights_are_kept_apart(tmp_path):
         quantize(again, 8)
 
 
+def test_only_decoders_are_held_in_bfloat16(tmp_path):
+    tinyllm.save(tmp_path / "bert", BERT.tiny())
+    with pytest.raises(ValueError, match="bert cannot be held in bfloat16: BERT cannot be quantized yet"):
+        tinyllm.load(tmp_path / "bert", dtype="bfloat16")
+
+
 def test_a_hugging_face_directory_is_not_written():
     model, _ = pair("llama", 8)
     with pytest.raises(ValueError, match="quantized"):

@@ -69,7 +69,10 @@ def load(path: str | Path, device: str = "cpu", dtype: str = "float32") -> tuple
     if dtype == "bfloat16":
         from .quantization import quantize
 
-        quantize(model, 16)
+        try:
+            quantize(model, 16)
+        except ValueError as error:
+            raise ValueError(f"{path} cannot be held in bfloat16: {error}") from None
     return model.to(device), tokenizer
 
 
