@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -41,6 +43,12 @@ def expected(path):
 def test_a_prompt(path, expected):
     said = expected("Once é")
     assert run("generate", path, "--prompt", "Once é", "--temperature", 0, "--max-new-tokens", 20) == f"Once é{said}\n"
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="the emulator of CUDA needs g++")
+def test_on_the_emulated_gpu(path, expected):
+    options = ("--device", "cuda", "--temperature", 0, "--max-new-tokens", 5)
+    assert run("generate", path, "--prompt", "ab", *options, "--no-echo") == f"{expected('ab', 5)}\n"
 
 
 def test_several_prompts_from_everywhere(path, expected, tmp_path):

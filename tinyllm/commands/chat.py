@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -29,6 +30,9 @@ class Options:
     repetition_penalty: float = 1.0  # above 1: tokens that the conversation has already are less likely
     seed: int | None = None  # the same seed gives the same answers again
 
+    # Numbers
+    device: Literal["cpu", "cuda"] = "cpu"  # where the model computes; cuda needs an NVIDIA GPU
+
 
 EXAMPLES = """
 tinyllm chat runs/chat
@@ -44,8 +48,8 @@ def command(options: Options) -> None:
     The format of the dialogue comes with the model's tokenizer. When a conversation no longer fits into the model's longest
     sequence, its oldest turns are forgotten. /reset begins anew, Ctrl-C ends an answer, /exit or Ctrl-D the conversation.
     """
-    model, tokenizer = load(options.model)
-    settings = {name: value for name, value in vars(options).items() if name not in ("model", "system")}
+    model, tokenizer = load(options.model, options.device)
+    settings = {name: value for name, value in vars(options).items() if name not in ("model", "system", "device")}
     chat = Chat(model, tokenizer, options.system, **settings)  # type: ignore[arg-type]  # which checks it
     while (text := asked()) is not None:
         if text == "/reset":

@@ -50,6 +50,7 @@ class Options:
     num_assistant_tokens: int = 4  # guesses at a time
 
     # Numbers
+    device: Literal["cpu", "cuda"] = "cpu"  # where the model computes; cuda needs an NVIDIA GPU
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"  # of the weights; bfloat16 is faster, and for decoders
 
     def __post_init__(self) -> None:
@@ -93,7 +94,7 @@ def command(options: Options) -> None:
     longest sequence, it goes on with the last tokens alone, between half of that length and all of it (--past-limit).
     """
     prompts = list(read_prompts(options))
-    model, tokenizer = load(options.model, dtype=options.dtype)
+    model, tokenizer = load(options.model, options.device, options.dtype)
     if tokenizer is None:
         raise ValueError(f"{options.model} has no tokenizer: use tinyllm.generate from Python, with tokens")
     assistant = assistance(options, tokenizer)
@@ -116,7 +117,7 @@ def assistance(options: Options, tokenizer: Tokenizer) -> dict[str, Any]:
     """The assistant, loaded; ValueError where its tokenizer is another."""
     if options.assistant_model is None:
         return {}
-    assistant, theirs = load(options.assistant_model, dtype=options.dtype)
+    assistant, theirs = load(options.assistant_model, options.device, options.dtype)
     if theirs is None or tokenizer_fingerprint(theirs) != tokenizer_fingerprint(tokenizer):
         raise ValueError(f"{options.assistant_model} has another tokenizer than {options.model}: it cannot assist it")
     return {"assistant_model": assistant, "num_assistant_tokens": options.num_assistant_tokens}

@@ -69,7 +69,7 @@ LLAMA = Kind(
 )  # fmt: skip
 
 OPT = Kind(
-    help="OPT (Zhang et al. 2022): GPT-3's network in the open; to pretrain and fine-tune.",
+    help="OPT (Zhang et al. 2022): decoder with ReLU, as GPT-3 in size and training; to pretrain and fine-tune.",
     model="OPT",
     task=TextTask,
     presets={
@@ -80,7 +80,7 @@ OPT = Kind(
         },
         # OPT-125M
         "125m": {
-            "tokenizer": "bpe:50265", "batch_size": 8, "accumulate": 60, "steps": 600_000, "lr": 6e-4, "warmup": 2000,
+            "tokenizer": "bpe:50265", "batch_size": 8, "accumulate": 30, "steps": 600_000, "lr": 6e-4, "warmup": 2000,
             "betas": (0.9, 0.95), "schedule": "linear", "eval_every": 1000, "eval_batches": 200,
         },
     },
