@@ -4,8 +4,8 @@
     python benchmarks/ladder.py --size 768x384x1536 --rounds 9
 
 c (m, n) = a (m, k) b (k, n) in float32, on one thread. All steps compute the same product, which is compared with float64's;
-they take turns, and the table has each one's median. The ceiling is the innermost tile over and over on numbers that stay
-in the first-level cache: no product is faster. For reading: these functions take sizes of whole tiles only, and write c from
+they take turns, and the table has each one's median. How near a product comes to what the processor can do at all,
+benchmarks/matmul.py measures. For reading: these functions take sizes of whole tiles only, and write c from
 nothing. What the library runs is kernels/cpu/matmul.py, which the table has as well.
 """
 
@@ -25,7 +25,6 @@ from tinyllm.kernels.cpu.matmul import BLOCK_ROWS, matmul
 from tinyllm.kernels.cpu.simd import BFLOAT16, LEVEL, TILE_COLUMNS, TILE_ROWS, floats, pack, tile
 
 ROWS, COLUMNS = 64, 256  # of b: a block for the second-level cache, 64 kB
-TIGHT = 128  # steps of a tile whose numbers fit into the first-level cache
 SIZE, TINY = "768x384x1536", "96x64x192"
 
 
@@ -63,9 +62,11 @@ def blocked(a, b, c):
     for j0 in range(0, b.shape[1], COLUMNS):
         for s0 in range(0, k, ROWS):
             for i in range(m):
+                sums = c[i, j0 : j0 + COLUMNS]
                 for s in range(s0, min(s0 + ROWS, k)):
-                    for j in range(j0, min(j0 + COLUMNS, b.shape[1])):
-                        c[i, j] += a[i, s] * b[s, j]
+                    row = b[s, j0 : j0 + COLUMNS]
+                    for j in range(sums.size):
+                        sums[j] += a[i, s] * row[j]
 
 
 @jit
@@ -76,10 +77,13 @@ def unrolled(a, b, c):
     for j0 in range(0, b.shape[1], COLUMNS):
         for s0 in range(0, k, ROWS):
             for i in range(m):
+                sums = c[i, j0 : j0 + COLUMNS]
                 for s in range(s0, min(s0 + ROWS, k), 4):
                     a0, a1, a2, a3 = a[i, s], a[i, s + 1], a[i, s + 2], a[i, s + 3]
-                    for j in range(j0, min(j0 + COLUMNS, b.shape[1])):
-                        c[i, j] += a0 * b[s, j] + a1 * b[s + 1, j] + a2 * b[s + 2, j] + a3 * b[s + 3, j]
+                    b0, b1 = b[s, j0 : j0 + COLUMNS], b[s + 1, j0 : j0 + COLUMNS]
+                    b2, b3 = b[s + 2, j0 : j0 + COLUMNS], b[s + 3, j0 : j0 + COLUMNS]
+                    for j in range(sums.size):
+                        sums[j] += a0 * b0[j] + a1 * b1[j] + a2 * b2[j] + a3 * b3[j]
 
 
 @jit
@@ -119,13 +123,6 @@ def packed_both(a, b, c, packed, block):
                 tile(k, a_rows, row, 1, panel, 0, 0, c.ctypes.data + 4 * ((i0 + i) * n + j), n)
 
 
-@jit
-def ceiling(tiles, a, b, c):
-    """So many tiles of TIGHT steps, always the same."""
-    for _ in range(tiles):
-        tile(TIGHT, a.ctypes.data, TIGHT, 1, b.ctypes.data, 0, 0, c.ctypes.data, TILE_COLUMNS)
-
-
 def in_bfloat16(a, b, c):
     with kernels.precision("bfloat16"):
         matmul(a, b, c)
@@ -161,7 +158,7 @@ def seconds_of(function: Callable[..., object], *arguments: object) -> float:
 
 
 def measure(sizes: tuple[int, int, int], rounds: int) -> list[tuple[str, float]]:
-    """(step, median seconds), the ceiling last. Raises ValueError where a step's product is wrong."""
+    """(step, median seconds). Raises ValueError where a step's product is wrong."""
     m, k, n = sizes
     rng = np.random.default_rng(0)
     a, b, c = rng.standard_normal((m, k), np.float32), rng.standard_normal((k, n), np.float32), np.empty((m, n), np.float32)
@@ -172,26 +169,21 @@ def measure(sizes: tuple[int, int, int], rounds: int) -> list[tuple[str, float]]
         function(a, b, c)
         if not error(c, exact) < (1e-2 if "bfloat16" in name else 1e-5):
             raise ValueError(f"{name}: the product is wrong, by {error(c, exact):.1e} of its size")
-    tight_a, tight_b = np.ones((TILE_ROWS, TIGHT), np.float32), np.ones((TIGHT, TILE_COLUMNS), np.float32)
-    tight_c, tiles = np.empty((TILE_ROWS, TILE_COLUMNS), np.float32), max(1, m * n * k // (TILE_ROWS * TILE_COLUMNS * TIGHT))
-    ceiling(1, tight_a, tight_b, tight_c)
-    times: dict[str, list[float]] = {name: [] for name in [*ladder, "ceiling"]}
-    work = m * n * k / (tiles * TILE_ROWS * TILE_COLUMNS * TIGHT)
+    times: dict[str, list[float]] = {name: [] for name in ladder}
     for _ in range(rounds):
         for name, function in ladder.items():
             times[name].append(seconds_of(function, a, b, c))
-        times["ceiling"].append(seconds_of(ceiling, tiles, tight_a, tight_b, tight_c) * work)
     return [(name, statistics.median(of_step)) for name, of_step in times.items()]
 
 
 def table(sizes: tuple[int, int, int], medians: list[tuple[str, float]]) -> list[str]:
-    """The lines of a Markdown table: milliseconds, billions of operations a second, and two ratios."""
+    """The lines of a Markdown table: milliseconds, billions of operations a second, and the ratio to the first."""
     m, k, n = sizes
-    lines = ["| step | ms | GFLOP/s | times the first | share of the ceiling |", "| --- | ---: | ---: | ---: | ---: |"]
-    first, best = medians[0][1], medians[-1][1]
+    lines = ["| step | ms | GFLOP/s | times as fast as the first |", "| --- | ---: | ---: | ---: |"]
+    first = medians[0][1]
     for name, seconds in medians:
         rate = 2 * m * n * k / seconds / 1e9
-        lines.append(f"| {name} | {seconds * 1e3:.2f} | {rate:.1f} | {first / seconds:.1f} | {best / seconds:.2f} |")
+        lines.append(f"| {name} | {seconds * 1e3:.2f} | {rate:.1f} | {first / seconds:.1f} |")
     return lines
 
 
