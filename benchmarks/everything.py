@@ -1,7 +1,7 @@
 """All of the benchmarks of this folder in one go: one table, one JSON file, one picture. An hour on a quiet machine.
 
 python benchmarks/everything.py --json results.json --plot results.png
-python benchmarks/everything.py --works nano baby --against eager --rounds 3
+python benchmarks/everything.py --dtypes float32 bfloat16 --works nano baby --against eager --rounds 3
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ DECODED = "gpt2"
 def comparisons(args: argparse.Namespace) -> Iterator[tuple[Comparison, str]]:
     """Each comparison, and what of it is the bound: the name of a contender that does the same work at the limit."""
     common = args.threads, args.rounds, args.max_foreign
-    for sizes in PRODUCTS:
-        yield matmul.compare(sizes, "y", *common), matmul.CEILING
-    for work in args.works:
-        yield training_step.compare(work, args.against, args.tiny, *common), matmul.CEILING
+    for dtype in args.dtypes:
+        for sizes in PRODUCTS:
+            yield matmul.compare(sizes, "y", dtype, *common), matmul.CEILING
+        for work in args.works:
+            yield training_step.compare(work, args.against, dtype, args.tiny, *common), matmul.CEILING
     yield decoding.compare(DECODED, 8 if args.tiny else 128, args.tiny, *common), decoding.BOUND
 
 
 def row(result: Comparison, bound: str) -> dict[str, Any]:
     """A line of the table: times of each peer over ours, and how near we and the best of them come to the bound."""
     present = [c.name for c in result.present]
-    peers = {name: result.seconds(name) for name in present if name not in (result.first, bound)}
+    peers = {name: result.seconds(name) for name in present if name != bound and not name.startswith("tinyllm")}
     ours, limit = result.seconds(result.first), result.seconds(bound) if bound in present else None
     fastest = min(peers.values(), default=None)
     return {
@@ -88,6 +89,10 @@ def main() -> int:
     parser.add_argument(
         "--against", nargs="+", choices=training_step.MODES, default=training_step.MODES, metavar="MODE",
         help=f"modes of PyTorch, of {', '.join(training_step.MODES)} (default: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32"],
+        help="of tinyllm's products (default: float32; bfloat16 needs a processor that has it)",
     )  # fmt: skip
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios as a PNG (needs matplotlib)")
     parser.add_argument("--tiny", action="store_true", help="tiny models: to see that it works, not to measure")

@@ -110,7 +110,7 @@ def compare(
         if not tiny:  # a step's operations at the speed of the vector units
             ceiling = {"sizes": [model["flops"] // 2, 1, 1], "layout": "y", "dtype": dtype}
             contenders.append(Contender(CEILING, "matmul:ceiling", ceiling, tolerance=None))
-        result = harness.compare(f"{work}: {about}", contenders, threads, rounds, max_foreign)
+        result = harness.compare(f"{work}: {about}, {dtype}", contenders, threads, rounds, max_foreign)
     for facts in result.facts.values():
         facts.update(model)
     return result

@@ -305,5 +305,5 @@ def test_everything_in_one_go(in_one_process, monkeypatch, tmp_path):
         {"tinyllm", "NumPy", "torch", "ceiling"},
         {"tinyllm", "PyTorch eager"},
         {"tinyllm", "PyTorch eager"},
-        {"tinyllm", "transformers", "reading the weights"},
+        {"tinyllm", "tinyllm bfloat16", "transformers", "reading the weights"},
     ]
