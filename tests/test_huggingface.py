@@ -157,7 +157,7 @@ def test_the_dataclass_has_their_defaults():
     _, transformers = peers()
     theirs, ours = transformers.GPT2Config(), GPTConfig()
     for key, value in dataclasses.asdict(ours).items():
-        if key not in GPT2.ours_alone:
+        if key not in (*GPT2.ours_alone, "task_specific_params"):  # of files from before transformers 5, and ours
             assert GPT2.defaults.get(key, value) == getattr(theirs, key), key
 
 
