@@ -8,7 +8,7 @@ import pytest
 from parity import peers
 
 import tinyllm
-from tinyllm.embed import by_length, right_padded
+from tinyllm.data.padding import by_length, right_padded
 from tinyllm.models import BERTEncoder, BERTForSequenceClassification
 from tinyllm.tokenizers import ByteTokenizer
 

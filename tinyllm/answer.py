@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .data.encoder_rows import by_length, stacked
+from .data.encoder_rows import stacked
+from .data.padding import by_length
 from .data.squad import Question, Window, windows
 from .models.bert import BERTForQuestionAnswering
 
@@ -68,9 +69,7 @@ def span_logits(
 ) -> list[np.ndarray]:
     """The logits (n, 2) of each window of n tokens."""
     logits: list[np.ndarray] = [np.empty((0, 2))] * len(rows)
-    order = by_length(rows).tolist()
-    for first in range(0, len(order), batch_size):
-        batch = order[first : first + batch_size]
+    for batch in by_length(rows, batch_size):
         tokens, _, types, mask = stacked([rows[i] for i in batch], pad)
         for i, values in zip(batch, model(tokens, types, mask)):
             logits[i] = values[: len(rows[i].tokens)].astype(np.float64)

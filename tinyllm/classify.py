@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from .embed import by_length, right_padded
+from .data.padding import by_length, right_padded
 from .models import BERTForSequenceClassification, Model
-from .models.classification import SequenceClassifier
+from .models.classification import SequenceClassifier, names_of_labels
+from .sampling import softmax
 from .tokenizers import Tokenizer
 
 
@@ -71,7 +72,7 @@ def label_names(model: Model) -> list[str]:
         raise ValueError(
             f"{type(model).__name__} does not label texts: fine-tune it first, tinyllm finetune KIND --task classification"
         )
-    names = model.config.id2label or {str(i): f"LABEL_{i}" for i in range(model.config.num_labels)}
+    names = names_of_labels(model.config)
     return [names[str(i)] for i in range(model.config.num_labels)]
 
 
@@ -88,8 +89,3 @@ def cut(room: int, first: list[int], second: list[int] | None = None) -> list[li
         return [first[: max(room, 0)]]
     n = min(len(first), max(room - len(second), room // 2, 0))
     return [first[:n], second[: max(room - n, 0)]]
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    e = np.exp(logits - logits.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .data.padding import by_length, right_padded
 from .models.bert import BERTBase
 
 if TYPE_CHECKING:
@@ -46,19 +47,3 @@ def whole(tokenizer: Tokenizer, text: str, limit: int) -> list[int]:
     """The tokens of a text with the model's special ones around them, all in all at most `limit`: the text is cut."""
     around = len(tokenizer.wrap([])[0])
     return tokenizer.wrap(tokenizer.encode(text)[: max(limit - around, 0)])[0]
-
-
-def by_length(rows: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
-    """The numbers of all rows, in batches of rows of like length, the longest first: what memory allows shows at once."""
-    order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
-
-
-def right_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of different lengths -> tokens (B, T), `pad` behind them, and the mask (B, T) of the real ones."""
-    lengths = np.array([len(row) for row in rows])
-    mask = np.arange(lengths.max()) < lengths[:, None]
-    tokens = np.full(mask.shape, pad, np.int64)
-    tokens[mask] = np.concatenate([np.asarray(row, np.int64) for row in rows])
-    return tokens, mask

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .embed import by_length, right_padded
+from .data.padding import by_length, right_padded
 from .models.bert import BERT
+from .sampling import softmax
 
 if TYPE_CHECKING:
     from .tokenizers import Tokenizer
@@ -49,9 +50,7 @@ def fill_mask(
         tokens, mask = right_padded([rows[i] for i in batch], tokenizer.pad_id or 0)
         gaps = tokens == tokenizer.mask_id
         logits, _ = model.at(gaps, tokens, attention_mask=mask)  # (M, V), row after row
-        for (row, place), values in zip(np.argwhere(gaps), logits.astype(np.float64)):
-            p = np.exp(values - values.max())
-            p /= p.sum()
+        for (row, place), p in zip(np.argwhere(gaps), softmax(logits.astype(np.float64))):
             best = np.argsort(-p, kind="stable")[:top_k].tolist()
             found[batch[row]].append([_word(tokenizer, rows[batch[row]], place, id, p[id]) for id in best])
     return found

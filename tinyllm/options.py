@@ -24,8 +24,9 @@ import tokenize
 import types
 import typing
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -65,6 +66,14 @@ def sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip(',.')}." if text else ""
 
 
+@dataclass(kw_only=True)
+class OnDevice:
+    """The options of a command that computes inherit from it."""
+
+    # Numbers
+    device: Literal["cpu", "cuda"] = "cpu"  # where the model computes; cuda needs an NVIDIA GPU
+
+
 class Parameter(click.Option):
     """An option that knows its group in --help."""
 
@@ -80,11 +89,12 @@ class Argument(click.Argument):
 def parameters(cls: type, skip: Iterable[str] = (), group: str = "Options", defaults: dict[str, Any] | None = None):
     """The click parameters of a dataclass's fields.
 
-    With `defaults` (what to show as the default) an option that is not given is None, so that one sees whether it was.
+    Keyword-only fields, which a class inherits from such as OnDevice, come last. With `defaults` (what to show as the
+    default) an option that is not given is None, so that one sees whether it was.
     """
     helps, hints = comments(cls), typing.get_type_hints(cls)
     made: list[click.Parameter] = []
-    for field in dataclasses.fields(cls):
+    for field in sorted(dataclasses.fields(cls), key=lambda field: field.kw_only):
         if field.name in skip:
             continue
         own_group, help = helps.get(field.name, ("", ""))

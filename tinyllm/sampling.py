@@ -121,8 +121,9 @@ def top_p_of(scores: np.ndarray, p: float) -> np.ndarray:
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
-    e = np.exp(scores - scores.max())
-    return e / e.sum()
+    """Over the last axis."""
+    e = np.exp(scores - scores.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
 
 
 def log_softmax(scores: np.ndarray) -> np.ndarray:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .embed import by_length, right_padded
+from .data.padding import by_length, right_padded
 from .models.bert import BERTForTokenClassification
+from .models.classification import names_of_labels
 
 if TYPE_CHECKING:
     from .tokenizers import Tokenizer
@@ -36,7 +37,7 @@ def tag(
         raise TypeError("tag takes a list of texts: put a single one into brackets")
     if not isinstance(model, BERTForTokenClassification):
         raise ValueError(f"a {type(model).__name__} labels no words: fine-tune it with --task tagging")
-    names = model.config.id2label or {str(i): f"LABEL_{i}" for i in range(model.config.num_labels)}
+    names = names_of_labels(model.config)
     words = [list(re.finditer(r"\w+|[^\w\s]", text)) for text in texts]
     rows, places = [], []
     for found in words:

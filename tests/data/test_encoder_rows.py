@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyllm.data import IGNORED, DataError
-from tinyllm.data.encoder_rows import EncoderBatches, EncoderRow, by_length, rows_pass, stacked
+from tinyllm.data.encoder_rows import EncoderBatches, EncoderRow, rows_pass, stacked
+from tinyllm.data.padding import longest_first
 from tinyllm.tokenizers import ByteTokenizer, WordPieceTokenizer
 
 TOKENIZER = WordPieceTokenizer.train(["a few words, a few more"], 30)
@@ -71,5 +72,5 @@ def test_a_pass_takes_all_longest_first():
     rows = make(13)
     batches = list(rows_pass(rows, 4))
     labels = np.concatenate([batch[1] for batch in batches])
-    assert labels.tolist() == by_length(rows).tolist() and sorted(labels) == list(range(13))
+    assert labels.tolist() == longest_first(rows) and sorted(labels) == list(range(13))
     assert [batch[0].shape[1] for batch in batches] == sorted((batch[0].shape[1] for batch in batches), reverse=True)

@@ -59,7 +59,7 @@ def test_forms_become_sentences(forms, tmp_path):
 
 def test_the_loss_is_on_the_target_and_its_end(forms):
     task = CompletionTask(data=[str(forms)], tokenizer="bpe:300", prefix=["Say: "], max_source=12, max_target=40)
-    tokenizer, (pairs, _) = task.make_tokenizer(), task.pairs()[0]
+    tokenizer, (pairs, _) = task.make_tokenizer(), task.parts[0]
     one = next(iter(task.examples(tokenizer, pairs, task.use_for(0))))
     assert tokenizer.decode(one.tokens[one.learned]) == pairs.targets[0] + "<|endoftext|>"
     before = one.tokens[~one.learned].tolist()
@@ -70,7 +70,7 @@ def test_the_loss_is_on_the_target_and_its_end(forms):
 
 def test_equal_sources_are_one_with_several_references(forms):
     task = CompletionTask(data=[str(forms)], val=[str(forms)])
-    together = grouped(task.pairs()[0][1])
+    together = grouped(task.parts[0][1])
     assert len(together) == 18 and together.references[0] == ("The cat is red.", "The cat was red.")
 
 

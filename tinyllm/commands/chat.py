@@ -5,17 +5,17 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import click
 
 from ..chat import Chat
 from ..checkpoint import load
+from ..options import OnDevice
 from ..options import command as command_of
 
 
 @dataclass
-class Options:
+class Options(OnDevice):
     model: Path  # a model that was trained on dialogue: of tinyllm, or a Hugging Face directory
 
     # Conversation
@@ -29,9 +29,6 @@ class Options:
     min_p: float | None = None  # only tokens at least so likely as this share of the likeliest
     repetition_penalty: float = 1.0  # above 1: tokens that the conversation has already are less likely
     seed: int | None = None  # the same seed gives the same answers again
-
-    # Numbers
-    device: Literal["cpu", "cuda"] = "cpu"  # where the model computes; cuda needs an NVIDIA GPU
 
 
 EXAMPLES = """

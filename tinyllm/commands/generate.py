@@ -13,12 +13,13 @@ import click
 from ..checkpoint import load
 from ..data import tokenizer_fingerprint
 from ..generate import complete, stream
+from ..options import OnDevice
 from ..options import command as command_of
 from ..tokenizers import Tokenizer
 
 
 @dataclass
-class Options:
+class Options(OnDevice):
     model: Path  # a training run, a model saved by tinyllm, or a Hugging Face directory
 
     # Prompts
@@ -50,7 +51,6 @@ class Options:
     num_assistant_tokens: int = 4  # guesses at a time
 
     # Numbers
-    device: Literal["cpu", "cuda"] = "cpu"  # where the model computes; cuda needs an NVIDIA GPU
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"  # of the weights; bfloat16 is faster, and for decoders
 
     def __post_init__(self) -> None:

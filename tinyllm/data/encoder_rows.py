@@ -14,6 +14,7 @@ import numpy as np
 from tinyllm.data.batches import IGNORED
 from tinyllm.data.examples import ExampleBatches
 from tinyllm.data.files import DataError
+from tinyllm.data.padding import by_length, right_padded
 from tinyllm.tokenizers.base import Tokenizer
 
 
@@ -24,6 +25,9 @@ class EncoderRow:
     tokens: np.ndarray
     types: np.ndarray
     target: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.tokens)
 
 
 class EncoderBatches(ExampleBatches):
@@ -66,26 +70,16 @@ class EncoderBatches(ExampleBatches):
 
 def stacked(rows: Sequence[EncoderRow], pad: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Rows as one batch, padded at the end: tokens, targets, token_types, attention_mask."""
-    lengths = np.array([len(row.tokens) for row in rows])
-    mask = np.arange(lengths.max()) < lengths[:, None]
-    tokens, types = np.full(mask.shape, pad, np.int64), np.zeros(mask.shape, np.int64)
-    tokens[mask] = np.concatenate([row.tokens for row in rows])
-    types[mask] = np.concatenate([row.types for row in rows])
+    tokens, mask = right_padded([row.tokens for row in rows], pad)
+    types, _ = right_padded([row.types for row in rows], 0)
     if all(row.target.shape == row.tokens.shape for row in rows):
-        targets = np.full(mask.shape, IGNORED, np.int64)
-        targets[mask] = np.concatenate([row.target for row in rows])
+        targets, _ = right_padded([row.target for row in rows], IGNORED)
     else:
         targets = np.stack([row.target for row in rows]).astype(np.int64)
     return tokens, targets, types, mask
 
 
-def by_length(rows: Sequence[Any]) -> np.ndarray:
-    """The numbers of rows, the longest first: in this order little of a batch is padding."""
-    return np.argsort([-len(row.tokens) for row in rows], kind="stable")
-
-
 def rows_pass(rows: Sequence[EncoderRow], batch_size: int, pad: int = 0) -> Iterator[tuple[np.ndarray, ...]]:
-    """Every row once, in the order of by_length: the batches for evaluation. The last may have fewer rows."""
-    order = by_length(rows).tolist()
-    for first in range(0, len(order), batch_size):
-        yield stacked([rows[i] for i in order[first : first + batch_size]], pad)
+    """Every row once, the longest first: the batches for evaluation. The last may have fewer rows."""
+    for batch in by_length(rows, batch_size):
+        yield stacked([rows[i] for i in batch], pad)

@@ -12,6 +12,7 @@ import numpy as np
 from tinyllm.data.batches import IGNORED, Row
 from tinyllm.data.files import DataError
 from tinyllm.data.order import key, shuffled
+from tinyllm.data.padding import right_padded
 from tinyllm.tokenizers.base import Tokenizer
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]  # tokens, targets, attention_mask
@@ -138,13 +139,6 @@ def examples_pass(examples: Sequence[Example], batch_size: int, pad: int = 0) ->
 
 def padded(examples: Sequence[Example], pad: int = 0) -> Batch:
     """Examples as one batch, padded at the end: tokens, targets (the token that follows, or -100) and attention_mask."""
-    length = max(len(one.tokens) for one in examples) - 1
-    tokens = np.full((len(examples), length), pad, dtype=np.int64)
-    targets = np.full((len(examples), length), IGNORED, dtype=np.int64)
-    mask = np.zeros((len(examples), length), dtype=bool)
-    for row, one in enumerate(examples):
-        n = len(one.tokens) - 1
-        tokens[row, :n] = one.tokens[:-1]
-        targets[row, :n] = np.where(one.learned[1:], one.tokens[1:], IGNORED)
-        mask[row, :n] = True
+    tokens, mask = right_padded([one.tokens[:-1] for one in examples], pad)
+    targets, _ = right_padded([np.where(one.learned, one.tokens, IGNORED)[1:] for one in examples], IGNORED)
     return tokens, targets, mask

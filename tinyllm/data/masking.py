@@ -14,6 +14,7 @@ import numpy as np
 from tinyllm.data.batches import IGNORED, Row
 from tinyllm.data.files import DataError
 from tinyllm.data.order import key, shuffled
+from tinyllm.data.padding import right_padded
 from tinyllm.tokenizers.base import Tokenizer
 from tinyllm.tokenizers.wordpiece import WordPieceTokenizer
 
@@ -171,14 +172,10 @@ class MaskedPairs(Row):
         return tokens, targets
 
     def padded(self, rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, int]]) -> tuple[np.ndarray, ...]:
-        lengths = np.array([len(row[0]) for row in rows])
-        mask = np.arange(lengths.max()) < lengths[:, None]
-        arrays = [np.full(mask.shape, fill, np.int64) for fill in (self.tokenizer.pad_id or 0, IGNORED, 0)]
-        for i, array in enumerate(arrays):
-            array[mask] = np.concatenate([row[i] for row in rows])
-        tokens, targets, types = arrays
-        batch = (tokens, targets, types, mask)
-        return (*batch, np.array([row[3] for row in rows])) if self.pairs else batch
+        tokens, targets, types, elsewhere = zip(*rows)
+        tokens, mask = right_padded(tokens, self.tokenizer.pad_id or 0)
+        batch = (tokens, right_padded(targets, IGNORED)[0], right_padded(types, 0)[0], mask)
+        return (*batch, np.array(elsewhere)) if self.pairs else batch
 
 
 def passages(text: Sentences, room: int) -> np.ndarray:

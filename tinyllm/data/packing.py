@@ -12,6 +12,7 @@ import numpy as np
 from tinyllm.data.examples import Example, ExampleBatches, padded
 from tinyllm.data.files import DataError
 from tinyllm.data.order import key, shuffled
+from tinyllm.data.padding import right_padded
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,7 @@ def _joined(examples: list[Example]) -> Pack:
 def packed(packs: Sequence[Pack], pad: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Packs as one batch, padded at the end: tokens, targets, attention_mask, positions."""
     tokens, targets, _ = padded(packs, pad)
-    number = np.full(tokens.shape, -1)
-    for row, one in zip(number, packs):
-        row[: len(one.number) - 1] = one.number[:-1]
+    number, _ = right_padded([one.number[:-1] for one in packs], -1)
     mask = (number[:, :, None] == number[:, None, :]) & (number >= 0)[:, None]
     positions = np.maximum(np.tril(mask).sum(-1) - 1, 0)
     return tokens, targets, mask, positions

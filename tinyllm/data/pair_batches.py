@@ -15,6 +15,7 @@ from tinyllm.data.batches import IGNORED
 from tinyllm.data.examples import ExampleBatches
 from tinyllm.data.files import DataError
 from tinyllm.data.order import key, shuffled
+from tinyllm.data.padding import right_padded
 from tinyllm.data.spans import shifted
 from tinyllm.data.text_pairs import Pairs
 from tinyllm.tokenizers.base import Tokenizer
@@ -50,18 +51,9 @@ def pair_examples(
 
 def padded_pairs(examples: Sequence[PairExample], start: int, pad: int) -> Batch:
     """Examples as one batch, padded at the end. start: what the decoder begins with."""
-    source, mask = filled([one.source for one in examples], pad)
-    targets, real = filled([one.target for one in examples], pad)
+    source, mask = right_padded([one.source for one in examples], pad)
+    targets, real = right_padded([one.target for one in examples], pad)
     return source, shifted(targets, start), np.where(real, targets, IGNORED), mask
-
-
-def filled(rows: Sequence[np.ndarray], pad: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of different lengths -> (B, longest), padded at the end, and where they are real."""
-    lengths = np.array([len(row) for row in rows])
-    mask = np.arange(lengths.max()) < lengths[:, None]
-    tokens = np.full(mask.shape, pad, dtype=np.int64)
-    tokens[mask] = np.concatenate(rows)
-    return tokens, mask
 
 
 class PairBatches(ExampleBatches):

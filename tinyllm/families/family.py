@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ..models.classification import names_of_labels
+
 
 @dataclass(frozen=True)
 class Named:
@@ -70,5 +72,5 @@ def write_labels(model: Any) -> dict[str, Any]:
     """The labels' names both ways, where the model has labels; without names, transformers' own."""
     if "Classification" not in type(model).__name__:
         return {}
-    names = model.config.id2label or {str(i): f"LABEL_{i}" for i in range(model.config.num_labels)}
+    names = names_of_labels(model.config)
     return {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}

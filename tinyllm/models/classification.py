@@ -107,3 +107,8 @@ def name_labels(config: Any) -> None:
     if config.id2label is not None:
         config.id2label = {str(i): name for i, name in config.id2label.items()}  # JSON has no other keys
         config.num_labels = len(config.id2label)
+
+
+def names_of_labels(config: Any) -> dict[str, str]:
+    """ "0", "1", ... -> the label's name; where there are no names, transformers' own: LABEL_0, LABEL_1, ..."""
+    return config.id2label or {str(i): f"LABEL_{i}" for i in range(config.num_labels)}

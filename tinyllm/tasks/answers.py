@@ -13,8 +13,8 @@ import numpy as np
 
 from .. import kernels, metrics
 from ..answer import Answer, best_answers, span_logits
-from ..data.encoder_rows import by_length
 from ..data.files import atomic_file
+from ..data.padding import longest_first
 from ..data.squad import TOWNS, Question, Window, fingerprint, read_squad, windows
 from ..data.tables import held_out
 from ..tokenizers import Tokenizer
@@ -59,7 +59,7 @@ class AnswersTask(EncoderTask):
             **self.batches(learned, rows, tokenizer, config),
             fingerprint="+".join(map(fingerprint, self.parts)),
             best=self.measure,
-            rows=[rows[i] for i in by_length(rows)],
+            rows=[rows[i] for i in longest_first(rows)],
             questions=questions,
             report=lambda model, path: write_predictions(model, tokenizer, rows, questions, path),
         )
@@ -93,8 +93,7 @@ def scores(questions: Sequence[Question], answers: Sequence[Answer]) -> dict[str
     """exact and f1 in percent. Where some questions have no answer, an answer is given where its score is above 0, and
     best_exact and best_f1 are what the best thresholds would give."""
     references = {question.id: question.answers for question in questions}
-    some = not all(references.values())
-    said = {q.id: a.text if a.score > 0 or not some else "" for q, a in zip(questions, answers)}
+    said, some = given_answers(questions, answers)
     measured = metrics.squad(said, references)
     if some:
         texts = {q.id: a.text for q, a in zip(questions, answers)}
@@ -103,13 +102,19 @@ def scores(questions: Sequence[Question], answers: Sequence[Answer]) -> dict[str
     return {name: measured[name] for name in ("exact", "f1", "best_exact", "best_f1") if name in measured}
 
 
+def given_answers(questions: Sequence[Question], answers: Sequence[Answer]) -> tuple[dict[str, str], bool]:
+    """id -> what is answered, "" where the score says that there is no answer; and whether some questions have none, without
+    which there always is an answer."""
+    some = not all(question.answers for question in questions)
+    return {q.id: a.text if a.score > 0 or not some else "" for q, a in zip(questions, answers)}, some
+
+
 def write_predictions(
     model: Any, tokenizer: Tokenizer, rows: Sequence[Window], questions: Sequence[Question], path: Path
 ) -> None:
     """What SQuAD's scripts read: {id: text} in predictions.json, {id: how sure that there is none} in null_odds.json."""
     answers = best_answers(rows, span_logits(model, rows, pad=tokenizer.pad_id or 0), [q.context for q in questions])
-    some = not all(question.answers for question in questions)
-    said = {q.id: a.text if a.score > 0 or not some else "" for q, a in zip(questions, answers)}
+    said, _ = given_answers(questions, answers)
     odds = {q.id: -a.score for q, a in zip(questions, answers)}
     for name, content in ((PREDICTIONS, said), (ODDS, odds)):
         with atomic_file(path / name) as file:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 from .. import chat, metrics
@@ -18,7 +17,7 @@ from ..models import Model
 from ..tokenizers import Tokenizer
 from ..trainer import Batch, Data, TrainConfig
 from .pairs import short, spread
-from .task import Task, lasting
+from .task import Task, lasting, listed
 from .text import tokenizer_named
 
 STDLIB = "stdlib"  # questions on Python's library
@@ -48,8 +47,7 @@ class ChatTask(Task):
     use: ClassVar = "Talk to it: tinyllm chat {out}"
 
     def __post_init__(self) -> None:
-        names = [self.data] if isinstance(self.data, (str, Path)) else self.data
-        self.data = [lasting(name) for name in names]
+        self.data = [lasting(name) for name in listed(self.data)]
         self.val_data = self.val_data and lasting(self.val_data)
 
     @cached_property

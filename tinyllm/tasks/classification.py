@@ -34,9 +34,6 @@ class ClassificationTask(LabelledTexts, Task):
     def make_tokenizer(self) -> Tokenizer:
         return tokenizer_named(self.tokenizer, Texts("the texts", self.texts()))
 
-    def model_fields(self, tokenizer: Tokenizer) -> dict[str, Any]:
-        return {"vocab_size": tokenizer.vocab_size, "eos_token_id": tokenizer.eos_id}
-
     def fitted(self, model: Any, tokenizer: Tokenizer) -> Any:
         if model.config.pad_token_id is None:  # by which transformers finds the last token of a row
             model.config.pad_token_id = tokenizer.eos_id if tokenizer.pad_id is None else tokenizer.pad_id

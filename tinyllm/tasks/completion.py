@@ -18,6 +18,7 @@ from ..text2text import Use, prompt
 from ..tokenizers import Tokenizer
 from ..trainer import Data, TrainConfig
 from .pairs import PairData, PairTask, spread
+from .task import Task
 from .text import tokenizer_named
 
 
@@ -57,12 +58,12 @@ class CompletionTask(PairTask):
 
     def make_tokenizer(self) -> Tokenizer:
         texts: list[str] = []
-        for pairs, _ in self.pairs():
+        for pairs, _ in self.parts:
             texts += [part for pair in zip(pairs.sources, pairs.targets) for part in pair]
         return tokenizer_named(self.tokenizer, Texts("the pairs", texts))
 
     def model_fields(self, tokenizer: Tokenizer) -> dict[str, Any]:
-        return {"vocab_size": tokenizer.vocab_size, "eos_token_id": tokenizer.eos_id}
+        return Task.model_fields(self, tokenizer)
 
     def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
         between = len(prompt(tokenizer, "", self.use_for(0)))
@@ -71,19 +72,18 @@ class CompletionTask(PairTask):
                 f"max_source, max_target and what stands between need {length} tokens together, and this model takes "
                 f"{model.max_length}"
             )
-        parts = self.pairs()
         learned, held_out = (
-            [one for i, part in enumerate(parts) for one in self.examples(tokenizer, part[which], self.use_for(i))]
+            [one for i, part in enumerate(self.parts) for one in self.examples(tokenizer, part[which], self.use_for(i))]
             for which in (0, 1)
         )
-        shown = [grouped(part[1]) for part in parts]
+        shown = [grouped(part[1]) for part in self.parts]
         shown = [pairs.take(spread(len(pairs), self.eval_texts)) for pairs in shown]
         return PairData(
             batches=ExampleBatches(learned, config.batch_size, config.seed),
             held_out=lambda: examples_pass(held_out, config.batch_size),
             tokenizer=tokenizer,
             sample=lambda model: self.sample(model, tokenizer, shown),
-            fingerprint=fingerprint([pairs for part in parts for pairs in part]),
+            fingerprint=fingerprint([pairs for part in self.parts for pairs in part]),
             best=self.best,
             loss_options={"label_smoothing": self.label_smoothing},
             report=lambda model, path: self.report(model, tokenizer, shown, path),

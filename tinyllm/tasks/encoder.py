@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 from ..data.encoder_rows import EncoderBatches, EncoderRow, rows_pass
-from ..tokenizers import Tokenizer, WordPieceTokenizer, load
+from ..tokenizers import Tokenizer, WordPieceTokenizer
 from ..trainer import TrainConfig
-from .task import Task, lasting
+from .task import Task, lasting, learned_or_loaded, listed
 
 
-def wordpiece(what: str, texts: Iterable[str]) -> Tokenizer:
+def wordpiece(name: str, texts: Iterable[str]) -> Tokenizer:
     """The tokenizer that is meant: "wordpiece:N", N tokens learned from these texts; or the one at a path."""
-    kind, _, size = what.partition(":")
-    if kind == "wordpiece":
-        if not size.isdecimal():
-            raise ValueError(f"tokenizer {what!r}: how many tokens? wordpiece:4096 has 4096")
-        return WordPieceTokenizer.train(texts, int(size))
-    if not Path(what).exists():
-        raise ValueError(f"tokenizer {what!r}: it is not wordpiece:N, and no such path exists")
-    return load(what)
+    return learned_or_loaded(name, "wordpiece", lambda size: WordPieceTokenizer.train(texts, size))
 
 
 @dataclass
@@ -43,8 +35,7 @@ class EncoderTask(Task):
     longest: ClassVar = 128  # tokens in a row where `length` does not say
 
     def __post_init__(self) -> None:
-        names = [self.data] if isinstance(self.data, (str, Path)) else self.data
-        self.data = [lasting(name) for name in names]
+        self.data = [lasting(name) for name in listed(self.data)]
         self.val_data = self.val_data and lasting(self.val_data)
 
     def texts(self) -> Iterable[str]:

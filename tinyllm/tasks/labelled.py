@@ -16,7 +16,7 @@ from ..data import atomic_file
 from ..data.labelled import REVIEWS, Labelled, read_labelled
 from ..plots import plot_confusion
 from ..trainer import Batch, Data
-from .task import lasting
+from .task import lasting, listed
 
 
 @dataclass
@@ -37,8 +37,7 @@ class LabelledTexts:
     use: ClassVar = 'Label texts: tinyllm classify {out} "a text"'
 
     def __post_init__(self) -> None:
-        names = [self.data] if isinstance(self.data, (str, Path)) else self.data
-        self.data = [lasting(name) for name in names]
+        self.data = [lasting(name) for name in listed(self.data)]
         self.val_data = self.val_data and lasting(self.val_data)
 
     @cached_property

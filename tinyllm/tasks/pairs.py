@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,8 +20,8 @@ from ..models import Model
 from ..text2text import Use, answers
 from ..tokenizers import Tokenizer
 from ..trainer import Batch, Data, TrainConfig
-from .spans import SETS, made_tokenizer, model_fields
-from .task import Task, lasting
+from .spans import SETS, model_fields, unigram
+from .task import Task, lasting, listed
 
 SHOWN = 3  # texts of each task that are shown at an evaluation
 LANGUAGES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian", "ro": "Romanian"}
@@ -57,8 +58,7 @@ class PairTask(Task):
 
     def __post_init__(self) -> None:
         for name in ("data", "source", "target", "prefix", "val"):  # from Python a single one may come without brackets
-            value = getattr(self, name)
-            setattr(self, name, [value] if isinstance(value, (str, Path)) else list(value))
+            setattr(self, name, listed(getattr(self, name)))
         for name in ("source", "target", "prefix", "val"):
             given = len(getattr(self, name))
             if given not in {0, len(self.data), *({1} if name != "val" else ())}:
@@ -104,7 +104,8 @@ class PairTask(Task):
 
     # Of all --------------------------------------------------------------------------------------------------------------
 
-    def pairs(self) -> list[tuple[Pairs, Pairs]]:
+    @cached_property
+    def parts(self) -> list[tuple[Pairs, Pairs]]:
         """(to learn from, held out) of each data."""
         made = []
         for i, name in enumerate(self.data):
@@ -115,9 +116,9 @@ class PairTask(Task):
 
     def make_tokenizer(self) -> Tokenizer:
         texts: list[str] = []
-        for i, (pairs, _) in enumerate(self.pairs()):
+        for i, (pairs, _) in enumerate(self.parts):
             texts += [*(self.prefix_of(i) + source for source in pairs.sources), *pairs.targets]
-        return made_tokenizer(self.tokenizer, lambda: texts)
+        return unigram(self.tokenizer, lambda: texts)
 
     def model_fields(self, tokenizer: Tokenizer) -> dict[str, Any]:
         return model_fields(tokenizer)
@@ -128,23 +129,22 @@ class PairTask(Task):
         return model
 
     def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
-        parts = self.pairs()
         start, pad, end = model.config.decoder_start_token_id, model.config.pad_token_id or 0, tokenizer.eos_id
 
         def examples(which: int) -> list[list[Any]]:
             return [
                 pair_examples(tokenizer, part[which], self.prefix_of(i), self.max_source, self.max_target, end)
-                for i, part in enumerate(parts)
+                for i, part in enumerate(self.parts)
             ]
 
         held_out = [one for group in examples(1) for one in group]
-        shown = [part[1].take(spread(len(part[1]), self.eval_texts)) for part in parts]
+        shown = [part[1].take(spread(len(part[1]), self.eval_texts)) for part in self.parts]
         return PairData(
             batches=PairBatches(examples(0), config.batch_size, config.seed, start, pad, self.cap),
             held_out=lambda: pairs_pass(held_out, config.batch_size, start, pad),
             tokenizer=tokenizer,
             sample=lambda model: self.sample(model, tokenizer, shown),
-            fingerprint=fingerprint([pairs for part in parts for pairs in part]),
+            fingerprint=fingerprint([pairs for part in self.parts for pairs in part]),
             targets=2,
             best=self.best,
             loss_options={"label_smoothing": self.label_smoothing},

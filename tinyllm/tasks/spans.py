@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,9 +11,9 @@ import numpy as np
 from ..data import cached_tokens, split
 from ..data.spans import Noise, SpanBatches, sentinel_ids, spans_pass
 from ..generate import generate
-from ..tokenizers import Tokenizer, UnigramTokenizer, load
+from ..tokenizers import Tokenizer, UnigramTokenizer
 from ..trainer import Data, TrainConfig
-from .task import Task
+from .task import Task, learned_or_loaded
 from .text import TextTask, beginning
 
 SAMPLES = 3  # windows that are filled at each evaluation, to look at
@@ -44,7 +44,7 @@ class SpanTask(Task):
         self.data = TextTask(self.data).data
 
     def make_tokenizer(self) -> Tokenizer:
-        return made_tokenizer(self.tokenizer, lambda: beginning(TextTask(self.data).source()))
+        return unigram(self.tokenizer, lambda: beginning(TextTask(self.data).source()))
 
     def model_fields(self, tokenizer: Tokenizer) -> dict[str, Any]:
         return model_fields(tokenizer)
@@ -66,16 +66,9 @@ class SpanTask(Task):
         )
 
 
-def made_tokenizer(name: str, texts: Any) -> Tokenizer:
-    """unigram:N learned from texts(), or the tokenizer at a path."""
-    kind, _, size = name.partition(":")
-    if kind == "unigram":
-        if not size.isdecimal():
-            raise ValueError(f"tokenizer {name!r}: how many tokens? unigram:4096 has 4096")
-        return UnigramTokenizer.train(texts(), int(size))
-    if not Path(name).exists():
-        raise ValueError(f"tokenizer {name!r}: it is not unigram:N, and no such path exists")
-    return load(name)
+def unigram(name: str, texts: Callable[[], Iterable[str]]) -> Tokenizer:
+    """The tokenizer that is meant: "unigram:N", N tokens learned from texts(); or the one at a path."""
+    return learned_or_loaded(name, "unigram", lambda size: UnigramTokenizer.train(texts(), size))
 
 
 def model_fields(tokenizer: Tokenizer) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ..data import DATASETS
 from ..models import Model
-from ..tokenizers import Tokenizer
+from ..tokenizers import Tokenizer, load
 from ..trainer import Data, TrainConfig
 
 
@@ -81,7 +82,27 @@ class Adapters:
             lora.add(model, lora.LoRAConfig(self.lora_r, self.lora_alpha, False, self.lora_dropout, targets), seed)
 
 
+def listed(names: Any) -> list[Any]:
+    """What comes from Python without brackets, a single name or path, as a list too."""
+    return [names] if isinstance(names, (str, Path)) else list(names)
+
+
 def lasting(name: str | Path) -> str:
     """The name of data as a run keeps it: a path in full, since it may be resumed from another folder."""
     is_name = isinstance(name, str) and (name.partition(":")[0] == "stdlib" or name in DATASETS)
     return str(name) if is_name or not Path(name).exists() else str(Path(name).resolve())
+
+
+def learned_or_loaded(name: str, kind: str, learn: Callable[[int], Tokenizer], others: Sequence[str] = ()) -> Tokenizer:
+    """The tokenizer that an option names: "KIND:N" calls learn(N); else it is the one at a path.
+
+    others: further names that the option has, for the message. ValueError where the name is none of these.
+    """
+    before, _, size = name.partition(":")
+    if before == kind:
+        if not size.isdecimal():
+            raise ValueError(f"tokenizer {name!r}: how many tokens? {kind}:4096 has 4096")
+        return learn(int(size))
+    if not Path(name).exists():
+        raise ValueError(f"tokenizer {name!r}: it is not {' or '.join((*others, kind + ':N'))}, and no such path exists")
+    return load(name)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 from ..data import Batches, Source, cached_tokens, full_pass, open_source, split
 from ..models import Model
-from ..tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer, load
+from ..tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer
 from ..trainer import Data, TrainConfig
-from .task import Task, lasting
+from .task import Task, lasting, learned_or_loaded, listed
 
 LEARN_BPE_FROM = 20_000_000  # characters: more text does not change the merges for the better
 
@@ -31,8 +30,7 @@ class TextTask(Task):
     sets: ClassVar = ("vocab_size", "eos_token_id", "pad_token_id")  # of the model's configuration: no options
 
     def __post_init__(self) -> None:
-        names = [self.data] if isinstance(self.data, (str, Path)) else self.data
-        self.data = [lasting(name) for name in names]
+        self.data = [lasting(name) for name in listed(self.data)]
 
     def source(self) -> Source:
         sources = [open_source(name) for name in self.data]
@@ -70,14 +68,7 @@ def tokenizer_named(name: str, source: Source) -> Tokenizer:
         return ByteTokenizer()
     if name == "char":
         return CharacterTokenizer.train(text for text, _ in source.pieces())
-    kind, _, size = name.partition(":")
-    if kind == "bpe":
-        if not size.isdecimal():
-            raise ValueError(f"tokenizer {name!r}: how many tokens? bpe:4096 has 4096")
-        return BPETokenizer.train(beginning(source), int(size))
-    if not Path(name).exists():
-        raise ValueError(f"tokenizer {name!r}: it is neither char, bytes nor bpe:N, and no such path exists")
-    return load(name)
+    return learned_or_loaded(name, "bpe", lambda size: BPETokenizer.train(beginning(source), size), ("char", "bytes"))
 
 
 class Joined(Source):
