@@ -43,6 +43,14 @@ class Session:
         self.rows = [list(self.rows[i]) for i in rows]
 
 
+def start_after_slide(length: int, limit: int, left: int) -> int:
+    """From where on a model of `limit` tokens sees a row of `length` that has outgrown it, with `left` tokens to come.
+
+    It drops what the rest needs, half of the limit at most; were it one token, each step would cost a whole pass.
+    """
+    return length - (limit - min(left - 1, limit // 2))
+
+
 class DecoderSession(Session):
     """A decoder's rows. It sees of each what lies behind `starts`: all, until a row reaches the model's longest sequence."""
 
@@ -56,8 +64,7 @@ class DecoderSession(Session):
         limit = self.model.max_length
         for i, row in enumerate(self.rows):
             if len(row) - self.starts[i] > limit:
-                # drops what the rest needs, half of the limit at most; were it one token, each step would cost a whole pass
-                self.starts[i] = len(row) - (limit - min(self.left - 1, limit // 2))
+                self.starts[i] = start_after_slide(len(row), limit, self.left)
                 self.cache = None
         self.left -= 1
         if self.cache is None or not self.use_cache or self.cache.length == limit:

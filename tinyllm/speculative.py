@@ -10,14 +10,16 @@ sum max(0, p - q), adds max(0, p - q)(x), and the two together are p(x).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from .device import to_host
 from .layers import KVCache
 from .models.model import LanguageModel
 from .sampling import Sampler, pick, require
+from .sessions import start_after_slide
 
 
 def grow_assisted(
@@ -88,11 +90,11 @@ class Assisted:
     def _step(self, left: int) -> list[int]:
         """The next tokens, one at least."""
         row, limit = self.row, self.model.limit
-        if len(row) - self.model.start > limit:  # as DecoderSession does
-            self.model.restart(len(row) - (limit - min(left - 1, limit // 2)))
+        if len(row) - self.model.start > limit:
+            self.model.restart(start_after_slide(len(row), limit, left))
         guesses, proposed = self._guess(min(self.n, left - 1, limit - (len(row) - self.model.start)))
         logits = self.model.logits(row + guesses, len(guesses) + 1)
-        wanted = [self.sampler.probabilities(logits[i], row + guesses[:i]) for i in range(len(guesses) + 1)]
+        wanted = (self.sampler.probabilities(logits[i], row + guesses[:i]) for i in range(len(guesses) + 1))
         return accepted(guesses, proposed, wanted, self.random)
 
     def _guess(self, n: int) -> tuple[list[int], list[np.ndarray]]:
@@ -131,23 +133,24 @@ class View:
         try:
             if new.shape[1] > n:  # a prompt, whose own logits nobody wants
                 self.model(new[:, :-n], cache=self.cache, last_only=True)
-            return self.model(new[:, -n:], cache=self.cache)[0]
+            return to_host(self.model(new[:, -n:], cache=self.cache)[0])
         finally:
             self.model.train(was_training)
 
 
 def accepted(
-    guesses: Sequence[int], proposed: Sequence[np.ndarray], wanted: Sequence[np.ndarray], random: np.random.Generator
+    guesses: Sequence[int], proposed: Sequence[np.ndarray], wanted: Iterable[np.ndarray], random: np.random.Generator
 ) -> list[int]:
     """The guesses up to the first that is rejected, and one token more.
 
     proposed, wanted: the probabilities (V,) from which each guess was drawn and should have been; the last of `wanted` is
-    that of the token behind all guesses.
+    that of the token behind all guesses. Of `wanted` no more is asked for than is needed.
     """
     new: list[int] = []
+    wanted = iter(wanted)
     for x, q, p in zip(guesses, proposed, wanted):
         if random.random() * q[x] >= p[x]:
             rest = np.maximum(p - q, 0)
             return [*new, pick(rest if rest.any() else p, random)]
         new.append(x)
-    return [*new, pick(wanted[-1], random)]
+    return [*new, pick(next(wanted), random)]
