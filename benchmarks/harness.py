@@ -450,7 +450,7 @@ def parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
 
 def write_json(path: Path, about: dict[str, Any], results: list[dict[str, Any]]) -> None:
     """Everything that was measured, for programs."""
-    from tinyllm.data.files import atomic_file
+    from tinyllm.files import atomic_file
 
     with atomic_file(path) as file:
         file.write(json.dumps({"machine": about, "results": results}, indent=1, ensure_ascii=False).encode("utf-8"))

@@ -18,7 +18,7 @@ from typing import Any
 
 from . import checkpoint
 from .checkpoint import STATE, CheckpointError, read_json
-from .data.files import atomic_file
+from .files import atomic_file
 from .models import Model
 from .optim import Optimizer
 from .tokenizers import Tokenizer

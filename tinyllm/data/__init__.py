@@ -4,7 +4,7 @@ from tinyllm.data.batches import IGNORED, Batches, full_pass, split
 from tinyllm.data.dialogues import read_dialogues, stdlib_dialogues
 from tinyllm.data.download import dataset_folder, dataset_path, fetch, is_fetched
 from tinyllm.data.examples import Example, ExampleBatches, example, examples_pass, padded, pairs
-from tinyllm.data.files import DataError, atomic_file, cache_dir
+from tinyllm.data.files import DataError, cache_dir
 from tinyllm.data.labelled import Labelled, read_labelled
 from tinyllm.data.packing import PackedBatches, pack, packed
 from tinyllm.data.registry import DATASETS, Dataset, RemoteFile, find_dataset
@@ -29,7 +29,6 @@ __all__ = [
     "Table",
     "TextFiles",
     "Texts",
-    "atomic_file",
     "cache_dir",
     "cached_tokens",
     "dataset_folder",

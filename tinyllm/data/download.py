@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tinyllm.data.files import DataError, atomic_file, cache_dir, flush_to_disk
+from tinyllm.data.files import DataError, cache_dir
 from tinyllm.data.registry import Dataset, RemoteFile, find_dataset
+from tinyllm.files import atomic_file, flush_to_disk
 
 TIMEOUT = 30  # seconds without a byte, after which a connection counts as cut
 CHUNK = 1 << 16  # bytes

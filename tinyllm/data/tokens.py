@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.data.files import DataError, atomic_file, cache_dir
+from tinyllm.data.files import DataError, cache_dir
 from tinyllm.data.text import Source
+from tinyllm.files import atomic_file
 from tinyllm.tokenizers.base import Tokenizer
 
 HEADER = 4096  # bytes

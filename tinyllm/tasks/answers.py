@@ -13,10 +13,10 @@ import numpy as np
 
 from .. import kernels, metrics
 from ..answer import Answer, best_answers, span_logits
-from ..data.files import atomic_file
 from ..data.padding import longest_first
 from ..data.squad import TOWNS, Question, Window, fingerprint, read_squad, windows
 from ..data.tables import held_out
+from ..files import atomic_file
 from ..tokenizers import Tokenizer
 from ..trainer import Batch, Data, TrainConfig
 from .encoder import EncoderTask

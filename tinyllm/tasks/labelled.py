@@ -12,8 +12,8 @@ import numpy as np
 
 from .. import kernels, metrics
 from ..classify import classify
-from ..data import atomic_file
 from ..data.labelled import REVIEWS, Labelled, read_labelled
+from ..files import atomic_file
 from ..plots import plot_confusion
 from ..trainer import Batch, Data
 from .task import lasting, listed

@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import metrics
-from ..data import DataError, atomic_file
+from ..data import DataError
 from ..data.made import DATES, FUNCTIONS
 from ..data.pair_batches import PairBatches, pair_examples, pairs_pass
 from ..data.text_pairs import Pairs, fingerprint, parallel_files, read_pairs
+from ..files import atomic_file
 from ..models import Model
 from ..text2text import Use, answers
 from ..tokenizers import Tokenizer

@@ -1,10 +1,10 @@
 """Reading and writing tokenizer files: UTF-8, whole or not at all, and one clear sentence about a file that is wrong."""
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
+
+from tinyllm.files import atomic_file
 
 
 class TokenizerError(ValueError):
@@ -38,18 +38,9 @@ def read_json(path: Path) -> Any:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write atomically: a temporary file beside the target, flushed to the disk, then renamed over it."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp gives 0600: a tokenizer is no secret
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    """Write atomically."""
+    with atomic_file(path) as file:
+        file.write(data)
 
 
 def write_text(path: Path, text: str) -> None:
