@@ -11,6 +11,7 @@ import numpy as np
 from .data.encoder_rows import stacked
 from .data.padding import by_length
 from .data.squad import Question, Window, windows
+from .device import to_host
 from .models.bert import BERTForQuestionAnswering
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def span_logits(
     logits: list[np.ndarray] = [np.empty((0, 2))] * len(rows)
     for batch in by_length(rows, batch_size):
         tokens, _, types, mask = stacked([rows[i] for i in batch], pad)
-        for i, values in zip(batch, model(tokens, types, mask)):
+        for i, values in zip(batch, to_host(model(tokens, types, mask))):
             logits[i] = values[: len(rows[i].tokens)].astype(np.float64)
     return logits
 

@@ -219,6 +219,7 @@ def extend(model: LanguageModel, tokenizer: Tokenizer) -> LanguageModel:
     if tokenizer.vocab_size <= V:
         return model
     larger = make(dataclasses.replace(model.config, vocab_size=tokenizer.vocab_size), seed=None, dtype=str(model.dtype))
+    larger.to(model.device)
     for new, old in zip(larger.parameters(), model.parameters()):
         new.data[: len(old.data)] = old.data
         if new.shape != old.shape:

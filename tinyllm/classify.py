@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .data.padding import by_length, right_padded
+from .device import to_host
 from .models import BERTForSequenceClassification, Model
 from .models.classification import SequenceClassifier, names_of_labels
 from .sampling import softmax
@@ -59,7 +60,7 @@ def classify(
         inputs = {"attention_mask": mask}
         if not isinstance(model, SequenceClassifier):
             inputs["token_types"] = right_padded([rows[i][1] for i in batch], 0)[0]
-        probabilities[batch] = softmax(model(tokens, **inputs))
+        probabilities[batch] = softmax(to_host(model(tokens, **inputs)))
         done += len(batch)
         if on_batch is not None:
             on_batch(done)

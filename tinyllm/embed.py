@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .data.padding import by_length, right_padded
+from .device import to_host
 from .models.bert import BERTBase
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def sentence_embeddings(
     vectors = np.zeros((len(rows), model.config.hidden_size), model.dtype)
     for batch in by_length(rows, batch_size):
         tokens, mask = right_padded([rows[i] for i in batch], tokenizer.pad_id or 0)
-        h = model.last_hidden_state(tokens, attention_mask=mask)  # (B, T, C)
+        h = to_host(model.last_hidden_state(tokens, attention_mask=mask))  # (B, T, C)
         counts = np.maximum(mask.sum(1), 1).astype(h.dtype)
         vectors[batch] = np.einsum("btc,bt->bc", h, mask.astype(h.dtype)) / counts[:, None]
     if normalize:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .data.padding import by_length, right_padded
+from .device import to_host
 from .models.bert import BERT
 from .sampling import softmax
 
@@ -50,7 +51,7 @@ def fill_mask(
         tokens, mask = right_padded([rows[i] for i in batch], tokenizer.pad_id or 0)
         gaps = tokens == tokenizer.mask_id
         logits, _ = model.at(gaps, tokens, attention_mask=mask)  # (M, V), row after row
-        for (row, place), p in zip(np.argwhere(gaps), softmax(logits.astype(np.float64))):
+        for (row, place), p in zip(np.argwhere(gaps), softmax(to_host(logits).astype(np.float64))):
             best = np.argsort(-p, kind="stable")[:top_k].tolist()
             found[batch[row]].append([_word(tokenizer, rows[batch[row]], place, id, p[id]) for id in best])
     return found

@@ -94,7 +94,7 @@ def parameters(cls: type, skip: Iterable[str] = (), group: str = "Options", defa
     """
     helps, hints = comments(cls), typing.get_type_hints(cls)
     made: list[click.Parameter] = []
-    for field in sorted(dataclasses.fields(cls), key=lambda field: field.kw_only):
+    for field in sorted(dataclasses.fields(cls), key=lambda field: field.kw_only is True):
         if field.name in skip:
             continue
         own_group, help = helps.get(field.name, ("", ""))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .data.padding import by_length, right_padded
+from .device import to_host
 from .models.bert import BERTForTokenClassification
 from .models.classification import names_of_labels
 
@@ -51,7 +52,7 @@ def tag(
     tagged: list[list[Tag]] = [[] for _ in texts]
     for batch in by_length(rows, batch_size):
         tokens, mask = right_padded([rows[i] for i in batch], tokenizer.pad_id or 0)
-        labels = model(tokens, attention_mask=mask).argmax(-1)
+        labels = to_host(model(tokens, attention_mask=mask)).argmax(-1)
         for i, row in zip(batch, labels):
             tagged[i] = [
                 Tag(match[0], names[str(row[place])], match.start(), match.end())

@@ -86,7 +86,7 @@ def _trained(trainer: Trainer) -> tuple[Model, Tokenizer | None]:
 
     trainer.train()
     if trainer.run and trainer.data.report:
-        best, _ = checkpoint.load(trainer.run.path)
+        best, _ = checkpoint.load(trainer.run.path, trainer.config.device)
         trainer.data.report(best, trainer.run.path)
     return trainer.model, trainer.data.tokenizer
 

@@ -70,8 +70,6 @@ class TrainConfig:
         if self.dtype not in kernels.PRECISIONS:
             raise ValueError(f"dtype must be one of {', '.join(kernels.PRECISIONS)}, and is {self.dtype!r}")
         check_device(self.device)
-        if self.device == "cuda" and self.optimizer != "adamw":
-            raise ValueError(f"device 'cuda' trains by adamw so far, not by {self.optimizer}: leave the optimizer as it is")
 
     @property
     def lowest_lr(self) -> float:

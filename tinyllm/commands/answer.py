@@ -12,11 +12,12 @@ import click
 from ..answer import LONGEST, Answer, answer
 from ..checkpoint import load
 from ..data.squad import Question, read_squad
+from ..options import OnDevice
 from ..options import command as command_of
 
 
 @dataclass
-class Options:
+class Options(OnDevice):
     model: Path  # directory of a BERT that was fine-tuned for questions
     question: list[str] = field(default_factory=list)  # a question; may be given several times
 
@@ -46,7 +47,7 @@ def command(options: Options) -> None:
     """Find the answers to questions in a text of any length."""
     if (options.context is None) == (options.squad is None) or (options.context is not None and not options.question):
         raise ValueError("give --question with --context FILE, or --squad FILE")
-    model, tokenizer = load(options.model, dtype=options.dtype)
+    model, tokenizer = load(options.model, options.device, options.dtype)
     if tokenizer is None:
         raise ValueError(f"{options.model} has no tokenizer: its answers cannot be read")
     if options.squad is not None:

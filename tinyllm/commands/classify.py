@@ -13,11 +13,11 @@ import click
 
 from ..checkpoint import load
 from ..classify import classify, label_names
-from ..options import TYPES, Argument, Command, parameters
+from ..options import TYPES, Argument, Command, OnDevice, parameters
 
 
 @dataclass
-class Options:
+class Options(OnDevice):
     # Texts
     file: Path | None = None  # a UTF-8 file with a text on each line; - is standard input; of pairs, a tab between the two
     max_length: int | None = None  # longer texts are cut at so many tokens; at the model's own limit if not given
@@ -48,7 +48,7 @@ def call(model: Path, text: Sequence[str], **values: Any) -> None:
     texts = [*text, *(lines(options.file) if options.file is not None else [])]
     if not texts:
         raise ValueError("give texts to label, or a file of them: --file lines.txt")
-    loaded, tokenizer = load(model)
+    loaded, tokenizer = load(model, options.device)
     names = label_names(loaded)
     if tokenizer is None:
         raise ValueError(f"{model} has no tokenizer: use tinyllm.load and the model from Python, with tokens")

@@ -10,11 +10,12 @@ import click
 
 from ..checkpoint import load
 from ..fill_mask import fill_mask
+from ..options import OnDevice
 from ..options import command as command_of
 
 
 @dataclass
-class Options:
+class Options(OnDevice):
     model: Path  # directory of a BERT with its masked-LM head
     text: str  # a text with [MASK] where a word is missing; - reads texts from standard input, one a line
 
@@ -35,7 +36,7 @@ def command(options: Options) -> None:
     texts = list(filter(None, sys.stdin.read().split("\n"))) if options.text == "-" else [options.text]
     if not texts:
         raise ValueError("there is no text: write one with [MASK] where a word is missing")
-    model, tokenizer = load(options.model, dtype=options.dtype)
+    model, tokenizer = load(options.model, options.device, options.dtype)
     if tokenizer is None:
         raise ValueError(f"{options.model} has no tokenizer: its words cannot be read")
     for gaps in fill_mask(model, tokenizer, texts, options.top_k, options.batch_size):  # type: ignore[arg-type]

@@ -13,13 +13,13 @@ import click
 
 from ..checkpoint import load
 from ..data import read_text
-from ..options import Command
+from ..options import Command, OnDevice
 from ..options import command as command_of
 from ..text2text import answers, use_of
 
 
 @dataclass
-class Options:
+class Options(OnDevice):
     model: Path  # a run of tinyllm finetune t5, a model saved by tinyllm, or a Hugging Face directory of T5
     text: list[str]  # the texts; where there are none, those of --file or of standard input are taken
 
@@ -84,7 +84,7 @@ def write(options: Options, stem: str, measures: Sequence[str]) -> None:
         raise ValueError(f"batch_size is {options.batch_size}, and must be 1 or more")
     if options.text and options.file:
         raise ValueError("give the texts themselves or --file, not both")
-    model, tokenizer = load(options.model, dtype=options.dtype)
+    model, tokenizer = load(options.model, options.device, options.dtype)
     use = use_of(model, stem, options.task)
     if tokenizer is None:
         raise ValueError(f"{options.model} has no tokenizer: use tinyllm.generate from Python, with tokens")

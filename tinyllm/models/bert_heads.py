@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import kernels
+from ..device import device_of, moved
 from ..layers import Embedding, Layer, LayerNorm, Linear, LinearActivation, Output, activation_named
 from .classification import Classifier
 
@@ -155,7 +156,7 @@ class HiddenStates(Layer):
         return h
 
     def loss(self, h, targets):
-        difference = h - targets.astype(h.dtype)
+        difference = h - moved(targets.astype(h.dtype), device_of(h))
         self.keep(difference)
         return float((difference * difference).mean(dtype=np.float64))
 

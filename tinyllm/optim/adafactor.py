@@ -11,7 +11,7 @@ from ..models.model import Model
 
 
 class Adafactor:
-    """Adafactor (Shazeer & Stern 2018), what T5 was trained with; in plain NumPy, whichever kernels the model runs on.
+    """Adafactor (Shazeer & Stern 2018), what T5 was trained with; in plain array formulas, NumPy's or CuPy's.
 
     lr: the step relative to the size of a parameter, which is at least `least` (relative=False: the step itself); may be set
     anew before each step. None: the paper's own, min(1e-2, 1 / sqrt(steps)).
@@ -33,7 +33,8 @@ class Adafactor:
         self.parameters = [p for p in model.parameters() if p.trained]
         self.lr, self.decay, self.clip, self.eps, self.weight_decay = lr, decay, clip, eps, weight_decay
         self.relative = least if relative else None
-        self.second = [[np.zeros(n, model.dtype) for n in p.shape] for p in self.parameters]  # (rows, columns), or (all,)
+        # (rows, columns), or (all,)
+        self.second = [[np.zeros_like(p.data, shape=n) for n in p.shape] for p in self.parameters]
         self.steps = 0
 
     def step(self) -> None:

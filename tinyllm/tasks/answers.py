@@ -16,6 +16,7 @@ from ..answer import Answer, best_answers, span_logits
 from ..data.padding import longest_first
 from ..data.squad import TOWNS, Question, Window, fingerprint, read_squad, windows
 from ..data.tables import held_out
+from ..device import to_host
 from ..files import atomic_file
 from ..tokenizers import Tokenizer
 from ..trainer import Batch, Data, TrainConfig
@@ -81,7 +82,7 @@ class AnswersData(Data):
         for tokens, spans, types, mask in batches:
             y = model(tokens, types, mask)  # (B, T, 2)
             loss += kernels.cross_entropy_forward(y.transpose(0, 2, 1), spans)[0] * len(spans)
-            logits += [values[real].astype(np.float64) for values, real in zip(y, mask)]
+            logits += [values[real].astype(np.float64) for values, real in zip(to_host(y), mask)]
             targets += len(spans)
         rows = self.rows[: len(logits)]
         answers = best_answers(rows, logits, [question.context for question in self.questions])

@@ -13,6 +13,7 @@ import numpy as np
 from .. import kernels, metrics
 from ..classify import classify
 from ..data.labelled import REVIEWS, Labelled, read_labelled
+from ..device import to_host
 from ..files import atomic_file
 from ..plots import plot_confusion
 from ..trainer import Batch, Data
@@ -85,7 +86,7 @@ class LabelData(Data):
         for tokens, labels, *inputs in batches:
             logits = model(tokens, *inputs)
             loss += kernels.cross_entropy_forward(logits, labels)[0] * len(labels)
-            predictions.append(logits.argmax(-1))
+            predictions.append(to_host(logits).argmax(-1))
             targets.append(labels)
         said, true = np.concatenate(predictions), np.concatenate(targets)
         return {

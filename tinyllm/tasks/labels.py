@@ -15,6 +15,7 @@ from ..data.batches import IGNORED
 from ..data.encoder_rows import EncoderRow
 from ..data.labelled import Labelled, read_labelled
 from ..data.tagged import NOTES, Tagged, read_tagged
+from ..device import to_host
 from ..tokenizers import Tokenizer
 from ..trainer import Batch, Data, TrainConfig
 from .encoder import EncoderTask
@@ -107,7 +108,7 @@ class TagData(Data):
         for tokens, labels, types, mask in batches:
             logits = model(tokens, types, mask)
             loss += kernels.cross_entropy_forward(logits, labels)[0] * np.count_nonzero(labels != IGNORED)
-            for row, target in zip(logits.argmax(-1), labels):
+            for row, target in zip(to_host(logits).argmax(-1), labels):
                 said.append([names[label] for label in row[target != IGNORED]])
                 true.append([names[label] for label in target[target != IGNORED]])
         words = sum(map(len, true))

@@ -11,6 +11,7 @@ import numpy as np
 from .. import kernels
 from ..data.batches import IGNORED
 from ..data.masking import MaskedPairs, sentences
+from ..device import to_host
 from ..fill_mask import fill_mask
 from ..tokenizers import Tokenizer
 from ..trainer import Batch, Data, TrainConfig
@@ -83,11 +84,11 @@ class MaskedData(Data):
             hidden = targets != IGNORED
             logits, next_logits = model.at(hidden, tokens, types, mask)
             loss += kernels.cross_entropy_forward(logits, targets[hidden])[0] * len(logits)
-            right += int((logits.argmax(-1) == targets[hidden]).sum())
+            right += int((to_host(logits).argmax(-1) == targets[hidden]).sum())
             words += len(logits)
             if follows:
                 next_loss += kernels.cross_entropy_forward(next_logits, follows[0])[0] * len(tokens)
-                told += int((next_logits.argmax(-1) == follows[0]).sum())
+                told += int((to_host(next_logits).argmax(-1) == follows[0]).sum())
                 pairs += len(tokens)
         measured = {"loss": loss / words + next_loss / max(pairs, 1), "masked_accuracy": right / words}
         return measured | ({"next_accuracy": told / pairs} if pairs else {})
