@@ -51,10 +51,10 @@ def bandwidth_rows(tiny: bool = False) -> Iterator[Row]:
     rng = np.random.default_rng(0)
     for dtype in ("float32", "bfloat16"):
         x, dy, r = (array(rng.standard_normal((N, C), np.float32), dtype) for _ in range(3))
-        w, b, mean, rstd = (array(rng.standard_normal(m, np.float32), dtype) for m in (C, C, N, N))
-        dw, db = (array(np.zeros(C, np.float32), dtype) for _ in range(2))
+        w, b = (array(rng.standard_normal(C, np.float32), dtype) for _ in range(2))
+        mean, rstd, dw, db = (array(np.zeros(m, np.float32), "float32") for m in (N, N, C, C))
         logits, t = array(rng.standard_normal((min(N, 4096), V), np.float32), dtype), rng.integers(0, V, min(N, 4096))
-        lse = array(np.zeros(len(t), np.float32), dtype)
+        lse = array(np.zeros(len(t), np.float32), "float32")
         gate = array(rng.standard_normal((N, 2 * C), np.float32), dtype)
         flat = [array(rng.random(n, np.float32), dtype) for _ in range(4)]
         calls: dict[str, tuple[tuple[Any, ...], int]] = {  # op -> its arguments, numbers that it reads or writes

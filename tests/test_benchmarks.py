@@ -233,6 +233,21 @@ def test_decoding_gives_equal_tokens(work, in_one_process, monkeypatch, tmp_path
     assert result["contenders"]["transformers"]["difference"] == 0
 
 
+def test_tokenizers_give_equal_ids(in_one_process, monkeypatch, tmp_path):
+    for package in ("tokenizers", "tiktoken"):
+        pytest.importorskip(package, reason="compares with the tokenizer libraries: pip install 'tinyllm[peers]'")
+    import tokenization
+
+    text = tmp_path / "text.txt"
+    text.write_text("Wo die Zitronen blühn: 12 goldne Äpfel, isn't it?\n  So it is.\n" * 20, encoding="utf-8")
+    results, code = result_of(tokenization, monkeypatch, tmp_path, str(text), "--vocab-size", "300")
+    learned, first, again = results
+    assert code == 0 and list(learned["contenders"]) == ["tinyllm", "tokenizers"]
+    for encoded in (first, again):
+        assert list(encoded["contenders"]) == ["tinyllm", "tokenizers", "tiktoken"]
+        assert all(entry["difference"] == 0 for entry in encoded["contenders"].values())
+
+
 def test_flops_are_those_of_the_design():
     """nanoGPT's baby: 217 GFLOP a step, by hand."""
     import works
