@@ -13,6 +13,8 @@ import click
 
 from ..checkpoint import load
 from ..data import read_text
+from ..data.text_pairs import read_pairs
+from ..extract import extracts, sentences
 from ..options import Command, OnDevice
 from ..options import command as command_of
 from ..text2text import answers, use_of
@@ -28,6 +30,9 @@ class Options(OnDevice):
     lines: bool = True  # a text on each line; else all of it is one text
     task: str | None = None  # which of the model's tasks, where it has several: translation_en_to_de
     references: Path | None = None  # a file of right texts, line for line: says at the end how near they are
+    data: str | None = None  # in place of --file, a table or two files as tinyllm finetune reads them, to measure on
+    source: str | None = None  # of --data: the column, or the file's ending, of the texts
+    target: str | None = None  # of --data: that of the right ones
     batch_size: int = 32  # so many texts of like lengths are computed together
 
     # Search (what is not given is as the model was trained for)
@@ -45,6 +50,7 @@ class Options(OnDevice):
 class SummaryOptions(Options):
     # Texts
     lines: bool = False  # a text on each line; else all of it is one text
+    extract: bool = False  # takes the likeliest of the text's own sentences, so that nothing is made up
 
 
 EXAMPLES = """
@@ -57,6 +63,7 @@ SUMMARY_EXAMPLES = """
 tinyllm summarize runs/summaries --file article.txt
 tinyllm summarize runs/functions "def area(r): return math.pi * r ** 2"
 tinyllm summarize t5-small --lines --file articles.txt --length-penalty 2
+tinyllm summarize runs/papers --data dev.jsonl --extract
 """
 
 
@@ -75,29 +82,48 @@ def summarize(options: SummaryOptions) -> None:
 
     What stands before a text ("summarize: "), and how long a summary may be, is kept with the model.
     """
-    write(options, "summar", ("rouge1", "rouge2", "rougeL"))
+    write(options, "summar", ("rouge1", "rouge2", "rougeL"), options.extract)
 
 
-def write(options: Options, stem: str, measures: Sequence[str]) -> None:
+def write(options: Options, stem: str, measures: Sequence[str], extract: bool = False) -> None:
     """Reads the texts, and prints what the model makes of each on a line."""
     if options.batch_size < 1:
         raise ValueError(f"batch_size is {options.batch_size}, and must be 1 or more")
-    if options.text and options.file:
-        raise ValueError("give the texts themselves or --file, not both")
+    if sum(map(bool, (options.text, options.file, options.data))) > 1:
+        raise ValueError("give the texts themselves, --file or --data, and not both")
+    if (options.references or options.source or options.target) and bool(options.references) == bool(options.data):
+        raise ValueError("--references goes with --file; --source and --target say what is read of --data")
     model, tokenizer = load(options.model, options.device, options.dtype)
     use = use_of(model, stem, options.task)
     if tokenizer is None:
         raise ValueError(f"{options.model} has no tokenizer: use tinyllm.generate from Python, with tokens")
     given = {name: value for name in vars(use) if (value := getattr(options, name, None)) is not None}
     use = dataclasses.replace(use, **given)
-    if not options.text and options.file is None and sys.stdin.isatty():
-        return each_line(lambda text: answers(model, tokenizer, [text], use)[0])
-    texts = options.text or read(options.file, options.lines)
-    written = answers(model, tokenizer, texts, use, options.batch_size, progress(len(texts)))
+
+    def made(texts: Sequence[str]) -> list[str]:
+        if extract:
+            return extracts(model, tokenizer, texts, use, progress(len(texts)))
+        return answers(model, tokenizer, texts, use, options.batch_size, progress(len(texts)))
+
+    if not options.text and options.file is None and options.data is None and sys.stdin.isatty():
+        return each_line(lambda text: made([text])[0])
+    texts, references = texts_of(options)
+    written = made(texts)
     for text in written:
         click.echo(" ".join(text.split()))
-    if options.references is not None:
-        measure(written, read(options.references, options.lines), measures)
+    if references is not None:
+        measure(written, references, measures)
+        if stem == "summar":
+            measure([next(iter(sentences(text)), "") for text in texts], references, measures, "the first sentence: ")
+
+
+def texts_of(options: Options) -> tuple[list[str], list[Any] | None]:
+    """The texts, and what is right for each where that is known: one text, or several."""
+    if options.data is not None:
+        pairs = read_pairs(options.data, options.source, options.target)
+        return pairs.sources, list(pairs.references)
+    texts = options.text or read(options.file, options.lines)
+    return texts, None if options.references is None else read(options.references, options.lines)
 
 
 def each_line(answer: Any) -> None:
@@ -124,12 +150,12 @@ def progress(count: int) -> Any:
     return lambda done: click.echo(f"\r{done:,} of {count:,}" + "\n" * (done == count), nl=False, err=True)
 
 
-def measure(written: Sequence[str], references: Sequence[str], measures: Sequence[str]) -> None:
+def measure(written: Sequence[str], references: Sequence[Any], measures: Sequence[str], what: str = "") -> None:
     from ..tasks.pairs import MEASURES
 
     if len(written) != len(references):
         raise ValueError(f"there are {len(written)} texts and {len(references)} references: they must be line for line")
-    click.echo("  ".join(f"{name} {MEASURES[name](written, references):.4g}" for name in measures), err=True)
+    click.echo(what + "  ".join(f"{name} {MEASURES[name](written, references):.4g}" for name in measures), err=True)
 
 
 command: Command = translate
