@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 INSTALL = 'pip install "tinyllm[cuda]"'
+SHARED_MEMORY = 97  # cudaDevAttrMaxSharedMemoryPerBlockOptin
 
 
 def emulated() -> bool:
@@ -33,6 +34,13 @@ def cupy() -> Any:
             "TINYLLM_DEVICE=emulated to run the kernels on the CPU, slowly, to learn from them"
         )
     return cupy
+
+
+@functools.cache
+def shared_memory() -> int:
+    """The bytes of shared memory that a block can have on this GPU."""
+    runtime = cupy().cuda.runtime
+    return runtime.deviceGetAttribute(SHARED_MEMORY, runtime.getDevice())
 
 
 def array_module(x: Any) -> Any:

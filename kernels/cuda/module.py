@@ -16,14 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from .device import EmulatedArray, array_module, cupy, refuse_host_arrays
-from .emulator import EmulatedModule
+from .device import EmulatedArray, array_module, cupy, refuse_host_arrays, shared_memory
+from .emulator import MAX_SHARED, EmulatedModule
 from .source import with_includes
 
 HERE = Path(__file__).parent
 TYPES = {"float32": "float", "float64": "double", "bfloat16": "bfloat16"}  # of arrays -> in C++
 OPTIONS = ("-std=c++17",)
 T = re.compile(r"\bT\b")
+UNASKED = 48 << 10  # bytes of shared memory: for more a kernel must ask
+MOST_BLOCKS = 2**16 - 1  # along the second and the third axis of a grid
 
 
 class Kernels:
@@ -48,13 +50,16 @@ class Kernels:
         """
         grid = grid if isinstance(grid, tuple) else (grid,)
         block = block if isinstance(block, tuple) else (block,)
-        kernel = self.kernel(name, self.type_of(like), array_module(like) is np)
+        type_name, emulated = self.type_of(like), array_module(like) is np
+        kernel = self.kernel(name, type_name, emulated)
         if isinstance(like, EmulatedArray):
             refuse_host_arrays(name, args)
         if 0 in grid:
             return
-        if shared > 48 << 10 and hasattr(kernel, "max_dynamic_shared_size_bytes"):
-            kernel.max_dynamic_shared_size_bytes = shared  # more than 48 KiB must be asked for
+        if shared > UNASKED or max(grid) > MOST_BLOCKS:
+            refuse_what_does_not_fit(T.sub(type_name, name), grid, shared, emulated)
+        if shared > UNASKED and hasattr(kernel, "max_dynamic_shared_size_bytes"):
+            kernel.max_dynamic_shared_size_bytes = shared
         kernel(tuple(map(int, grid)), tuple(map(int, block)), tuple(map(argument, args)), shared_mem=shared)
 
     def type_of(self, like: Any) -> str:
@@ -84,12 +89,28 @@ class Kernels:
         return [T.sub(type_name, name) for name in self.names]
 
 
+def refuse_what_does_not_fit(name: str, grid: tuple[int, ...], shared: int, emulated: bool) -> None:
+    """Raises ValueError where a GPU would only say that a launch failed."""
+    if shared > UNASKED and shared > (most := MAX_SHARED if emulated else shared_memory()):
+        raise ValueError(
+            f"{name} needs {shared / 1024:.0f} KiB of shared memory for a block, and the GPU has {most / 1024:.0f}: compute "
+            "in float32 or bfloat16, or with smaller heads or fewer channels"
+        )
+    if max(grid[1:], default=0) > MOST_BLOCKS:
+        raise ValueError(
+            f"{name} would have {' x '.join(map(str, grid))} blocks, and a GPU takes at most {MOST_BLOCKS:,} along the "
+            "second and the third axis: lower the batch size"
+        )
+
+
 def argument(a: Any) -> Any:
-    """What CuPy and the emulator pass on as it is."""
+    """What CuPy and the emulator pass on as it is. Raises OverflowError for an int that needs more than 32 bits."""
     if a is None:
         return np.uintp(0)
     if isinstance(a, bool):
         return np.bool_(a)
     if isinstance(a, int):
-        return np.int32(a)  # raises OverflowError where it is too large
+        if not -(2**31) <= a < 2**31:
+            raise OverflowError(f"a kernel counts rows and columns in 32 bits, and {a:,} is more: lower the batch size")
+        return np.int32(a)
     return np.float64(a) if isinstance(a, float) else a

@@ -6,6 +6,6 @@
 is cupy.RawModule's calling form, on NumPy arrays.
 """
 
-from .loader import EmulatedModule, EmulatorError
+from .loader import MAX_SHARED, EmulatedModule, EmulatorError
 
-__all__ = ["EmulatedModule", "EmulatorError"]
+__all__ = ["MAX_SHARED", "EmulatedModule", "EmulatorError"]
