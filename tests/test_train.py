@@ -443,6 +443,24 @@ def test_a_damaged_checkpoint_is_told(text: Path, tmp_path: Path, name: str) -> 
         tinyllm.resume(tmp_path / "run", steps=3)
 
 
+def test_one_process_at_a_time_trains_in_a_run(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        tinyllm.train("gpt", out=out, watcher=InterruptAt(3), **TINY, data=text, steps=6)
+    held = "import sys; from tinyllm.run import Run\nwith Run.open(sys.argv[1]).alone(): print(flush=True); sys.stdin.read()"
+    other = subprocess.Popen([sys.executable, "-c", held, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdin and other.stdout
+    other.stdout.readline()
+    before = (out / "metrics.jsonl").read_bytes()
+    with pytest.raises(checkpoint.CheckpointError, match="another process is training in .*run: wait until it ends"):
+        tinyllm.resume(out)
+    assert (out / "metrics.jsonl").read_bytes() == before
+    other.kill()  # which frees the run
+    other.communicate()
+    tinyllm.resume(out)
+    assert Run.open(out).metrics[-1]["step"] == 6
+
+
 def test_other_data_is_told(text: Path, tmp_path: Path) -> None:
     tinyllm.train("gpt", data=text, out=tmp_path / "run", steps=2, **TINY)
     text.write_text(TEXT.replace("times", "semit"), encoding="utf-8")

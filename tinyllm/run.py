@@ -6,6 +6,7 @@
     checkpoints/step-N/  the last one and the best one (checkpoint.py says what is in it)
 
 At any moment, the one of a kill included, the newest checkpoint is whole; the log's lines after it are written anew.
+One process at a time trains there: it holds the lock of the file .lock, which the system opens when the process ends.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from . import checkpoint
 from .checkpoint import STATE, CheckpointError, read_json
@@ -23,7 +28,7 @@ from .models import Model
 from .optim import Optimizer
 from .tokenizers import Tokenizer
 
-CONFIG, METRICS = "run.json", "metrics.jsonl"
+CONFIG, METRICS, LOCK = "run.json", "metrics.jsonl", ".lock"
 
 
 def is_run(path: Path) -> bool:
@@ -70,6 +75,7 @@ class Run:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.lines = 0  # of the log
+        self._lock = FileLock(self.path / LOCK, timeout=0)
 
     @classmethod
     def create(cls, path: str | Path, config: dict[str, Any]) -> Run:
@@ -82,13 +88,26 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """A run that exists. FileNotFoundError where there is none."""
+        """A run that exists. FileNotFoundError where there is none, CheckpointError where another process trains in it."""
         if not is_run(Path(path)):
             raise FileNotFoundError(f"{path} is no training run, it has no {CONFIG}: give the directory named by --out")
         run = cls(path)
-        for left in run.path.glob("checkpoints/.step-*"):  # by a kill
-            checkpoint.put_back(left.with_name(left.name.split(".")[1]))
+        with run.alone():
+            for left in run.path.glob("checkpoints/.step-*"):  # by a kill
+                checkpoint.put_back(left.with_name(left.name.split(".")[1]))
         return run
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Within the block no other process trains here. CheckpointError where one does already."""
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise CheckpointError(f"another process is training in {self.path}: wait until it ends, or end it") from None
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     @property
     def config(self) -> dict[str, Any]:

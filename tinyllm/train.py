@@ -13,11 +13,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import typing
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .models import Model
+    from .run import Run
     from .tasks import Kind, Task
     from .tokenizers import Tokenizer
     from .trainer import Trainer, Watcher
@@ -58,11 +60,17 @@ def train(
 def resume(out: str | Path, *, watcher: Watcher | None = None, **options: Any) -> tuple[Model, Tokenizer | None]:
     """Goes on with a run as if it had never been interrupted; `options` are fields of TrainConfig that shall change."""
     from .run import Run
+
+    run = Run.open(out)
+    with run.alone():
+        return _resumed(run, watcher, options)
+
+
+def _resumed(run: Run, watcher: Watcher | None, options: dict[str, Any]) -> tuple[Model, Tokenizer | None]:
     from .tasks import KINDS
     from .trainer import TrainConfig
 
-    run = Run.open(out)
-    config = run.config
+    out, config = run.path, run.config
     if config["kind"] is None:
         raise ValueError(f"{out} was trained from Python with data of its own: resume it there, by Trainer.resume()")
     if config["kind"] not in KINDS:
@@ -84,10 +92,11 @@ def _trained(trainer: Trainer) -> tuple[Model, Tokenizer | None]:
     """Trains, and lets the task report of the best model."""
     from . import checkpoint
 
-    trainer.train()
-    if trainer.run and trainer.data.report:
-        best, _ = checkpoint.load(trainer.run.path, trainer.config.device)
-        trainer.data.report(best, trainer.run.path)
+    with trainer.run.alone() if trainer.run else nullcontext():
+        trainer.train()
+        if trainer.run and trainer.data.report:
+            best, _ = checkpoint.load(trainer.run.path, trainer.config.device)
+            trainer.data.report(best, trainer.run.path)
     return trainer.model, trainer.data.tokenizer
 
 

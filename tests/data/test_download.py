@@ -8,6 +8,7 @@ import re
 import socket
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -198,6 +199,14 @@ def test_wrong_bytes_everywhere(server, toy):
         fetch("toy", quiet=True)
     assert not list(target.parent.iterdir())
     assert str(target) in str(failure.value) and "kept" not in str(failure.value) and "\n" not in str(failure.value)
+
+
+def test_two_at_once_fetch_it_once(server, toy):
+    target = toy(Page())
+    with ThreadPoolExecutor() as pool:  # each has a lock file of its own open, as two processes would
+        folders = list(pool.map(lambda _: fetch("toy", quiet=True), range(4)))
+    assert folders == [target.parent] * 4 and target.read_bytes() == DATA
+    assert server.requests == [("/a", None)] and list(target.parent.iterdir()) == [target]
 
 
 def test_missing_then_the_mirror(server, toy):

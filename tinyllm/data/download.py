@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from filelock import FileLock, Timeout
+
 from tinyllm.data.files import DataError, cache_dir
 from tinyllm.data.registry import Dataset, RemoteFile, find_dataset
 from tinyllm.files import atomic_file, flush_to_disk
@@ -96,9 +98,32 @@ def _fetch_file(file: RemoteFile, target: Path, label: str, display: _Display) -
             _record(file, target, label, display)
             return
         display.say(f"{label} is damaged: fetching it again")
-    failures = []
     part = target.with_name(target.name + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(part, label, display):
+        if not (target.exists() and _is_whole(target, expected)):  # else another process has just fetched it
+            _from_any(file, target, part, label, display)
+
+
+@contextmanager
+def _alone(part: Path, label: str, display: _Display) -> Iterator[None]:
+    """Within the block no other process fetches files of this data set; waits while one does."""
+    folder = part.parent  # beside which the lock stands: there is one for a data set
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        display.say(f"{label}: another process is fetching this data set; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _from_any(file: RemoteFile, target: Path, part: Path, label: str, display: _Display) -> None:
+    """Fetches a file from the first address that gives it."""
+    failures, expected = [], _expected(file, target)
     for url in file.urls:
         try:
             with display.bar(label, file.size) as report:
