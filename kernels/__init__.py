@@ -18,7 +18,8 @@ The laws of an op:
     gradient first. `x` input, `y` output, `w`, `b` weight and bias; `dy`, `dx`, `dw`, `db` the loss's gradients by them.
   - Parameter gradients accumulate (`dw += ...`), and None in their place means that nobody wants them.
     Input gradients are new arrays.
-  - Dtype in, dtype out: float32 stays float32. Reductions may accumulate wider.
+  - Dtype in, dtype out: float32 stays float32. Reductions may accumulate wider. With bfloat16, which the cuda set computes,
+    parameter gradients, mean, rstd and lse are float32.
   - Kernels know arrays and nothing else.
 """
 

@@ -4,6 +4,9 @@ In bfloat16 the two factors of a product are rounded to bfloat16 (the upper half
 precision instead of 24), and what they multiply to is summed in float32. Parameters, gradients, activations, reductions and
 the optimizer stay float32, so that nothing need be scaled to train ("mixed precision": Micikevicius et al. 2018; Kalamkar et
 al. 2019 for bfloat16). Products of float64 are never rounded: gradients are checked in it.
+
+On a GPU a model may compute in bfloat16 throughout (Model.in_bfloat16), as training does: the arrays are then bfloat16
+themselves, and this module has no part in it.
 """
 
 from __future__ import annotations

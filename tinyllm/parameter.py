@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .device import moved
+from .kernels.cuda.blas import bfloat16
 
 Initial = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
@@ -65,11 +66,13 @@ class Parameter:
 
     @property
     def data(self) -> np.ndarray:
-        return self.view(self._placed().data)
+        """What it has learned; within Model.in_bfloat16() a rounded copy of it, with which the model computes."""
+        flat = self._placed()
+        return self.view(flat.data if flat.rounded is None else flat.rounded)
 
     @data.setter
     def data(self, value: np.ndarray) -> None:
-        self.data[...] = value  # so that `p.data -= step` works and the view stays a view
+        self.view(self._placed().data)[...] = value  # so that `p.data -= step` works and the view stays a view
 
     @property
     def grad(self) -> Any:
@@ -88,7 +91,8 @@ class Flat:
     """One array for the data of all parameters, and one for their gradients, made when first asked for.
 
     data, grad (n,); the first `decayed` numbers are those of matrices. frozen: the parameters are not trained, and have no
-    gradients; a model with such a part has a second Flat for the rest (lora.py), which is then its `flat`.
+    gradients; a model with such a part has a second Flat for the rest (lora.py), which is then its `flat`. rounded (n,): the
+    data in bfloat16, while the model computes in it; gradients have the dtype of the data all the same.
     """
 
     def __init__(self, parameters: list[Parameter], dtype: np.dtype | str = "float32"):
@@ -97,6 +101,7 @@ class Flat:
         self.decayed = sum(p.size for p in ordered if p.decays)
         self.data = np.zeros(self.size, dtype)
         self.frozen = False
+        self.rounded: Any = None
         self._grad: np.ndarray | None = None
         start = 0
         for p in ordered:
@@ -112,6 +117,10 @@ class Flat:
     def freeze(self, on: bool = True) -> None:
         """From now on these parameters are not trained (or are again); their gradients are dropped."""
         self.frozen, self._grad = on, None
+
+    def round(self, on: bool = True) -> None:
+        """From now on the parameters' data are those of this moment in bfloat16 (or the data themselves again)."""
+        self.rounded = self.data.astype(bfloat16()) if on else None
 
     def to(self, device: str) -> None:
         """Moves the data to "cpu" or "cuda"; the gradients begin anew."""

@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -47,7 +48,7 @@ class TrainConfig:
     optimizer: Literal["adamw", "adafactor"] = "adamw"  # adafactor: lr relative to a parameter's size, and less memory
     weight_decay: float = 0.1  # of matrices; biases and norms do not decay
     clip: float = 1.0  # the global gradient norm is cut to this; 0 leaves it
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the matrix products; bfloat16 where the machine has it
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the matrix products; on cuda bfloat16 is that of activations too
     device: Literal["cpu", "cuda"] = "cpu"  # where it is trained; cuda needs an NVIDIA GPU
     seed: int = 0  # of the weights, the order of the data, and dropout
 
@@ -200,7 +201,7 @@ class Trainer:
         began = time.perf_counter()
         self.model.train()
         self.model.zero_grad()
-        with kernels.precision(self.config.dtype):
+        with self._computing():
             loss, count = self._accumulate()
         norm = kernels.global_norm(self.model.flat.grad)
         if not math.isfinite(norm):
@@ -223,10 +224,19 @@ class Trainer:
             "tokens_per_second": round(count / (now - began), 1),
         }
 
+    def _computing(self) -> AbstractContextManager[None]:
+        """In what a step computes: bfloat16 is on a GPU the model's, and on the cpu that of its products alone.
+
+        Evaluations and samples are those of the model that is saved: on a GPU too its products alone are then in bfloat16.
+        """
+        if self.config.dtype == "bfloat16" and self.model.device == "cuda":
+            return self.model.in_bfloat16()
+        return kernels.precision(self.config.dtype)
+
     def _try_precision(self) -> None:
         """A product in the precision asked for: a machine that cannot compute it says so now, and not in the first step."""
-        number = self.model.flat.data[:1].reshape(1, 1)
-        with kernels.precision(self.config.dtype):
+        with self._computing():
+            number = self.model.parameters()[0].data.reshape(-1)[:1, None]
             kernels.linear_forward(number, number)
 
     def _accumulate(self) -> tuple[float, int]:

@@ -13,7 +13,7 @@ from .device import to_device
 WARP = 32
 LONG_ROW = 1024  # numbers: above it a block computes a row, and not a warp
 BLOCK = 256  # threads, where nothing speaks for another number
-SINGLE = "float32", "float64", "bfloat16"
+WIDE = {"float32": "float32", "float64": "float64", "bfloat16": "float32"}  # in what the numbers of a dtype are summed
 
 
 def plain(a: Any) -> Any:
@@ -22,9 +22,9 @@ def plain(a: Any) -> Any:
 
 
 def computable(x: Any) -> Any:
-    if x.dtype.name not in SINGLE:
+    if x.dtype.name not in WIDE:
         raise TypeError(
-            f"the cuda set computes with {', '.join(SINGLE)}, and got {x.dtype}: convert, or use the reference set"
+            f"the cuda set computes with {', '.join(WIDE)}, and got {x.dtype}: convert, or use the reference set"
         )
     return plain(x)
 
@@ -58,20 +58,28 @@ def vector(w: Any, x: Any, name: str) -> Any:
 
 
 def per_row(a: Any, x: Any, name: str) -> Any:
-    """One number for each row of x: (...) -> (N,)."""
-    if a.shape != x.shape[:-1] or a.dtype != x.dtype:
-        raise ValueError(f"{name} is {a.dtype} {a.shape}; rows {x.shape} of {x.dtype} need {x.shape[:-1]} numbers")
+    """One number for each row of x, in the dtype of its sums: (...) -> (N,)."""
+    if a.shape != x.shape[:-1] or a.dtype.name != wide(x):
+        raise ValueError(
+            f"{name} is {a.dtype} {a.shape}; rows {x.shape} of {x.dtype} need {x.shape[:-1]} numbers of {wide(x)}"
+        )
     return plain(a).reshape(-1)
 
 
+def wide(x: Any) -> str:
+    """The dtype of sums over numbers of x: float32 for bfloat16. In it are parameters' gradients, lse, mean and rstd."""
+    return WIDE[x.dtype.name]
+
+
 def accumulator(dw: Any, shape: tuple[int, ...], like: Any, name: str) -> Any:
-    """The array that a kernel adds a parameter's gradient into: dw, or a copy for `settle`; None stays None."""
+    """The array that a kernel adds a parameter's gradient into, summed from numbers like `like`: dw, or a copy for `settle`;
+    None stays None."""
     if dw is None:
         return None
     writeable = getattr(dw.flags, "writeable", True)  # CuPy has no read-only arrays
-    if dw.shape != shape or dw.dtype != like.dtype or not writeable:
+    if dw.shape != shape or dw.dtype.name != wide(like) or not writeable:
         kind = "writeable" if writeable else "read-only"
-        raise ValueError(f"{name} is {kind} {dw.dtype} {dw.shape}; the gradient needs writeable {like.dtype} {shape}")
+        raise ValueError(f"{name} is {kind} {dw.dtype} {dw.shape}; the gradient needs writeable {wide(like)} {shape}")
     return plain(dw)
 
 

@@ -270,7 +270,7 @@ template <class T, int D, int R> __global__ void __launch_bounds__(THREADS, 2) a
 template <class T, int D, int R> __global__ void __launch_bounds__(THREADS, 2) attention_backward_bias(
     const T* dy, const T* q, const T* k, const T* v, long long q_batch, long long q_step, long long q_head,
     long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head,
-    const wide<T>* lse, const wide<T>* delta, T* dbias, int batch, int queries, int keys, int groups, int size,
+    const wide<T>* lse, const wide<T>* delta, wide<T>* dbias, int batch, int queries, int keys, int groups, int size,
     double scale, const unsigned char* mask, long long mask_batch, int mask_row, const T* bias, bool causal, int window,
     unsigned threshold, unsigned low, unsigned high, double factor) {
   typedef wide<T> W;
@@ -310,9 +310,6 @@ template <class T, int D, int R> __global__ void __launch_bounds__(THREADS, 2) a
   for (int i = 0; i < R; i++)
     for (int j = 0; j < R; j++) {
       int t = first + ty + SIDE * i, key = first_key + tx + SIDE * j;
-      if (t < queries && key < keys) {
-        T& total = dbias[(long long)t * keys + key];
-        total = T(W(total) + sum[i][j]);
-      }
+      if (t < queries && key < keys) dbias[(long long)t * keys + key] += sum[i][j];
     }
 }

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import WARP, accumulator, plain, settle
+from .arrays import WARP, accumulator, plain, settle, wide
 from .blas import address
 from .device import array_module, to_device
 from .memory import empty
@@ -20,7 +20,7 @@ from .module import TYPES, Kernels
 
 SIDE = 16  # as in attention.cu
 HEAD_SIZES = 32, 64, 128, 256  # that there are kernels for; others are filled up with zeros
-WIDE = {"float": 4, "bfloat16": 4, "double": 8}  # bytes of a number that is computed with
+BYTES = {"float": 4, "bfloat16": 4, "double": 8}  # of a number that is computed with
 TENSOR_HEAD_SIZES = 32, 64, 128
 WARPS = 4
 FEW_QUERIES = 8  # with no more, a forward takes attention_decode.cu
@@ -46,7 +46,7 @@ class Tiled(NamedTuple):
 
 def plain_way(size: int, type_name: str) -> dict[str, Tiled]:
     """The kernels of attention.cu for one head size and type."""
-    width = WIDE[type_name]
+    width = BYTES[type_name]
     # rows of a thread: as many as shared memory holds, and registers
     R = 4 if size <= 64 and width == 4 else 2 if size * width <= 512 else 1
     names = {name: f"attention_{name}<T, {size}, {R}>" for name in PLAIN_TILES}
@@ -78,7 +78,7 @@ def tensor_way(size: int) -> dict[str, Tiled]:
 
 
 PLAIN_TILES = {"forward": 3, "backward_queries": 4, "backward_keys": 4, "backward_bias": 4}  # in shared memory at a time
-PLAIN = {(size, type_name): plain_way(size, type_name) for size in HEAD_SIZES for type_name in WIDE}
+PLAIN = {(size, type_name): plain_way(size, type_name) for size in HEAD_SIZES for type_name in BYTES}
 TENSOR = {size: tensor_way(size) for size in TENSOR_HEAD_SIZES}
 DELTA = Kernels("attention.cu", "attention_delta<T>")
 DECODE = {
@@ -145,7 +145,7 @@ def attention_backward(
     dy, y, lse = (
         given(dy, (B, T, H, D), q.dtype, "dy"),
         given(y, (B, T, H, D), q.dtype, "y"),
-        given(lse, (B, H, T), wide(q), "lse"),
+        given(lse, (B, H, T), np.dtype(wide(q)), "lse"),
     )
     out = tuple(empty(q, a.shape) for a in (q, k, v)) if out is None else out
     dq, dk, dv = written = [gradient(a, x) for a, x in zip(out, (q, k, v))]
@@ -215,11 +215,6 @@ def given(a, shape, dtype, name):
     if a.shape != shape or a.dtype != dtype:
         raise ValueError(f"{name} is {a.dtype} {a.shape}; it must be {dtype} {shape}")
     return plain(a)
-
-
-def wide(q):
-    """The dtype of lse."""
-    return np.dtype(np.float32) if q.dtype.name == "bfloat16" else q.dtype
 
 
 def readable(a):

@@ -394,7 +394,7 @@ template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WAR
 template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WARP, 2) attention_backward_bias(
     const bfloat16* dy, const bfloat16* q, const bfloat16* k, const bfloat16* v, long long q_batch, long long q_step,
     long long q_head, long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step,
-    long long v_head, const float* lse, const float* delta, bfloat16* dbias, int batch, int queries, int keys, int groups,
+    long long v_head, const float* lse, const float* delta, float* dbias, int batch, int queries, int keys, int groups,
     int size, double scale, const unsigned char* mask, long long mask_batch, int mask_row, const bfloat16* bias,
     bool causal, int window, unsigned threshold, unsigned low, unsigned high, double factor) {
   constexpr int ROWS = 16 * WARPS;
@@ -431,8 +431,6 @@ template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WAR
 #pragma unroll
     for (int e = 0; e < 4; e++) {
       int t = first + row + lane / 4 + e / 2 * 8, key = start + 8 * n + lane % 4 * 2 + e % 2;
-      if (t >= queries || key >= keys) continue;
-      bfloat16& total = dbias[((long long)h * queries + t) * keys + key];
-      total = bfloat16(total + sum[n][e]);
+      if (t < queries && key < keys) dbias[((long long)h * queries + t) * keys + key] += sum[n][e];
     }
 }

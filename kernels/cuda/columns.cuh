@@ -4,11 +4,11 @@
 
 // sums[c] += sum over `parts` of part[p][c]; part (parts, stride), of which the first `columns` are this array's. A thread for
 // each column.
-template <class T> __global__ void add_parts(const wide<T>* __restrict__ part, T* __restrict__ sums, int parts, int stride,
-                                             int columns) {
+template <class T> __global__ void add_parts(const wide<T>* __restrict__ part, wide<T>* __restrict__ sums, int parts,
+                                             int stride, int columns) {
   int c = blockIdx.x * blockDim.x + threadIdx.x;
   if (c >= columns) return;
   wide<T> total = 0;
   for (int p = 0; p < parts; p++) total += part[(long long)p * stride + c];
-  sums[c] = T(wide<T>(sums[c]) + total);
+  sums[c] += total;
 }

@@ -6,20 +6,18 @@ from .arrays import BLOCK
 
 PARTS = 256  # of the rows, about two for each multiprocessor of a large GPU. The same on any: so are the sums
 
-WIDE = {"float32": "float32", "float64": "float64", "bfloat16": "float32"}  # what a dtype is summed in
-
 
 def parts_of(n):
     """Into how many parts n rows are divided."""
     return min(n, PARTS)
 
 
-def add_parts(kernels, parts, sums, first=0):
-    """sums (C,) += the parts' own sums, parts (n, columns): those of the columns `first` and on."""
+def add_parts(kernels, like, parts, sums, first=0):
+    """sums (C,) += the parts' own sums, parts (n, columns): those of the columns `first` and on. `like` has been summed."""
     columns = sums.size
     kernels.launch(
         "add_parts<T>",
-        sums,
+        like,
         -(-columns // BLOCK),
         BLOCK,
         parts.reshape(-1)[first:],

@@ -14,8 +14,10 @@ template <class T> __global__ void gather_rows(const T* __restrict__ x, const lo
 
 // dw[index] += the rows of dy that have it. `sorted` has the indices in order, `place` the rows of dy where they stood. The
 // block of an index's first row adds all of them, in that order: the same sums in every run, which atomic additions are not.
-template <class T> __global__ void scatter_rows(const T* __restrict__ dy, const long long* __restrict__ sorted,
-                                                const long long* __restrict__ place, T* __restrict__ dw, int rows, int columns) {
+// dw is of type T, a gradient of activations, or wide<T>, one of a parameter.
+template <class T, class S> __global__ void scatter_rows(const T* __restrict__ dy, const long long* __restrict__ sorted,
+                                                         const long long* __restrict__ place, S* __restrict__ dw, int rows,
+                                                         int columns) {
   typedef wide<T> W;
   long long first = own_row();
   if (first >= rows || (first > 0 && sorted[first - 1] == sorted[first])) return;
@@ -23,6 +25,6 @@ template <class T> __global__ void scatter_rows(const T* __restrict__ dy, const 
   for (int c = threadIdx.x; c < columns; c += blockDim.x) {
     W total = 0;
     for (long long i = first; i < rows && sorted[i] == index; i++) total += W(dy[place[i] * columns + c]);
-    dw[index * columns + c] = T(W(dw[index * columns + c]) + total);
+    dw[index * columns + c] = S(W(dw[index * columns + c]) + total);
   }
 }

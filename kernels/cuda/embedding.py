@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .arrays import accumulator, indices, row_layout, rows, settle
+from .arrays import accumulator, indices, plain, row_layout, rows, settle, wide
 from .device import array_module
 from .memory import empty
 from .module import Kernels
 
-KERNELS = Kernels("embedding.cu", "gather_rows<T>", "scatter_rows<T>")
+KERNELS = Kernels("embedding.cu", "gather_rows<T>", "scatter_rows<T, T>", "scatter_rows<T, wide<T>>")
 
 
 def embedding_forward(tokens, w):
@@ -26,8 +26,10 @@ def embedding_backward(dy, tokens, dw):
 
 
 def scatter(dy, index, dw):
-    """dw[index] += dy, an index for each row."""
-    dy_rows, sums = rows(dy), accumulator(dw, dw.shape, dy, "dw")
+    """dw[index] += dy, an index for each row. dw: of a parameter, or of activations and then of their dtype."""
+    dy_rows, narrow = rows(dy), dw.dtype == dy.dtype and dw.dtype.name != wide(dy)
+    sums = plain(dw) if narrow else accumulator(dw, dw.shape, dy, "dw")
+    name = f"scatter_rows<T, {'T' if narrow else 'wide<T>'}>"
     place = array_module(dy).argsort(index, kind="stable")
-    KERNELS.launch("scatter_rows<T>", dy, *row_layout(dy_rows), dy_rows, index[place], place, sums, *dy_rows.shape)
+    KERNELS.launch(name, dy, *row_layout(dy_rows), dy_rows, index[place], place, sums, *dy_rows.shape)
     settle(dw, sums)

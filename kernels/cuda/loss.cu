@@ -11,8 +11,8 @@ template <class T> __device__ double weight_of(long long target, const T* class_
 // lse = log sum_V exp(z), and each row's own loss, 0 where it is ignored: lse - z[target], and with label smoothing e
 // (1 - e) (lse - z[target]) + e (lse - mean(z)).
 template <class T> __global__ void losses_of_rows(const T* __restrict__ z, const long long* __restrict__ targets,
-                                                  double label_smoothing, T* __restrict__ lse, wide<T>* __restrict__ losses,
-                                                  int rows, int columns) {
+                                                  double label_smoothing, wide<T>* __restrict__ lse,
+                                                  wide<T>* __restrict__ losses, int rows, int columns) {
   typedef wide<T> W;
   long long row = own_row();
   if (row >= rows) return;
@@ -28,7 +28,7 @@ template <class T> __global__ void losses_of_rows(const T* __restrict__ z, const
   }
   W result = top + log(row_sum(total)), mean = label_smoothing != 0 ? row_sum(sum) / columns : W(0);
   if (threadIdx.x > 0) return;
-  lse[row] = T(result);
+  lse[row] = result;
   long long target = targets[row];
   W of_target = target == IGNORE ? result : W(z[target]);
   losses[row] = result - of_target;
@@ -51,7 +51,7 @@ template <class T> __global__ void sum_losses(const wide<T>* __restrict__ losses
 // dz = (p - aim) dloss weight / sum of weights, p = exp(z - lse), aim the smoothed one-hot target. dz may be z itself. sums as
 // sum_losses leaves them, or null: then dloss has been divided.
 template <class T> __global__ void gradient_of_rows(double dloss, const T* z, const long long* __restrict__ targets,
-                                                    const T* __restrict__ lse, double label_smoothing,
+                                                    const wide<T>* __restrict__ lse, double label_smoothing,
                                                     const T* __restrict__ class_weight, const double* __restrict__ sums, T* dz,
                                                     int rows, int columns) {
   typedef wide<T> W;

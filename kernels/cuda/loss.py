@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from ..reference.loss import IGNORE
-from .arrays import indices, per_row, row_layout, rows, vector
+from .arrays import indices, per_row, row_layout, rows, vector, wide
 from .blas import product
-from .columns import WIDE
 from .device import to_device
 from .linear import add_gradients, project
 from .memory import empty, zeros
@@ -24,7 +23,7 @@ def cross_entropy_forward(logits, targets, label_smoothing=0.0, class_weight=Non
     nothing counts), lse (N,). As in the reference set.
     """
     z, t, class_weight = rows(logits), targets_of(targets, logits), weights_of(class_weight, logits)
-    lse, losses = empty(z, targets.shape), empty(z, t.shape, WIDE[z.dtype.name])
+    lse, losses = empty(z, targets.shape, wide(z)), empty(z, t.shape, wide(z))
     KERNELS.launch("losses_of_rows<T>", z, *row_layout(z), z, t, float(label_smoothing), lse, losses, *z.shape)
     total, weights = weighted(z, losses, t, class_weight).tolist()
     return total / (weights or 1.0), lse
@@ -68,7 +67,7 @@ def linear_cross_entropy_forward(x, w, b, targets, label_smoothing=0.0):
     chunk, from which the backward begins; it computes the other chunks again.
     """
     xs, t, counts = counted(x, w, targets)
-    lse, losses = empty(xs, t.shape), empty(xs, t.shape, WIDE[xs.dtype.name])
+    lse, losses = empty(xs, t.shape, wide(xs)), empty(xs, t.shape, wide(xs))
     logits, last = empty(xs, (chunk_rows(t.size, len(w)), len(w))), None
     for part in chunks(t.size, len(logits)):
         last = logits[: part.stop - part.start]
@@ -79,7 +78,7 @@ def linear_cross_entropy_forward(x, w, b, targets, label_smoothing=0.0):
         )
     loss = weighted(xs, losses, t, None).tolist()[0] / max(t.size, 1)
     if counts is not None:
-        whole = zeros(xs, counts.shape)
+        whole = zeros(xs, counts.shape, wide(xs))
         whole[counts] = lse
         lse = whole
     return loss, lse.reshape(targets.shape), last

@@ -6,8 +6,8 @@
 // s = x + r (s is x, where r is null), n = (s - mean) rstd, y = n w + b. w, b (columns,), b may be null; mean, rstd (rows,).
 template <class T, bool CENTRED> __global__ void norm_forward(const T* x, const T* __restrict__ r,
                                                               const T* __restrict__ w, const T* __restrict__ b, double eps,
-                                                              T* s, T* __restrict__ y, T* __restrict__ mean,
-                                                              T* __restrict__ rstd, int rows, int columns) {
+                                                              T* s, T* __restrict__ y, wide<T>* __restrict__ mean,
+                                                              wide<T>* __restrict__ rstd, int rows, int columns) {
   typedef wide<T> W;
   long long row = own_row();
   if (row >= rows) return;
@@ -28,8 +28,8 @@ template <class T, bool CENTRED> __global__ void norm_forward(const T* x, const 
   W scale = 1 / sqrt(row_sum(squares) / columns + W(eps));
 
   if (threadIdx.x == 0) {
-    if (CENTRED) mean[row] = T(centre);
-    rstd[row] = T(scale);
+    if (CENTRED) mean[row] = centre;
+    rstd[row] = scale;
   }
   for (int c = threadIdx.x; c < columns; c += blockDim.x) {
     W n = (W(x[c]) - centre) * scale;
@@ -42,9 +42,9 @@ template <class T, bool CENTRED> __global__ void norm_forward(const T* x, const 
 // so that it alone adds to them, in shared memory (2, columns).
 template <class T, bool CENTRED> __global__ void norm_backward(const T* __restrict__ dy, const T* __restrict__ ds,
                                                                const T* __restrict__ x, const T* __restrict__ w,
-                                                               const T* __restrict__ mean, const T* __restrict__ rstd,
-                                                               T* __restrict__ dx, wide<T>* __restrict__ sums, int rows,
-                                                               int columns) {
+                                                               const wide<T>* __restrict__ mean,
+                                                               const wide<T>* __restrict__ rstd, T* __restrict__ dx,
+                                                               wide<T>* __restrict__ sums, int rows, int columns) {
   typedef wide<T> W;
   extern __shared__ __align__(16) unsigned char memory[];
   W *dw = (W*)memory, *db = dw + columns;
@@ -52,7 +52,7 @@ template <class T, bool CENTRED> __global__ void norm_backward(const T* __restri
 
   for (long long row = blockIdx.x; row < rows; row += gridDim.x) {
     long long start = row * columns;
-    W centre = CENTRED ? W(mean[row]) : W(0), scale = rstd[row], sum_dn = 0, sum_dn_n = 0;
+    W centre = CENTRED ? mean[row] : W(0), scale = rstd[row], sum_dn = 0, sum_dn_n = 0;
     for (int c = threadIdx.x; c < columns; c += blockDim.x) {
       W d = dy[start + c], n = (W(x[start + c]) - centre) * scale, dn = d * W(w[c]);
       sum_dn += dn;

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .arrays import BLOCK, WARP, accumulator, like, per_row, row_layout, rows, settle, vector
-from .columns import WIDE, add_parts, parts_of
+from .arrays import BLOCK, WARP, accumulator, like, per_row, row_layout, rows, settle, vector, wide
+from .columns import add_parts, parts_of
 from .memory import empty
 from .module import Kernels
 
@@ -13,8 +13,8 @@ KERNELS = Kernels("norm.cu", *NAMES, "add_parts<T>")
 
 def norm_forward(x, r, w, b, eps, centred):
     """s, y, mean, rstd; s is x without a residual, and mean None where rows are not centred."""
-    x_rows, y, rstd = rows(x), empty(x, x.shape), empty(x, x.shape[:-1])
-    mean = empty(x, x.shape[:-1]) if centred else None
+    x_rows, y, rstd = rows(x), empty(x, x.shape), empty(x, x.shape[:-1], wide(x))
+    mean = empty(x, x.shape[:-1], wide(x)) if centred else None
     s, residual, sums = x, None, None
     if r is not None:
         s, residual = empty(x, x.shape), rows(like(r, x, "r"))
@@ -30,7 +30,7 @@ def norm_backward(dy, ds, s, w, mean, rstd, dw, db, centred):
     n, C = s_rows.shape
     dw_sums, db_sums = accumulator(dw, (C,), s, "dw"), accumulator(db, (C,), s, "db")
     parts = parts_of(n)
-    sums = empty(s, (parts, 2 * C), WIDE[s.dtype.name])
+    sums = empty(s, (parts, 2 * C), wide(s))
     inputs = rows(like(dy, s, "dy")), None if ds is None else rows(like(ds, s, "ds")), s_rows, vector(w, s, "w")
     means = None if mean is None else per_row(mean, s, "mean")
     block = min(BLOCK, -(-C // WARP) * WARP)
@@ -40,7 +40,7 @@ def norm_backward(dy, ds, s, w, mean, rstd, dw, db, centred):
     )  # fmt: skip
     for total, whole, first in ((dw_sums, dw, 0), (db_sums, db, C)):
         if total is not None:
-            add_parts(KERNELS, sums, total, first)
+            add_parts(KERNELS, s, sums, total, first)
             settle(whole, total)
     return dx
 

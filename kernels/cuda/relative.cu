@@ -25,12 +25,12 @@ template <class T> __global__ void sum_diagonals(const T* __restrict__ dbias, wi
 
 // dw[b][h] += the sum of sums[h] over the diagonals in bucket b; a warp for each number of dw.
 template <class T> __global__ void sum_buckets(const wide<T>* __restrict__ sums, const long long* __restrict__ bucket,
-                                               T* __restrict__ dw, int diagonals) {
+                                               wide<T>* __restrict__ dw, int diagonals) {
   typedef wide<T> W;
   int b = blockIdx.x, h = blockIdx.y;
   W total = 0;
   for (int i = threadIdx.x; i < diagonals; i += blockDim.x)
     if (bucket[i] == b) total += sums[(long long)h * diagonals + i];
   total = row_sum(total);
-  if (threadIdx.x == 0) dw[b * gridDim.y + h] = T(W(dw[b * gridDim.y + h]) + total);
+  if (threadIdx.x == 0) dw[b * gridDim.y + h] += total;
 }

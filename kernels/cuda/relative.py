@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..reference.relative import buckets
-from .arrays import BLOCK, WARP, accumulator, plain, settle
-from .columns import WIDE
+from .arrays import BLOCK, WARP, accumulator, plain, settle, wide
 from .device import to_device
 from .memory import empty
 from .module import Kernels
@@ -26,7 +25,7 @@ def relative_bias_backward(dbias, dw, bidirectional=True, max_distance=128):
     """Adds into dw (n_buckets, H): dw_bh = sum of dbias_hts (H, T, S) over the pairs (t, s) in bucket b."""
     (H, T, S), n_buckets = dbias.shape, len(dw)
     bucket = diagonal_buckets(dbias, T, S, n_buckets, bidirectional, max_distance)
-    sums, total = empty(dbias, (H, bucket.size), WIDE[dbias.dtype.name]), accumulator(dw, (n_buckets, H), dbias, "dw")
+    sums, total = empty(dbias, (H, bucket.size), wide(dbias)), accumulator(dw, (n_buckets, H), dbias, "dw")
     grid = -(-bucket.size // BLOCK), H
     KERNELS.launch("sum_diagonals<T>", dbias, grid, BLOCK, plain(dbias), sums, T, S)
     KERNELS.launch("sum_buckets<T>", dbias, (n_buckets, H), WARP, sums, bucket, total, bucket.size)

@@ -1,4 +1,4 @@
-"""The cuda set around its kernels: who may call it, what it says where something is missing, bfloat16, cuBLAS."""
+"""The cuda set around its kernels: who may call it, what it says where something is missing, cuBLAS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import types
 import numpy as np
 import pytest
 from calls import error, function
-from strategies import ACTIVATIONS, in_layout
+from strategies import in_layout
 
 from tinyllm import kernels
 from tinyllm.kernels.cuda import blas, device, memory
@@ -140,42 +140,3 @@ def test_products_of_other_sizes_are_refused(emulated):
     for a, b, c in ((X, X, X), (X, X.T, X), (X, X.T.astype("f8"), np.zeros((3, 3), "f4"))):
         with pytest.raises(ValueError, match="does not give c"):
             blas.gemm(a, b, c)
-
-
-# ---- bfloat16 -------------------------------------------------------------------------------------------------------
-
-W, POSITIVE = (RNG.standard_normal(40).astype(np.float32) for _ in range(2))
-ROWS = RNG.standard_normal((6, 40)).astype(np.float32)
-BFLOAT16_CALLS = {
-    "softmax_forward": (ROWS,),
-    "softmax_backward": (ROWS, ROWS[::-1]),
-    "layernorm_forward": (ROWS, W, POSITIVE),
-    "add_rmsnorm_forward": (ROWS, ROWS[::-1], W),
-    "rmsnorm_backward": (ROWS, ROWS[::-1], W, np.abs(POSITIVE[:6])),
-    "linear_forward": (ROWS, ROWS[:4], W[:4]),
-    "linear_activation_forward": (ROWS, ROWS[:4], W[:4], "gelu_tanh"),
-    "embedding_forward": (np.array([3, 1, 3]), ROWS),
-    "dropout_forward": (ROWS, 0.3, 12345),
-    "cross_entropy_forward": (ROWS, np.array([3, -100, 0, 39, 1, 1])),
-    "gated_forward": (ROWS, "silu"),
-    "gated_backward": (ROWS[:, :20], ROWS, "silu"),
-    **{f"activation_forward {name}": (ROWS, name) for name in ACTIVATIONS},
-}
-
-
-@pytest.mark.parametrize("call", BFLOAT16_CALLS)
-def test_bfloat16_is_computed_in_float32(call):
-    """From the same rounded numbers, and rounded at the end; twice, where two results follow one from another."""
-    ml_dtypes = pytest.importorskip("ml_dtypes", reason="NumPy's bfloat16")
-    op = call.split()[0]
-
-    def cast(dtype, values):
-        return [v.astype(dtype) if isinstance(v, np.ndarray) and v.dtype.kind in "fV" else v for v in values]
-
-    narrow = cast(ml_dtypes.bfloat16, BFLOAT16_CALLS[call])
-    results, truth = function(op, "cuda")(*narrow), function(op, "reference")(*cast(np.float32, narrow))
-    for y, expected in zip(*((r if isinstance(r, tuple) else (r,)) for r in (results, truth)), strict=True):
-        if not isinstance(y, float):
-            assert y.dtype == ml_dtypes.bfloat16
-        y, expected = np.asarray(y, np.float64), np.asarray(expected, np.float64)
-        assert (np.abs(y - expected) <= 2**-7 * np.abs(expected) + 1e-3).all()

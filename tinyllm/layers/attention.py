@@ -19,14 +19,14 @@ from .rotary import Rotary
 
 class Shared:
     """An array that all layers of a stack use in one forward pass, and the sum of the gradients that they give for it:
-    `grad`, None where nobody wants it."""
+    `grad`, of the array's dtype or another; None where nobody wants it."""
 
-    def __init__(self, data: np.ndarray, wanted: bool = True):
-        self.data, self.wanted = data, wanted
+    def __init__(self, data: np.ndarray, wanted: bool = True, dtype: Any = None):
+        self.data, self.wanted, self.dtype = data, wanted, dtype
 
     @functools.cached_property
     def grad(self) -> Any:
-        return kernels.zeros(self.data, self.data.shape) if self.wanted else None
+        return kernels.zeros(self.data, self.data.shape, self.dtype) if self.wanted else None
 
 
 @dataclass

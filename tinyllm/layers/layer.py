@@ -18,6 +18,7 @@ class Mode:
 
     keeping: bool = True  # layers keep what their backward needs
     training: bool = False  # dropout is on
+    dtype: Any = None  # of what comes out of quantized embeddings; None: of the model's parameters
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))  # where dropout's seeds come from
 
 

@@ -62,14 +62,15 @@ class QuantizedLinearActivation(QuantizedLinear):
 
 
 class QuantizedEmbedding(Layer):
-    """y = w[tokens], of the given dtype.  tokens (B, T) ints -> y (B, T, C)."""
+    """y = w[tokens], of the given dtype, or that of the mode.  tokens (B, T) ints -> y (B, T, C)."""
 
     def __init__(self, w: Packed, dtype: np.dtype):
         super().__init__()
         self.w, self.dtype = w, dtype
 
     def forward(self, tokens):
-        return kernels.dequantize(self.w.q[tokens], self.w.scales[tokens], self.w.shape[1], self.dtype)
+        dtype = self.mode.dtype or self.dtype
+        return kernels.dequantize(self.w.q[tokens], self.w.scales[tokens], self.w.shape[1], dtype)
 
     def backward(self, dy):
         pass

@@ -21,7 +21,7 @@ class RelativeBias(Layer):
 
     def forward(self, T, S):
         bias = kernels.relative_bias_forward(self.w.data, T, S, self.bidirectional, self.max_distance)
-        shared = Shared(bias, wanted=self.w.grad is not None)
+        shared = Shared(bias, self.w.trained, self.w.grad.dtype if self.w.trained else None)  # summed as w's gradient is
         self.keep(shared)
         return shared
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -9,6 +11,7 @@ import numpy as np
 from ..device import check_device, device_of, moved
 from ..layers import Context, Embedding, KVCache, Layer, Output, packed_arrays
 from ..layers.quantized import Packed
+from ..parameter import Flat
 
 
 class Model(Layer):
@@ -44,12 +47,41 @@ class Model(Layer):
         Raises ValueError where this machine has no such device.
         """
         check_device(device)
-        for flat in {id(p.flat): p.flat for p in self.parameters() if p.flat}.values():
+        for flat in self._flats():
             flat.to(device)
         for layer in self.layers():
             if isinstance(packed := getattr(layer, "w", None), Packed):
                 packed.q, packed.scales = moved(packed.q, device), moved(packed.scales, device)
         return self
+
+    @contextmanager
+    def in_bfloat16(self) -> Iterator[None]:
+        """Within the block it computes in bfloat16 on "cuda": its activations are of that dtype, and its parameters copies,
+        rounded when the block begins.
+
+        What it has learned stays in float32, and gradients are summed in it: updates too small for bfloat16's eight bits
+        are not lost (Micikevicius et al. 2018, section 3.1). `loss` and `backward` belong into one block, an optimizer's
+        step behind it. ValueError where the model is not on "cuda", or not of float32.
+        """
+        if self.device != "cuda" or self.dtype != np.float32:
+            raise ValueError(
+                f"a model of float32 on 'cuda' computes in bfloat16, and this is one of {self.dtype} on {self.device!r}: "
+                "there, kernels.precision('bfloat16') rounds the factors of its products"
+            )
+        flats = self._flats()
+        for flat in flats:
+            flat.round()
+        self.mode.dtype = flats[0].rounded.dtype
+        try:
+            yield
+        finally:
+            for flat in flats:
+                flat.round(False)
+            self.mode.dtype = None
+
+    def _flats(self) -> list[Flat]:
+        """The memory of all parameters: one array, or with adapters two."""
+        return list({id(p.flat): p.flat for p in self.parameters() if p.flat}.values())
 
     @property
     def device(self) -> str:

@@ -1,0 +1,183 @@
+"""Training in bfloat16 on the cuda set, emulated: activations rounded, what is learned and summed up in float32."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pytest
+
+import tinyllm
+from tinyllm import lora
+from tinyllm.kernels.cuda import device
+from tinyllm.kernels.cuda.emulator.loader import require_compiler
+from tinyllm.kernels.cuda.module import Kernels
+from tinyllm.models import GPTForSequenceClassification
+from tinyllm.quantization import quantize
+
+if not device.emulated():
+    pytest.skip("these tests are for the emulator", allow_module_level=True)
+try:
+    require_compiler()
+except RuntimeError as error:
+    pytest.skip(str(error), allow_module_level=True)
+bfloat16 = np.dtype(pytest.importorskip("ml_dtypes", reason="bfloat16 on the CPU: pip install ml_dtypes").bfloat16)
+
+TINY = {
+    "GPT": lambda: tinyllm.GPT.tiny(),
+    "BERT": lambda: tinyllm.BERT.tiny(next_sentence=True),
+    "T5": lambda: tinyllm.T5.tiny(),
+    "Llama": lambda: tinyllm.Llama.tiny(),
+    "OPT": lambda: tinyllm.OPT.tiny(),
+    "OPT-350m": lambda: tinyllm.OPT.tiny(do_layer_norm_before=False, word_embed_proj_dim=4),
+    "recomputed": lambda: tinyllm.GPT.tiny(recompute=True),
+    "classifier": lambda: GPTForSequenceClassification.tiny(num_labels=3, pad_token_id=0),
+    "BERT's classifier": lambda: tinyllm.BERTForSequenceClassification.tiny(),
+    "BERT's spans": lambda: tinyllm.BERTForQuestionAnswering.tiny(),
+}
+
+
+def losses(model, steps=4, narrow=True, lr=1e-2):
+    """Of a few steps, dropout, clipping and weight decay included."""
+    batch = model.example(np.random.default_rng(5))
+    optimizer = tinyllm.Adam(model, lr=lr, weight_decay=0.1)
+    model.train()
+    result = []
+    for _ in range(steps):
+        model.zero_grad()
+        with model.in_bfloat16() if narrow else contextlib.nullcontext():
+            result.append(model.loss(*batch))
+            model.backward()
+        tinyllm.clip_grad_norm(model, 0.5)
+        optimizer.step()
+    return result
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_learns_as_in_float32(name):
+    """Roundings by 2^-9 of what flows through a model cancel out in part: a mean of losses is off by about as much."""
+    expected, model = losses(TINY[name](), narrow=False), TINY[name]().to("cuda")
+    found = losses(model)
+    np.testing.assert_allclose(found, expected, rtol=2**-8)
+    assert found != expected and found[-1] < found[0]
+    assert model.flat.data.dtype == model.flat.grad.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_gradients_are_float32s(name):
+    """At the same rounded weights, up to 3 in a hundred of each parameter's, or 1 of all of them together: numbers that
+    almost cancel out are off by the roundings of what they are the difference of, and ReLU by its corner."""
+    model = TINY[name]().to("cuda")
+    model.flat.data[...] = model.flat.data.astype(bfloat16)
+    batch, gradients = model.example(np.random.default_rng(5)), []
+    for narrow in (False, True):
+        model.zero_grad()
+        with model.in_bfloat16() if narrow else contextlib.nullcontext():
+            model.loss(*batch)
+            model.backward()
+        gradients.append({p.name: device.to_host(p.grad).copy() for p in model.parameters()})
+    whole = np.sqrt(sum((g**2).sum() for g in gradients[0].values()))
+    for name, expected in gradients[0].items():
+        difference = np.linalg.norm(gradients[1][name] - expected)
+        assert difference < 0.03 * np.linalg.norm(expected) + 0.01 * whole, name
+
+
+def test_updates_that_bfloat16_would_lose_are_kept():
+    """A norm's weights are 1, and bfloat16's next lower number is 2^-8 away: a step of 1e-3 is none to it. Ten are."""
+    model = tinyllm.GPT.tiny().to("cuda")
+    weight, lr = model.blocks[0].norm1.w, 1e-3
+    losses(model, steps=1, lr=lr)
+    moved = np.abs(device.to_host(weight.data) - 1)
+    assert (moved > lr / 2).all() and (moved < 2**-9).all()  # Adam's first step is lr long
+    with model.in_bfloat16():
+        assert weight.data.dtype == bfloat16 and (device.to_host(weight.data) == 1).all()
+    losses(model, steps=10, lr=lr)
+    with model.in_bfloat16():
+        assert (device.to_host(weight.data) != 1).any()
+        np.testing.assert_array_equal(weight.data, weight.view(model.flat.data).astype(bfloat16))
+    assert weight.data.dtype == np.float32
+
+
+def test_what_is_set_meanwhile_is_learned():
+    model = tinyllm.GPT.tiny().to("cuda")
+    weight = model.norm.w
+    with model.in_bfloat16():
+        weight.data = 1 + 2**-12
+        assert (device.to_host(weight.data) == 1).all()
+    assert (device.to_host(weight.data) == 1 + 2**-12).all()
+
+
+def test_activations_and_attention_are_of_bfloat16(monkeypatch):
+    """Every kernel of a step runs in bfloat16, attention's on tensor cores, but those of the gradient's norm and of Adam."""
+    seen, launch = set(), Kernels.launch
+
+    def noted(self, name, like, *args, **options):
+        seen.add((self.file, like.dtype.name))
+        launch(self, name, like, *args, **options)
+
+    monkeypatch.setattr(Kernels, "launch", noted)
+    model = tinyllm.GPT.tiny(n_embd=16, n_positions=16).to("cuda")
+    losses(model, steps=1)  # T 7: the forward is decoding's
+    tokens = np.arange(32).reshape(2, 16) % 13
+    with model.in_bfloat16():
+        model.loss(tokens, tokens)
+        model.backward()
+    assert {("attention_tensor.cu", "bfloat16"), ("linear.cu", "bfloat16"), ("norm.cu", "bfloat16")} < seen
+    assert {file for file, dtype in seen if dtype != "bfloat16"} == {"optimizer.cu"}
+
+
+@pytest.mark.parametrize("bits", [None, 8])
+def test_adapters_learn(bits):
+    def made():
+        model = tinyllm.Llama.tiny(vocab_size=32, hidden_size=32)
+        if bits:
+            quantize(model, bits)
+        lora.add(model, lora.LoRAConfig(r=2))
+        return model
+
+    expected, model = losses(made(), narrow=False), made().to("cuda")
+    np.testing.assert_allclose(losses(model), expected, rtol=2**-8)
+    assert model.mode.dtype is None
+
+
+def test_where_it_cannot_be():
+    for model in (tinyllm.GPT.tiny(), tinyllm.GPT(tinyllm.GPT.tiny().config, dtype="float64").to("cuda")):
+        message = r"model of float32 on 'cuda'.*this is one of float(32|64) on"
+        with pytest.raises(ValueError, match=message), model.in_bfloat16():
+            pass
+
+
+def test_an_error_leaves_the_model_in_float32():
+    model = tinyllm.GPT.tiny().to("cuda")
+    with pytest.raises(ZeroDivisionError), model.in_bfloat16():
+        raise ZeroDivisionError
+    assert model.parameters()[0].data.dtype == np.float32 and model.mode.dtype is None
+
+
+def test_a_run_is_resumed_bit_for_bit(tmp_path):
+    """`--device cuda --dtype bfloat16`: broken off and resumed, it ends where it ends at once; files hold float32."""
+    text = tmp_path / "text.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog\n" * 50, encoding="utf-8")
+    options = {
+        "data": text,
+        "n_layer": 1,
+        "n_head": 2,
+        "n_embd": 16,
+        "n_positions": 16,
+        "batch_size": 3,
+        "tokenizer": "char",
+    }
+    options |= {"sample_tokens": 4, "eval_every": 3, "eval_batches": 2, "dropout": 0.1, "lr": 1e-3, "device": "cuda"}
+    exact, _ = tinyllm.train("gpt", steps=6, **options)
+    options["dtype"] = "bfloat16"
+    expected, _ = tinyllm.train("gpt", steps=6, **options)
+    tinyllm.train("gpt", steps=3, out=tmp_path / "run", **options)
+    resumed, _ = tinyllm.resume(tmp_path / "run", steps=6)
+    np.testing.assert_array_equal(resumed.flat.data, expected.flat.data)
+    read, _ = tinyllm.load(tmp_path / "run")
+    np.testing.assert_array_equal(read.flat.data, device.to_host(expected.flat.data))
+    assert (read.flat.data != read.flat.data.astype(bfloat16)).mean() > 0.5  # the numbers between bfloat16's
+    moved = np.abs(device.to_host(exact.flat.data) - read.flat.data)
+    assert 0 < moved.max() < 6 * 1e-3  # an update's sign may differ where a gradient is all rounding
+    tokens = np.array([[3, 1, 4, 1]])
+    np.testing.assert_array_equal(tinyllm.generate(read, tokens, 3), tinyllm.generate(expected, tokens, 3))
