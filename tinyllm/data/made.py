@@ -71,9 +71,14 @@ def date_pairs(source: str, target: str, size: int = 4000) -> MadePairs:
         raise DataError(f"dates are known in {', '.join(LANGUAGES)}, and not in {unknown[0]!r}")
     pairs: MadePairs = []
     for i in range(size):
-        date = FIRST_DAY + datetime.timedelta(days=int(mix(key(i))) % DAYS)
+        date = date_of(i)
         pairs.append((LANGUAGES[source].write(date, i % 2 == 0), (LANGUAGES[target].write(date, i % 2 == 0),)))
     return pairs
+
+
+def date_of(i: int) -> datetime.date:
+    """One of the last century or of this one, always the same for the same number."""
+    return FIRST_DAY + datetime.timedelta(days=int(mix(key(i))) % DAYS)
 
 
 def function_pairs() -> MadePairs:

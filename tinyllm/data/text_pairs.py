@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tinyllm.data.cldr import CLDR, letter_pairs
 from tinyllm.data.files import DataError
 from tinyllm.data.forms import MADE
 from tinyllm.data.made import DATES, FUNCTIONS, date_pairs, function_pairs
@@ -56,13 +57,15 @@ def read_pairs(what: str | Path, source: str | None = None, target: str | None =
     names that speak for themselves (tables.INPUTS, tables.TARGETS), or are the first two. A list of texts as source is
     joined by spaces; as target each is taken for a right one (several reference summaries).
     two files, `what` their common beginning: their ends. "train", "en", "de" reads train.en and train.de, or their .gz.
-    "dates": two languages of made.LANGUAGES. "functions": Python functions, and what their documentation says first.
-    "forms" and "replies": what forms.py makes.
+    "dates": two languages of made.LANGUAGES. "cldr": places with dates in any two languages (cldr.py). "functions": Python
+    functions, and what their documentation says first. "forms" and "replies": what forms.py makes.
 
     Pairs of which a side is empty are left out. Raises DataError, which names the file, where that cannot be.
     """
     if what == DATES:
         pairs = date_pairs(source or "en", target or "de")
+    elif what == CLDR:
+        pairs = letter_pairs(source or "en", target or "de")
     elif what == FUNCTIONS:
         pairs = function_pairs()
     elif what in MADE:

@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import metrics
 from ..data import DataError
+from ..data.cldr import CLDR
 from ..data.made import DATES, FUNCTIONS
 from ..data.pair_batches import PairBatches, pair_examples, pairs_pass
 from ..data.text_pairs import Pairs, fingerprint, parallel_files, read_pairs
@@ -82,7 +83,7 @@ class PairTask(Task):
     def sides(self, i: int) -> tuple[str | None, str | None]:
         """What the two sides are called."""
         source, target = self.nth("source", i), self.nth("target", i)
-        return (source or "en", target or "de") if self.data[i] == DATES else (source, target)
+        return (source or "en", target or "de") if self.data[i] in (DATES, CLDR) else (source, target)
 
     def prefix_of(self, i: int) -> str:
         """What stands before the sources."""
@@ -191,7 +192,7 @@ class Translation(PairTask):
     """Translations, measured by BLEU."""
 
     # Data
-    data: list[str] = field(default_factory=lambda: ["dates"])  # "dates", a table, or the common name of two files
+    data: list[str] = field(default_factory=lambda: ["dates"])  # "dates", "cldr", a table, or two files' common name
 
     help: ClassVar = "texts into another language, from tables (TSV, JSON lines) or two files of lines"
     measures: ClassVar = ("bleu", "chrf")
