@@ -18,6 +18,7 @@ os.environ.setdefault("TINYLLM_DEVICE", "emulated")  # CUDA kernels run on the C
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tiny_runs import TEXT
 
 # deadline=None: the first example of a kernel may have to compile it
 settings.register_profile(
@@ -37,6 +38,15 @@ def shared_data() -> Path:
     path = Path(os.environ.get("TINYLLM_SHARED_DATA", beside))
     if not path.is_dir():
         pytest.skip(f"the shared data sets are not at {path}; set TINYLLM_SHARED_DATA to their folder")
+    return path
+
+
+@pytest.fixture
+def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A text to train on, in a file; what is kept of it (encoded, say) goes into a cache of the test's own."""
+    monkeypatch.setenv("TINYLLM_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT, encoding="utf-8")
     return path
 
 
