@@ -16,6 +16,7 @@ the others go on. No GPU: one sentence, and no figures. --tiny with TINYLLM_DEVI
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -34,7 +35,7 @@ from cuda_kernels import Row, array, card, on_gpu, seconds
 import tinyllm
 from tinyllm import kernels
 from tinyllm.kernels.cuda import device
-from tinyllm.kernels.cuda.blas import gemm
+from tinyllm.kernels.cuda.blas import bfloat16, gemm
 
 HERE = Path(__file__).resolve().parent
 TESTS = HERE.parent / "tests" / "kernels"
@@ -81,12 +82,15 @@ def bandwidth_rows(tiny: bool = False) -> Iterator[Row]:
             compute = kernels.implementation(op, "cuda")
             rate = numbers * x.itemsize / seconds(lambda f=compute, a=arguments: f(*a))
             yield {"op": op, "dtype": dtype, "GB/s": rate / 1e9, "of copy": rate / copy}
+        if dtype == "float32":  # what a step in bfloat16 begins with: 6 bytes for each parameter
+            rate = 1.5 * copied.nbytes / seconds(lambda a=copied: a.astype(bfloat16()))
+            yield {"op": "to bfloat16", "dtype": dtype, "GB/s": rate / 1e9, "of copy": rate / copy}
 
 
 def training_rows(tiny: bool = False) -> Iterator[Row]:
     """A step of forward, backward, clipping and AdamW, on random tokens; PyTorch's where it is installed with CUDA.
 
-    bfloat16: the factors of products are rounded to it, all else is float32; PyTorch's is autocast. Operations as in PaLM
+    bfloat16: activations are, and copies of the parameters (Model.in_bfloat16); PyTorch's is autocast. Operations as in PaLM
     (Chowdhery et al. 2022, appendix B): 6 for each parameter and token, 12 L T C for each token's attention. The card's rate
     is that of cuBLAS at 8192^3, measured here, in the same dtype, without TF32.
     """
@@ -103,8 +107,7 @@ def training_rows(tiny: bool = False) -> Iterator[Row]:
         operations = B * T * (6 * model.n_parameters + 12 * config.n_layer * T * config.n_embd)
         with tempfile.TemporaryDirectory() as folder:
             tinyllm.huggingface.save(folder + "/same", model)
-            with kernels.precision(dtype):
-                ours = training_row(f"tinyllm {dtype}", tinyllm_step(model, x, y), steps, B * T, operations, ceiling)
+            ours = training_row(f"tinyllm {dtype}", tinyllm_step(model, dtype, x, y), steps, B * T, operations, ceiling)
             yield ours
             del model
             theirs = torch_row(folder + "/same", dtype, x, y, steps, operations, ceiling)
@@ -116,13 +119,14 @@ def training_rows(tiny: bool = False) -> Iterator[Row]:
         yield {"name": f"tinyllm beside PyTorch {dtype}", "times PyTorch": ours["tokens/s"] / theirs["tokens/s"]}
 
 
-def tinyllm_step(model: tinyllm.GPT, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
+def tinyllm_step(model: tinyllm.GPT, dtype: str, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
     optimizer = tinyllm.Adam(model, lr=3e-4, weight_decay=0.1)
 
     def step() -> float:
         model.zero_grad()
-        loss = model.loss(x, y)
-        model.backward()
+        with model.in_bfloat16() if dtype == "bfloat16" else contextlib.nullcontext():
+            loss = model.loss(x, y)
+            model.backward()
         tinyllm.clip_grad_norm(model, 1.0)  # it waits for the GPU: all of the step but the update lies before it
         optimizer.step()
         return loss
