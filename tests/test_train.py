@@ -17,9 +17,11 @@ from tiny_runs import TEXT, TINY, Fixed, small, uneven_batches
 import tinyllm
 from tinyllm import checkpoint, cli, kernels, nonfinite, tasks
 from tinyllm.data import Batches, full_pass
+from tinyllm.models import GPTForSequenceClassification
 from tinyllm.optim import learning_rate
 from tinyllm.plots import plot_loss, smoothed
 from tinyllm.run import Run
+from tinyllm.tasks.labelled import LabelData
 from tinyllm.trainer import Data, TrainConfig, Trainer
 
 # The schedule ----------------------------------------------------------------------------------------------------------
@@ -63,6 +65,23 @@ def test_accumulated_gradient_is_that_of_the_large_batch() -> None:
     trainer = Trainer(model, Data(Fixed(batches), lambda: batches), TrainConfig(accumulate=4))
     loss, count = trainer._accumulate()
     assert count == np.count_nonzero(large[1] != -100) and loss == pytest.approx(expected_loss, rel=1e-12)
+    np.testing.assert_allclose(model.flat.grad, expected, rtol=1e-10, atol=1e-14)
+
+
+def test_accumulated_gradient_of_labels_that_count_unequally() -> None:
+    draw = np.random.default_rng(0)
+    batches = [(draw.integers(0, 11, (3, 6)), np.array(labels)) for labels in ([0, 0, 1], [1, 1, 1], [0, -100, 0])]
+    weights = {"class_weight": [0.2, 3.0]}
+    model = GPTForSequenceClassification(small().config, seed=1, dtype="float64")
+    large = tuple(np.concatenate(arrays) for arrays in zip(*batches))
+    expected_loss = model.loss(*large, **weights)
+    model.backward()
+    expected = model.flat.grad.copy()
+    model.zero_grad()
+
+    data = LabelData(Fixed(batches), lambda: batches, loss_options=weights)
+    loss, count = Trainer(model, data, TrainConfig(accumulate=3))._accumulate()
+    assert count == 8 and loss == pytest.approx(expected_loss, rel=1e-12)
     np.testing.assert_allclose(model.flat.grad, expected, rtol=1e-10, atol=1e-14)
 
 

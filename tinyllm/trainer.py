@@ -117,6 +117,10 @@ class Data:
         """Over how many targets the loss of a batch is the mean."""
         return int(np.count_nonzero(batch[self.targets] != -100))
 
+    def weight(self, batch: Batch) -> float:
+        """What a batch counts beside others in a step's loss: as much as its targets, all of which count alike."""
+        return self.count(batch)
+
     def evaluate(self, model: Model, batches: Iterable[Batch]) -> dict[str, float]:
         """The mean loss over all targets of the batches, as "loss". A task adds measures of its own."""
         total, count = 0.0, 0
@@ -242,21 +246,21 @@ class Trainer:
     def _accumulate(self) -> tuple[float, int]:
         """Adds the gradient of the mean loss over all targets of the step's micro-batches -> that loss, their number."""
         batches = [next(self.data.batches) for _ in range(self.config.accumulate)]
-        counts = [self.data.count(batch) for batch in batches]
-        total = sum(counts)
+        weights = [self.data.weight(batch) for batch in batches]
+        total = sum(weights)
         if not total:
             raise ValueError(f"step {self.step + 1} has nothing to learn: all of its targets are -100")
         mean = 0.0
-        for batch, count in zip(batches, counts):
-            if count == 0:
+        for batch, weight in zip(batches, weights):
+            if weight == 0:
                 continue
             random_state = self.model.mode.random.bit_generator.state
             loss = self.model.loss(*batch, **self.data.loss_options)
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss is {loss}", nonfinite.in_loss(self.model, batch, random_state))
-            self.model.backward(count / total)  # sum_i (n_i / n) loss_i is the mean over all n targets
-            mean += count / total * loss
-        return mean, total
+            self.model.backward(weight / total)  # sum_i (n_i / n) loss_i is the mean over all n targets
+            mean += weight / total * loss
+        return mean, sum(map(self.data.count, batches))
 
     def _evaluate(self, stop: Stop) -> None:
         """The loss on held-out data, a sample, and a checkpoint; nothing if it is interrupted."""

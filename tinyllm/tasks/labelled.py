@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import kernels, metrics
 from ..classify import classify
+from ..data.batches import IGNORED
 from ..data.labelled import REVIEWS, Labelled, read_labelled
 from ..device import to_host
 from ..files import atomic_file
@@ -79,6 +80,13 @@ class LabelData(Data):
 
     def __post_init__(self) -> None:
         self.report = self.write_report
+
+    def weight(self, batch: Batch) -> float:
+        """The sum of its rows' weights, over which the loss is a mean where labels count unequally."""
+        if "class_weight" not in self.loss_options:
+            return super().weight(batch)
+        labels = batch[self.targets]
+        return float(np.asarray(self.loss_options["class_weight"])[labels[labels != IGNORED]].sum())
 
     def evaluate(self, model: Any, batches: Iterable[Batch]) -> dict[str, float]:
         """loss, accuracy, f1, matthews; the loss without weights of labels."""
