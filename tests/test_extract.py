@@ -12,7 +12,10 @@ from click.testing import CliRunner
 import tinyllm
 from tinyllm import metrics
 from tinyllm.cli import cli
-from tinyllm.extract import ROWS, extracts, scores, sentences
+from tinyllm.data.sentences import copy_pairs, sentences
+from tinyllm.data.text_pairs import read_pairs
+from tinyllm.extract import ROWS, extracts, scores
+from tinyllm.tasks.pairs import Summarization
 from tinyllm.text2text import Use, prompt
 from tinyllm.tokenizers import BPETokenizer, UnigramTokenizer
 
@@ -50,6 +53,31 @@ def test_sentences():
         "#Person1#: Hello", "#Person2#: Hi.", "I\n am well", "soon",
     ]  # fmt: skip
     assert sentences("") == sentences(" \n \n") == []
+
+
+def test_copies(tmp_path):
+    """A sentence of three in a row, by its first words; of two where there are no more. As data of a task."""
+    three = ["The dogs run in the snow.", "We show that the cats sleep.", "Do the birds see the trees?"]
+    texts = [" ".join([*three, "Short one.", "They like them all very much."]), " ".join(three[:2]), three[0], ""]
+    pairs = copy_pairs(texts)
+    assert len(pairs) == 3
+    for (source, (target,)), near in zip(pairs, [three, [*three[1:], "They like them all very much."], three[:2]]):
+        given, _, text = source.partition(" : ")
+        assert text == " ".join(near) and target in near and target.split()[:3] == given.split()
+    assert len({source.split()[1] for source, _ in copy_pairs([" ".join(three)] * 30)}) == 3  # any of the three
+
+    path = tmp_path / "texts.tsv"
+    path.write_text("".join(f"{text}\tshort\n" for text in texts if text), encoding="utf-8")
+    assert read_pairs(f"copies:{path}").references == [(t,) for _, (t,) in pairs]
+    task = Summarization(data=[str(path), f"copies:{path}"])
+    assert [task.prefix_of(i) for i in (0, 1)] == ["summarize: ", "copy: "]
+    assert [task.name_of(i) for i in (0, 1)] == ["summarize", "copy"]
+
+
+def test_copies_are_found_from_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "texts.tsv").write_text("a\tb\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert Summarization(data=["copies:texts.tsv"]).data == [f"copies:{tmp_path / 'texts.tsv'}"]
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])

@@ -9,7 +9,6 @@ the score by which beam search compares texts (beams.py), with its length penalt
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 from .data.batches import IGNORED
 from .data.examples import Example, padded
 from .data.pair_batches import PairExample, padded_pairs
+from .data.sentences import sentences
 from .device import to_host
 from .generate import end_tokens
 from .models import LanguageModel, Model
@@ -26,15 +26,6 @@ from .text2text import Use, prompt, source
 from .tokenizers import Tokenizer
 
 ROWS = 16  # sentences that are computed together
-
-# where a sentence ends: behind . ! or ? (and what closes there), or at a line's end, where a capital follows; an empty line
-ENDS = r"""(?<=[.!?])|(?<=[.!?]["'”’)\]])"""
-BETWEEN = re.compile(rf"""(?:(?:{ENDS})\s+|[^\S\n]*\n\s*)(?=["'“‘(\[#]*[A-Z])|\s*\n\s*\n\s*""")
-
-
-def sentences(text: str) -> list[str]:
-    """The sentences of a text, lines of it included: split where one ends by its looks."""
-    return [sentence for part in BETWEEN.split(text) if (sentence := part.strip())]
 
 
 def extracts(

@@ -13,8 +13,9 @@ import click
 
 from ..checkpoint import load
 from ..data import read_text
+from ..data.sentences import sentences
 from ..data.text_pairs import read_pairs
-from ..extract import extracts, sentences
+from ..extract import extracts
 from ..options import Command, OnDevice
 from ..options import command as command_of
 from ..text2text import answers, use_of

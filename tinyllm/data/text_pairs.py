@@ -17,6 +17,7 @@ from tinyllm.data.cldr import CLDR, letter_pairs
 from tinyllm.data.files import DataError
 from tinyllm.data.forms import MADE
 from tinyllm.data.made import DATES, FUNCTIONS, date_pairs, function_pairs
+from tinyllm.data.sentences import COPIES, copy_pairs
 from tinyllm.data.tables import INPUTS, TARGETS, Table, held_out, read_table
 from tinyllm.data.text import read_text
 
@@ -59,10 +60,13 @@ def read_pairs(what: str | Path, source: str | None = None, target: str | None =
     two files, `what` their common beginning: their ends. "train", "en", "de" reads train.en and train.de, or their .gz.
     "dates": two languages of made.LANGUAGES. "cldr": places with dates in any two languages (cldr.py). "functions": Python
     functions, and what their documentation says first. "forms" and "replies": what forms.py makes.
+    "copies:" before any of these: a sentence of a source to be written again, its first words being given (sentences.py).
 
     Pairs of which a side is empty are left out. Raises DataError, which names the file, where that cannot be.
     """
-    if what == DATES:
+    if isinstance(what, str) and what.startswith(COPIES):
+        pairs = copy_pairs(read_pairs(what.removeprefix(COPIES), source, target).sources)
+    elif what == DATES:
         pairs = date_pairs(source or "en", target or "de")
     elif what == CLDR:
         pairs = letter_pairs(source or "en", target or "de")

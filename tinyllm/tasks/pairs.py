@@ -16,6 +16,7 @@ from ..data import DataError
 from ..data.cldr import CLDR
 from ..data.made import DATES, FUNCTIONS
 from ..data.pair_batches import PairBatches, pair_examples, pairs_pass
+from ..data.sentences import COPIES
 from ..data.text_pairs import Pairs, fingerprint, parallel_files, read_pairs
 from ..files import atomic_file
 from ..models import Model
@@ -34,7 +35,7 @@ class PairTask(Task):
     """What the three tasks share. A subclass says what it is measured by, and its defaults."""
 
     # Data (--source, --target, --prefix: one for all data, or one for each)
-    data: list[str] = field(default_factory=list)  # table of two columns, or the common name of two files; several are mixed
+    data: list[str] = field(default_factory=list)  # table of two columns, or two files' common name; several are mixed
     source: list[str] = field(default_factory=list)  # what to read: a column, a file's ending, a language of "dates"
     target: list[str] = field(default_factory=list)  # what to write, likewise
     prefix: list[str] = field(default_factory=list)  # stands before each source, and says what is to be done
@@ -70,8 +71,10 @@ class PairTask(Task):
                 raise DataError(f"{name} must be at least {least}, and is {getattr(self, name)}")
         for names in (self.data, self.val):  # a run may be resumed from another folder
             for i, name in enumerate(names):
+                before = COPIES if str(name).startswith(COPIES) else ""
+                name = str(name).removeprefix(before)
                 is_beginning = parallel_files(name, *self.sides(i)) is not None
-                names[i] = str(Path(name).resolve()) if is_beginning else lasting(name)
+                names[i] = before + (str(Path(name).resolve()) if is_beginning else lasting(name))
 
     # Of data i -----------------------------------------------------------------------------------------------------------
 
@@ -90,13 +93,15 @@ class PairTask(Task):
         source, target = (LANGUAGES.get(side or "") for side in self.sides(i))
         if (given := self.nth("prefix", i)) is not None:
             return given
+        if self.data[i].startswith(COPIES):
+            return "copy: "
         if source and target:
             return f"translate {source} to {target}: "
         return "summarize: " if self.data[i] == FUNCTIONS else self.usual
 
     def name_of(self, i: int) -> str:
         """What the model's configuration calls it."""
-        if all(side in LANGUAGES for side in self.sides(i)):
+        if all(side in LANGUAGES for side in self.sides(i)) and not self.data[i].startswith(COPIES):
             return "translation_{}_to_{}".format(*self.sides(i))
         return "summarization" if self.data[i] == FUNCTIONS else self.prefix_of(i).strip(" :") or self.name
 
@@ -206,7 +211,7 @@ class Summarization(PairTask):
     """Summaries, measured by ROUGE."""
 
     # Data
-    data: list[str] = field(default_factory=lambda: ["functions"])  # "functions", a table, or the common name of two files
+    data: list[str] = field(default_factory=lambda: ["functions"])  # a table, or two files' common name; copies:X beside X
     max_source: int = 256  # tokens of a text; what is longer loses its end
 
     help: ClassVar = "long texts in short, from tables (JSON lines, TSV) or two files of lines"
