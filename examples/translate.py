@@ -2,6 +2,7 @@
 
 python examples/translate.py                     dates from English to German, no download
 python examples/translate.py --target fr         to French; es and it likewise
+python examples/translate.py --data cldr --target pl   places and dates, in any language of Babel (extra babel)
 python examples/translate.py --data deu.txt      a table: a sentence, a tab, its translation
 python examples/translate.py --data train --val val --source en --target de   train.en and train.de, val.en and val.de
 """
