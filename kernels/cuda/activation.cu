@@ -17,7 +17,8 @@ template <class T, class A> __global__ void gated_forward(const T* __restrict__ 
   long long row = own_row();
   if (row >= rows) return;
   const T *gate = x + row * 2 * columns, *up = gate + columns;
-  for (int j = threadIdx.x; j < columns; j += blockDim.x) y[row * columns + j] = T(A::f(W(gate[j])) * W(up[j]));
+  y += row * columns;
+  Columns<T>(columns, gate, up, y).each([](int, T gate, T up, T& y) { y = T(A::f(W(gate)) * W(up)); }, gate, up, out(y));
 }
 
 // dx = [dy up f'(gate) | dy f(gate)].
@@ -28,9 +29,9 @@ template <class T, class A> __global__ void gated_backward(const T* __restrict__
   if (row >= rows) return;
   const T *gate = x + row * 2 * columns, *up = gate + columns;
   T *dgate = dx + row * 2 * columns, *dup = dgate + columns;
-  for (int j = threadIdx.x; j < columns; j += blockDim.x) {
-    W d = dy[row * columns + j], g = gate[j];
-    dgate[j] = T(d * W(up[j]) * A::derivative(g));
-    dup[j] = T(d * A::f(g));
-  }
+  dy += row * columns;
+  Columns<T>(columns, gate, up, dy, dgate, dup).each([](int, T gate, T up, T dy, T& dgate, T& dup) {
+    W d = dy, g = gate;
+    dgate = T(d * W(up) * A::derivative(g)), dup = T(d * A::f(g));
+  }, gate, up, dy, out(dgate), out(dup));
 }

@@ -108,9 +108,12 @@ def flat_layout(x: Any) -> tuple[int, int]:
     return -(-x.nbytes // (16 * BLOCK)), BLOCK
 
 
-def row_layout(x: Any) -> tuple[Any, Any]:
-    """grid, block for a kernel over rows (N, C), as common.cuh's row_reduce wants it: block (threads of a row, rows)."""
+def row_layout(x: Any, threads: int = BLOCK) -> tuple[Any, Any]:
+    """grid, block for a kernel over rows (N, C), as common.cuh's row_reduce wants it: block (threads of a row, rows).
+
+    threads: of a row that takes more than a warp.
+    """
     n, C = x.shape
     if C > LONG_ROW:
-        return n, (BLOCK, 1)
+        return n, (threads, 1)
     return -(-n // 4), (WARP, 4)

@@ -2,13 +2,26 @@
 #pragma once
 #include "common.cuh"
 
-// sums[c] += sum over `parts` of part[p][c]; part (parts, stride), of which the first `columns` are this array's. A thread for
-// each column.
+constexpr int SHARING = 8;  // threads that share the rows of a column; a block of (32, 8) has 32 columns
+
+// The sum of column c of x (rows, stride) over the rows first, first + step, ...: known to threads with threadIdx.y == 0.
+// All threads of the block must call it, those without a column, c < 0, too.
+template <class X> __device__ wide<X> column_sum(const X* x, int c, int first, int step, int rows, int stride) {
+  __shared__ wide<X> of_thread[SHARING][WARP];
+  wide<X> total = 0;
+#pragma unroll 8
+  for (long long row = first + (long long)threadIdx.y * step; c >= 0 && row < rows; row += (long long)SHARING * step)
+    total += wide<X>(x[row * stride + c]);
+  of_thread[threadIdx.y][threadIdx.x] = total;
+  __syncthreads();
+  for (int i = 1; i < SHARING && threadIdx.y == 0; i++) total += of_thread[i][threadIdx.x];
+  return total;
+}
+
+// sums[c] += sum over `parts` of part[p][c]; part (parts, stride), of which the first `columns` are this array's.
 template <class T> __global__ void add_parts(const wide<T>* __restrict__ part, wide<T>* __restrict__ sums, int parts,
                                              int stride, int columns) {
-  int c = blockIdx.x * blockDim.x + threadIdx.x;
-  if (c >= columns) return;
-  wide<T> total = 0;
-  for (int p = 0; p < parts; p++) total += part[(long long)p * stride + c];
-  sums[c] += total;
+  int c = blockIdx.x * WARP + threadIdx.x;
+  wide<T> total = column_sum(part, c < columns ? c : -1, 0, 1, parts, stride);
+  if (threadIdx.y == 0 && c < columns) sums[c] += total;
 }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .arrays import BLOCK
+from .arrays import WARP
 
+SHARING = 8  # as in columns.cuh
 PARTS = 256  # of the rows, about two for each multiprocessor of a large GPU. The same on any: so are the sums
 
 
@@ -15,14 +16,5 @@ def parts_of(n):
 def add_parts(kernels, like, parts, sums, first=0):
     """sums (C,) += the parts' own sums, parts (n, columns): those of the columns `first` and on. `like` has been summed."""
     columns = sums.size
-    kernels.launch(
-        "add_parts<T>",
-        like,
-        -(-columns // BLOCK),
-        BLOCK,
-        parts.reshape(-1)[first:],
-        sums,
-        len(parts),
-        parts.shape[1],
-        columns,
-    )
+    part = parts.reshape(-1)[first:], sums, *parts.shape, columns
+    kernels.launch("add_parts<T>", like, -(-columns // WARP), (WARP, SHARING), *part)

@@ -9,7 +9,9 @@ template <class T> __global__ void gather_rows(const T* __restrict__ x, const lo
   if (row >= rows) return;
   w += index[row % indices] * columns, y += row * columns;
   if (x) x += row * columns;
-  for (int c = threadIdx.x; c < columns; c += blockDim.x) y[c] = x ? T(W(x[c]) + W(w[c])) : w[c];
+  Columns<T> own(columns, y, x, w);
+  if (x) own.each([](int, T x, T w, T& y) { y = T(W(x) + W(w)); }, x, w, out(y));
+  else own.each([](int, T w, T& y) { y = w; }, w, out(y));
 }
 
 // dw[index] += the rows of dy that have it. `sorted` has the indices in order, `place` the rows of dy where they stood. The

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .activation import IN_CUDA, activation_backward, in_cuda
 from .arrays import WARP, accumulator, row_layout, rows, settle, vector, wide
 from .blas import product
-from .columns import add_parts, parts_of
+from .columns import SHARING, add_parts, parts_of
 from .memory import empty
 from .module import Kernels
 
@@ -45,7 +45,7 @@ def add_gradients(dy, x, dw, db):
         n, F = dy.shape
         sums, parts = accumulator(db, (F,), dy, "db"), parts_of(-(-n // 8))
         part = empty(dy, (parts, F), wide(dy))
-        KERNELS.launch("sum_columns<T>", dy, (-(-F // WARP), parts), (WARP, 8), dy, part, n, F)
+        KERNELS.launch("sum_columns<T>", dy, (-(-F // WARP), parts), (WARP, SHARING), dy, part, n, F)
         add_parts(KERNELS, dy, part, sums)
         settle(db, sums)
 

@@ -18,15 +18,11 @@ template <class T> __global__ void losses_of_rows(const T* __restrict__ z, const
   if (row >= rows) return;
   z += row * columns;
 
-  W top = -infinity<W>();
-  for (int c = threadIdx.x; c < columns; c += blockDim.x) top = Max()(top, W(z[c]));
-  top = row_max(top);
-  W total = 0, sum = 0;
-  for (int c = threadIdx.x; c < columns; c += blockDim.x) {
-    total += exp(W(z[c]) - top);
-    sum += W(z[c]);
-  }
-  W result = top + log(row_sum(total)), mean = label_smoothing != 0 ? row_sum(sum) / columns : W(0);
+  SumExp<W> exps;
+  W sum = 0;
+  Columns<T>(columns, z).each([&](int, T z) { exps.add(z), sum += W(z); }, z);
+  exps = exps.of_row();
+  W result = exps.top + log(exps.total), mean = label_smoothing != 0 ? row_sum(sum) / columns : W(0);
   if (threadIdx.x > 0) return;
   lse[row] = result;
   long long target = targets[row];
@@ -62,9 +58,9 @@ template <class T> __global__ void gradient_of_rows(double dloss, const T* z, co
   double count = sums && sums[1] != 0 ? sums[1] : 1.0;
   W factor = W(dloss / count * weight_of(target, class_weight)), uniform = W(label_smoothing / columns);
   W row_lse = lse[row];
-  for (int c = threadIdx.x; c < columns; c += blockDim.x) {
-    W d = exp(W(z[c]) - row_lse) - uniform;
+  Columns<T>(columns, z, dz).each([=](int c, T z, T& dz) {
+    W d = exp(W(z) - row_lse) - uniform;
     if (c == target) d -= W(1 - label_smoothing);
-    dz[c] = T(target == IGNORE ? W(0) : d * factor);
-  }
+    dz = T(target == IGNORE ? W(0) : d * factor);
+  }, z, out(dz));
 }

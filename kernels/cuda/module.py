@@ -25,6 +25,7 @@ TYPES = {"float32": "float", "float64": "double", "bfloat16": "bfloat16"}  # of 
 OPTIONS = ("-std=c++17",)
 T = re.compile(r"\bT\b")
 UNASKED = 48 << 10  # bytes of shared memory: for more a kernel must ask
+STATIC = 8 << 10  # of them at most are what the kernel has without being given it, which counts too
 MOST_BLOCKS = 2**16 - 1  # along the second and the third axis of a grid
 
 
@@ -58,7 +59,7 @@ class Kernels:
             return
         if shared > UNASKED or max(grid) > MOST_BLOCKS:
             refuse_what_does_not_fit(T.sub(type_name, name), grid, shared, emulated)
-        if shared > UNASKED and hasattr(kernel, "max_dynamic_shared_size_bytes"):
+        if shared > UNASKED - STATIC:
             kernel.max_dynamic_shared_size_bytes = shared
         kernel(tuple(map(int, grid)), tuple(map(int, block)), tuple(map(argument, args)), shared_mem=shared)
 

@@ -1,5 +1,5 @@
-// Layer and RMS normalisation over rows (rows, columns). CENTRED: layer normalisation, with the row's mean taken off; without
-// it RMS normalisation, which is the same with a mean of 0. Mean and variance are two passes, as in the formulas:
+// Layer and RMS normalisation over rows (rows, columns). CENTRED: layer normalisation, with the row's mean taken off;
+// without it RMS normalisation, which is the same with a mean of 0. Mean and variance are two passes, as in the formulas:
 // E(x^2) - E(x)^2 loses digits.
 #include "columns.cuh"
 
@@ -12,34 +12,33 @@ template <class T, bool CENTRED> __global__ void norm_forward(const T* x, const 
   long long row = own_row();
   if (row >= rows) return;
   x += row * columns, y += row * columns;
+  if (r) r += row * columns, s += row * columns;
+  Columns<T> own(columns, x, r, s, y, w, b);
   if (r) {  // from here on x is s; each thread reads again only what it wrote itself
-    r += row * columns, s += row * columns;
-    for (int c = threadIdx.x; c < columns; c += blockDim.x) s[c] = T(W(x[c]) + W(r[c]));
+    own.each([](int, T x, T r, T& s) { s = T(W(x) + W(r)); }, x, r, out(s));
     x = s;
   }
 
   W centre = 0;
   if (CENTRED) {
-    for (int c = threadIdx.x; c < columns; c += blockDim.x) centre += W(x[c]);
+    own.each([&](int, T x) { centre += W(x); }, x);
     centre = row_sum(centre) / columns;
   }
   W squares = 0;
-  for (int c = threadIdx.x; c < columns; c += blockDim.x) squares += (W(x[c]) - centre) * (W(x[c]) - centre);
+  own.each([&](int, T x) { squares += (W(x) - centre) * (W(x) - centre); }, x);
   W scale = 1 / sqrt(row_sum(squares) / columns + W(eps));
 
   if (threadIdx.x == 0) {
     if (CENTRED) mean[row] = centre;
     rstd[row] = scale;
   }
-  for (int c = threadIdx.x; c < columns; c += blockDim.x) {
-    W n = (W(x[c]) - centre) * scale;
-    y[c] = T(n * W(w[c]) + (b ? W(b[c]) : W(0)));
-  }
+  if (b) own.each([=](int, T x, T w, T b, T& y) { y = T((W(x) - centre) * scale * W(w) + W(b)); }, x, w, b, out(y));
+  else own.each([=](int, T x, T w, T& y) { y = T((W(x) - centre) * scale * W(w)); }, x, w, out(y));
 }
 
 // dx = ds + rstd (dn - mean_C(dn) - n mean_C(dn n)) with dn = dy w, ds may be null; and in sums (parts, 2, columns) what the
-// rows part, part + parts, ... add to dw = sum_N dy n and db = sum_N dy. A block for each part; a thread has columns of its own,
-// so that it alone adds to them, in shared memory (2, columns).
+// rows of a block add to dw = sum_N dy n and db = sum_N dy. The threads of a row go on to the rows that lie parts blockDim.y
+// further on; each has columns of its own, so that it alone adds to them, in shared memory (blockDim.y, 2, columns).
 template <class T, bool CENTRED> __global__ void norm_backward(const T* __restrict__ dy, const T* __restrict__ ds,
                                                                const T* __restrict__ x, const T* __restrict__ w,
                                                                const wide<T>* __restrict__ mean,
@@ -47,27 +46,32 @@ template <class T, bool CENTRED> __global__ void norm_backward(const T* __restri
                                                                wide<T>* __restrict__ sums, int rows, int columns) {
   typedef wide<T> W;
   extern __shared__ __align__(16) unsigned char memory[];
-  W *dw = (W*)memory, *db = dw + columns;
-  for (int c = threadIdx.x; c < columns; c += blockDim.x) dw[c] = db[c] = 0;
+  W *of_block = (W*)memory, *dw = of_block + threadIdx.y * 2 * columns, *db = dw + columns;
+  Columns<T> own(columns, dy, ds, x, w, dx, dw, db);
+  own.same_in_all_rows();
+  own.each([](int, W& dw, W& db) { dw = db = 0; }, out(dw), out(db));
 
-  for (long long row = blockIdx.x; row < rows; row += gridDim.x) {
-    long long start = row * columns;
+  for (long long row = own_row(); row < rows; row += (long long)gridDim.x * blockDim.y) {
+    const T *dy_row = dy + row * columns, *x_row = x + row * columns;
     W centre = CENTRED ? mean[row] : W(0), scale = rstd[row], sum_dn = 0, sum_dn_n = 0;
-    for (int c = threadIdx.x; c < columns; c += blockDim.x) {
-      W d = dy[start + c], n = (W(x[start + c]) - centre) * scale, dn = d * W(w[c]);
-      sum_dn += dn;
-      sum_dn_n += dn * n;
-      dw[c] += d * n;
-      db[c] += d;
-    }
+    own.each([&](int, T dy, T x, T w, W& dw, W& db) {
+      W d = dy, n = (W(x) - centre) * scale, dn = d * W(w);
+      sum_dn += dn, sum_dn_n += dn * n;
+      dw += d * n, db += d;
+    }, dy_row, x_row, w, dw, db);
     W mean_dn = CENTRED ? row_sum(sum_dn) / columns : W(0), mean_dn_n = row_sum(sum_dn_n) / columns;
-    for (int c = threadIdx.x; c < columns; c += blockDim.x) {
-      W n = (W(x[start + c]) - centre) * scale, dn = W(dy[start + c]) * W(w[c]);
-      W d = scale * (dn - mean_dn - n * mean_dn_n);
-      dx[start + c] = T(ds ? W(ds[start + c]) + d : d);
-    }
+    auto through = [=](T dy, T x, T w) { return scale * (W(dy) * W(w) - mean_dn - (W(x) - centre) * scale * mean_dn_n); };
+    auto to = out(dx + row * columns);
+    if (ds) own.each([=](int, T dy, T x, T w, T ds, T& dx) { dx = T(W(ds) + through(dy, x, w)); }, dy_row, x_row, w,
+                     ds + row * columns, to);
+    else own.each([=](int, T dy, T x, T w, T& dx) { dx = T(through(dy, x, w)); }, dy_row, x_row, w, to);
   }
 
+  __syncthreads();
   sums += (long long)blockIdx.x * 2 * columns;
-  for (int c = threadIdx.x; c < columns; c += blockDim.x) sums[c] = dw[c], sums[columns + c] = db[c];
+  for (int c = threadIdx.y * blockDim.x + threadIdx.x; c < 2 * columns; c += blockDim.x * blockDim.y) {
+    W total = 0;
+    for (int i = 0; i < blockDim.y; i++) total += of_block[i * 2 * columns + c];
+    sums[c] = total;
+  }
 }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from .arrays import BLOCK, WARP, accumulator, like, per_row, row_layout, rows, settle, vector, wide
+import numpy as np
+
+from .arrays import BLOCK, LONG_ROW, WARP, accumulator, like, per_row, row_layout, rows, settle, vector, wide
 from .columns import add_parts, parts_of
 from .memory import empty
-from .module import Kernels
+from .module import UNASKED, Kernels
 
 NAMES = (f"norm_{way}<T, {centred}>" for way in ("forward", "backward") for centred in ("true", "false"))
 KERNELS = Kernels("norm.cu", *NAMES, "add_parts<T>")
@@ -29,20 +31,25 @@ def norm_backward(dy, ds, s, w, mean, rstd, dw, db, centred):
     s_rows, dx = rows(s), empty(s, s.shape)
     n, C = s_rows.shape
     dw_sums, db_sums = accumulator(dw, (C,), s, "dw"), accumulator(db, (C,), s, "db")
-    parts = parts_of(n)
+    threads, together = backward_block(C, np.dtype(wide(s)).itemsize)
+    parts = parts_of(-(-n // together))
     sums = empty(s, (parts, 2 * C), wide(s))
     inputs = rows(like(dy, s, "dy")), None if ds is None else rows(like(ds, s, "ds")), s_rows, vector(w, s, "w")
     means = None if mean is None else per_row(mean, s, "mean")
-    block = min(BLOCK, -(-C // WARP) * WARP)
     name = f"norm_backward<T, {'true' if centred else 'false'}>"
-    KERNELS.launch(
-        name, s, parts, block, *inputs, means, per_row(rstd, s, "rstd"), dx, sums, n, C, shared=2 * C * sums.itemsize
-    )  # fmt: skip
+    outputs = means, per_row(rstd, s, "rstd"), dx, sums
+    shared = together * 2 * C * sums.itemsize
+    KERNELS.launch(name, s, parts, (threads, together), *inputs, *outputs, n, C, shared=shared)
     for total, whole, first in ((dw_sums, dw, 0), (db_sums, db, C)):
         if total is not None:
             add_parts(KERNELS, s, sums, total, first)
             settle(whole, total)
     return dx
+
+
+def backward_block(C, width):
+    """Threads of a row, and rows at a time, that shared memory has room for: for each 2 C numbers of `width` bytes."""
+    return (BLOCK, 1) if C > LONG_ROW else (WARP, max(1, min(BLOCK // WARP, UNASKED // max(2 * C * width, 1))))
 
 
 def layernorm_forward(x, w, b=None, eps=1e-5):

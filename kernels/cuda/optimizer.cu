@@ -8,22 +8,17 @@ template <class T> __global__ void adam_step(T* __restrict__ p, const T* __restr
                                              double step_size, double correction, long long n) {
   typedef wide<T> W;
   W b1 = beta1, rest1 = 1 - beta1, b2 = beta2, rest2 = 1 - beta2, scale = 1 / sqrt(correction);
-  long long step = (long long)gridDim.x * blockDim.x;
-  for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step) {
-    W gradient = g[i], mean = b1 * W(m[i]) + rest1 * gradient, square = b2 * W(v[i]) + rest2 * gradient * gradient;
-    m[i] = T(mean), v[i] = T(square);
-    p[i] = T(W(p[i]) * W(kept) - W(step_size) * mean / (sqrt(square) * scale + W(eps)));
-  }
+  Numbers<T>(n, p, g, m, v).each([=](long long, T& p, T g, T& m, T& v) {
+    W gradient = g, mean = b1 * W(m) + rest1 * gradient, square = b2 * W(v) + rest2 * gradient * gradient;
+    m = T(mean), v = T(square);
+    p = T(W(p) * W(kept) - W(step_size) * mean / (sqrt(square) * scale + W(eps)));
+  }, p, g, m, v);
 }
 
 // part[block] = the sum of g^2 over the numbers of this block, in float64.
 template <class T> __global__ void sum_squares(const T* __restrict__ g, double* __restrict__ part, long long n) {
   double total = 0;
-  long long step = (long long)gridDim.x * blockDim.x;
-  for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step) {
-    double x = wide<T>(g[i]);
-    total += x * x;
-  }
+  Numbers<T>(n, g).each([&](long long, T g) { total += double(wide<T>(g)) * wide<T>(g); }, g);
   total = row_sum(total);
   if (threadIdx.x == 0) part[blockIdx.x] = total;
 }

@@ -24,7 +24,7 @@ def adam_step(p, g, m, v, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_dec
     p_sums, m_sums, v_sums = (flat(a) for a in whole)
     constants = beta1, beta2, eps, 1 - lr * weight_decay, lr / (1 - beta1**step), 1 - beta2**step
     buffers = p_sums, flat(like(g, p, "g")), m_sums, v_sums
-    KERNELS.launch("adam_step<T>", p, -(-p.size // (4 * BLOCK)), BLOCK, *buffers, *map(float, constants), np.int64(p.size))
+    KERNELS.launch("adam_step<T>", p, *flat_layout(p_sums), *buffers, *map(float, constants), np.int64(p.size))
     for array, sums in zip(whole, (p_sums, m_sums, v_sums)):
         put_back(array, sums)
 

@@ -1,5 +1,5 @@
-// Softmax over rows (rows, columns): the maximum, the sum of exponentials, the quotients. A row is read three times, twice of
-// them from the first cache.
+// Softmax over rows (rows, columns): the maximum and the sum of exponentials in one go, then the quotients. A row is read
+// twice, the second time from a cache.
 #include "common.cuh"
 
 // y_s = exp(x_s) / sum_S exp(x); a row in which nothing is allowed gives zeros.
@@ -15,19 +15,14 @@ template <class T> __global__ void softmax_forward(const T* __restrict__ x, cons
   int end = causal ? min(columns, columns - queries + int(row % queries) + 1) : columns;
   auto allowed = [&](int s) { return s < end && (!mask || mask[s]); };
 
-  W top = -infinity<W>();
-  for (int s = threadIdx.x; s < columns; s += blockDim.x)
-    if (allowed(s)) top = Max()(top, W(x[s]));
-  top = row_max(top);
-  if (top == -infinity<W>()) top = 0;  // nothing is allowed, or all is -inf: the exponentials shall be 0, not NaN
-
-  W total = 0;
-  for (int s = threadIdx.x; s < columns; s += blockDim.x)
-    if (allowed(s)) total += exp(W(x[s]) - top);
-  total = row_sum(total);
-  W factor = total == 0 ? W(0) : 1 / total;
-
-  for (int s = threadIdx.x; s < columns; s += blockDim.x) y[s] = T(allowed(s) ? exp(W(x[s]) - top) * factor : W(0));
+  Columns<T> own(columns, x, y);
+  SumExp<W> sum;
+  own.each([&](int s, T x) {
+    if (allowed(s)) sum.add(x);
+  }, x);
+  sum = sum.of_row();
+  W factor = sum.total == 0 ? W(0) : 1 / sum.total;
+  own.each([&](int s, T x, T& y) { y = T(allowed(s) ? exp(W(x) - sum.top) * factor : W(0)); }, x, out(y));
 }
 
 // dx = y (dy - sum_S(dy y)).
@@ -38,8 +33,9 @@ template <class T> __global__ void softmax_backward(const T* __restrict__ dy, co
   if (row >= rows) return;
   dy += row * columns, y += row * columns, dx += row * columns;
 
+  Columns<T> own(columns, dy, y, dx);
   W sum = 0;
-  for (int s = threadIdx.x; s < columns; s += blockDim.x) sum += W(dy[s]) * W(y[s]);
+  own.each([&](int, T dy, T y) { sum += W(dy) * W(y); }, dy, y);
   sum = row_sum(sum);
-  for (int s = threadIdx.x; s < columns; s += blockDim.x) dx[s] = T(W(y[s]) * (W(dy[s]) - sum));
+  own.each([&](int, T dy, T y, T& dx) { dx = T(W(y) * (W(dy) - sum)); }, dy, y, out(dx));
 }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arrays import like, plain, row_layout, rows
+from .arrays import BLOCK, like, plain, row_layout, rows
 from .device import to_device
 from .memory import empty
 from .module import Kernels
 
 KERNELS = Kernels("softmax.cu", "softmax_forward<T>", "softmax_backward<T>")
+LONG = 1 << 14  # numbers: from here on large blocks work on so few rows at a time that the second reading finds them cached
 
 
 def softmax_forward(x, mask=None, causal=False):
@@ -20,7 +21,8 @@ def softmax_forward(x, mask=None, causal=False):
     x_rows, y, T = rows(x), empty(x, x.shape), x.shape[-2] if causal else 1
     mask = None if mask is None else mask_rows(mask, x)
     seen = x_rows, mask, y, *x_rows.shape, 1 if mask is None else len(mask), bool(causal), T
-    KERNELS.launch("softmax_forward<T>", x, *row_layout(x_rows), *seen)
+    layout = row_layout(x_rows, 4 * BLOCK if x.shape[-1] >= LONG else BLOCK)
+    KERNELS.launch("softmax_forward<T>", x, *layout, *seen)
     return y
 
 

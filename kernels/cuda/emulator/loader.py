@@ -34,6 +34,7 @@ DYNAMIC_SHARED = re.compile(
 EXTERN_C = re.compile(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)')
 ORDERS = ("forward", "reversed", "shuffled")  # as scheduler.h numbers them
 MAX_SHARED = 227 << 10  # bytes that a block of an H100 can have
+UNASKED = 48 << 10  # of these, unless it asks for more
 KEPT_SECONDS = 30 * 86_400
 launches = itertools.count(1)  # the number of a launch is the seed of its order
 
@@ -76,10 +77,15 @@ class EmulatedModule:
 
 
 class Kernel:
-    """kernel(grid, block, args, shared_mem) runs it. order: in which order threads run; anew in each launch by default."""
+    """kernel(grid, block, args, shared_mem) runs it. order: in which order threads run; anew in each launch by default.
+
+    max_dynamic_shared_size_bytes: as in CuPy, what shared_mem may be; it must be set for more than 48 KiB, of which the
+    kernel's own shared memory is a part: that of all kernels of the module, here.
+    """
 
     def __init__(self, module: EmulatedModule, name: str, index: int):
         self.module, self.name = module, name
+        self.max_dynamic_shared_size_bytes = UNASKED - module.library.tinyllm_static_shared()
         self.run: Callable[..., int] = getattr(module.library, f"tinyllm_launch_{index}")
         signature = getattr(module.library, f"tinyllm_signature_{index}")
         signature.restype = ctypes.c_char_p
@@ -118,6 +124,11 @@ class Kernel:
             )
         if shared_mem > MAX_SHARED:
             raise EmulatorError(f"{self.name}: {shared_mem} bytes of shared memory are more than any GPU's block has")
+        if shared_mem > self.max_dynamic_shared_size_bytes:
+            raise EmulatorError(
+                f"{self.name}: {shared_mem} bytes of shared memory must be asked for by max_dynamic_shared_size_bytes, which "
+                f"is {self.max_dynamic_shared_size_bytes}"
+            )
 
     def value(self, i, a, regions) -> np.ndarray:
         """An array of one item, which holds what the kernel's parameter i is to be."""
@@ -164,6 +175,7 @@ def translated(code: str, names: Sequence[str]) -> str:
         export,
         "EXPORT const char* tinyllm_message() { return emulator::state.message; }",
         "EXPORT uint64_t* tinyllm_statistics() { return (uint64_t*)&emulator::state.statistics; }",
+        "EXPORT int tinyllm_static_shared() { return emulator::static_shared(); }",
     ]
     for i, name in enumerate(names):
         ends.append(

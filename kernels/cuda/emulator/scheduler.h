@@ -287,6 +287,13 @@ static int find_static_shared(dl_phdr_info* library, size_t, void* inside) {
   return ours;
 }
 
+// Its bytes; of all kernels of this library together.
+static int static_shared() {
+  anchor = 1;
+  dl_iterate_phdr(find_static_shared, (void*)find_static_shared);
+  return state.static_size;
+}
+
 static void on_fault(int, siginfo_t* signal, void*) {
   note(state.now, "invalid memory access at %p", signal->si_addr);
   siglongjmp(state.after_fault, 1);
@@ -347,8 +354,7 @@ template <class... P> int launch(const Launch* how, void (*kernel)(P...), void**
   state.order = how->order, state.random = how->seed | 1;
   state.failed = false, state.message[0] = 0;
   state.statistics = {};
-  anchor = 1;
-  dl_iterate_phdr(find_static_shared, (void*)find_static_shared);
+  static_shared();
   // dynamic shared memory ends at a page that may not be touched
   size_t pages = (how->shared + PAGE - 1) / PAGE * PAGE;
   char* memory = (char*)mmap(0, pages + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -1,0 +1,101 @@
+"""Row kernels read 16 bytes at a time where arrays lie alike in memory: the results are the same wherever they lie."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from calls import error, function
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyllm.kernels.cuda import arrays, softmax
+
+RNG = np.random.default_rng(3)
+
+
+def placed(array, offset):
+    """A contiguous copy that begins `offset` numbers behind a multiple of 64 bytes."""
+    memory = np.zeros(array.nbytes + 256, np.uint8)
+    start = -memory.ctypes.data % 64 + offset * array.itemsize
+    view = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    view[...] = array
+    return view
+
+
+OPS = {
+    "softmax_forward": ("x",),
+    "softmax_backward": ("x", "x"),
+    "add_layernorm_forward": ("x", "x", "w", "w"),
+    "add_layernorm_backward": ("x", "x", "x", "w", "mean", "rstd", "dw", "dw"),
+    "rmsnorm_forward": ("x", "w"),
+    "rmsnorm_backward": ("x", "x", "w", "rstd", "dw"),
+    "cross_entropy_forward": ("x", "t"),
+    "cross_entropy_backward": ("one", "x", "t", "lse"),
+    "position_forward": ("x3", "w2", "t"),
+    "gated_forward": ("x", "silu"),
+    "gated_backward": ("half", "x", "silu"),
+}
+
+
+def inputs(n, C):
+    x = RNG.standard_normal((n, C))
+    return {
+        "x": x, "w": RNG.standard_normal(C), "mean": x.mean(1), "rstd": 1 / (x.std(1) + 0.1), "dw": RNG.standard_normal(C),
+        "t": RNG.integers(0, C, n), "one": 1.0, "lse": np.log(np.exp(x).sum(1)), "silu": "silu",
+        "w2": RNG.standard_normal((C, C)), "half": RNG.standard_normal((n, C // 2)), "x3": x[None],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("op", OPS)
+@given(data=st.data())
+def test_wherever_arrays_begin(op, dtype, data):
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes", reason="bfloat16 on the CPU: pip install ml_dtypes").bfloat16
+    n, C = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 70)) * (2 if "gated" in op else 1)
+    wide = {"mean", "rstd", "dw", "lse"}  # with bfloat16 these are float32
+    together = data.draw(st.booleans())  # all arrays lie alike, or each as it happens
+    first = data.draw(st.integers(0, 8))
+    ours, truth, made = [], [], inputs(n, C)
+    for name in OPS[op]:
+        value = made[name]
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            narrow = np.dtype("float32" if name in wide and np.dtype(dtype).itemsize == 2 else dtype)
+            value = placed(value.astype(narrow), first if together else data.draw(st.integers(0, 8)))
+            truth.append(value.astype("f8"))
+        else:
+            truth.append(value)
+        ours.append(value)
+    found = flat([function(op, "cuda")(*ours), *(a for a, name in zip(ours, OPS[op]) if name == "dw")])
+    expected = flat([function(op, "reference")(*truth), *(a for a, name in zip(truth, OPS[op]) if name == "dw")])
+    close = {2: 3e-2, 4: 2e-5, 8: 1e-12}[np.dtype(dtype).itemsize]
+    assert all(error(a, b) < close for a, b in zip(found, expected, strict=True))
+
+
+def flat(results):
+    """The arrays and numbers in nested tuples."""
+    for one in results:
+        if isinstance(one, tuple):
+            yield from flat(one)
+        elif one is not None:
+            yield np.asarray(one)
+
+
+@pytest.mark.parametrize("C", [arrays.LONG_ROW + 3, softmax.LONG + 4])
+def test_rows_of_a_block(C):
+    x, t = RNG.standard_normal((2, C)).astype("f4"), np.array([5, C - 1])
+    assert error(function("softmax_forward", "cuda")(x), function("softmax_forward", "reference")(x.astype("f8"))) < 1e-5
+    (found, lse), (expected, true) = (function("cross_entropy_forward", s)(x, t) for s in ("cuda", "reference"))
+    assert found == pytest.approx(expected, rel=1e-5) and error(lse, true) < 1e-5
+
+
+def test_the_sum_of_exponentials_in_one_go():
+    """What of the row is -inf counts nothing; a row of nothing else gives zeros; NaN and infinity are not hidden."""
+    x = np.array([[-np.inf, 1e4, -1e4, np.inf][i] if i < 4 else 0.0 for i in range(40)], "f4")
+    rows = np.stack(
+        [np.full(40, -np.inf, "f4"), np.r_[np.full(39, -np.inf), 3].astype("f4"), x, np.r_[x[:3], np.nan, x[4:]]]
+    )
+    with np.errstate(all="ignore"):
+        y = function("softmax_forward", "cuda")(rows)
+    assert not y[0].any() and y[1, 39] == 1 and not y[1, :39].any()
+    assert np.isnan(y[2, 3]) and np.isnan(y[3]).all()
