@@ -46,6 +46,13 @@ def test_more_blocks_than_a_grid_has(small):
         function("attention_forward", "cuda")(q, q, q)
 
 
+@pytest.mark.parametrize("C", [512, 768, 1000, 6144])
+def test_what_a_kernel_has_of_its_own_counts(small, C):
+    """48 KiB of shared memory for the sums of a norm's backward, and some more for its reductions: a GPU must be asked."""
+    x, w, sums = RNG.standard_normal((9, C)).astype("f4"), np.ones(C, "f4"), np.ones(9, "f4")
+    function("layernorm_backward", "cuda")(x, x, w, sums, sums, w.copy(), w.copy())
+
+
 def test_sizes_of_more_than_32_bits():
     with pytest.raises(OverflowError, match="2,147,483,648 is more: lower the batch size"):
         argument(2**31)

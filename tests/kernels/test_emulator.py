@@ -210,6 +210,15 @@ def test_errors(run, kernel, args, message):
     assert y.all()
 
 
+def test_much_shared_memory_must_be_asked_for(run):
+    """More than 48 KiB, what kernels here declare included."""
+    x = np.zeros(1, np.float32)
+    with pytest.raises(EmulatorError, match="49152 bytes of shared memory must be asked for by max_dynamic_shared_size_bytes"):
+        run("dynamic", 1, 1, x, np.int32(1), shared_mem=48 << 10)
+    run("dynamic", 1, 1, x, np.int32(1), shared_mem=46 << 10)
+    assert x == 1
+
+
 def test_a_missing_barrier_gives_poison(run):
     x, y = numbers(64), np.zeros(64, np.float32)
     for order in ORDERS:
