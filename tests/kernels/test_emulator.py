@@ -213,7 +213,7 @@ def test_errors(run, kernel, args, message):
 def test_much_shared_memory_must_be_asked_for(run):
     """More than 48 KiB, what kernels here declare included."""
     x = np.zeros(1, np.float32)
-    with pytest.raises(EmulatorError, match="49152 bytes of shared memory must be asked for by max_dynamic_shared_size_bytes"):
+    with pytest.raises(EmulatorError, match="49152 bytes of shared memory must be asked for by max_dyn"):
         run("dynamic", 1, 1, x, np.int32(1), shared_mem=48 << 10)
     run("dynamic", 1, 1, x, np.int32(1), shared_mem=46 << 10)
     assert x == 1

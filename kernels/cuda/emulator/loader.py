@@ -126,8 +126,8 @@ class Kernel:
             raise EmulatorError(f"{self.name}: {shared_mem} bytes of shared memory are more than any GPU's block has")
         if shared_mem > self.max_dynamic_shared_size_bytes:
             raise EmulatorError(
-                f"{self.name}: {shared_mem} bytes of shared memory must be asked for by max_dynamic_shared_size_bytes, which "
-                f"is {self.max_dynamic_shared_size_bytes}"
+                f"{self.name}: {shared_mem} bytes of shared memory must be asked for by max_dynamic_shared_size_bytes, "
+                f"which is {self.max_dynamic_shared_size_bytes}"
             )
 
     def value(self, i, a, regions) -> np.ndarray:
