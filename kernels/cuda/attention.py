@@ -14,7 +14,7 @@ import numpy as np
 
 from .arrays import WARP, accumulator, plain, settle, wide
 from .blas import address
-from .device import array_module, to_device
+from .device import array_module, uploaded
 from .memory import empty
 from .module import TYPES, Kernels
 
@@ -179,7 +179,7 @@ def prepared(q, k, v, mask, causal, window, scale, bias, dropout, seed) -> Call:
         )
     if D > HEAD_SIZES[-1]:
         raise ValueError(f"the cuda set's attention has heads of at most {HEAD_SIZES[-1]} numbers, and got {D}")
-    mask, mask_batch, mask_row = mask_of(None if mask is None else to_device(mask, q), B, T, S)
+    mask, mask_batch, mask_row = mask_of(None if mask is None else uploaded(mask, q), B, T, S)
     bias = None if bias is None else given(bias, (H, T, S), q.dtype, "bias")
     scale = 1 / math.sqrt(max(D, 1)) if scale is None else scale
     window = T + S if window is None else max(min(window, T + S), -T - S)

@@ -11,6 +11,8 @@ import numpy as np
 
 INSTALL = 'pip install "tinyllm[cuda]"'
 SHARED_MEMORY = 97  # cudaDevAttrMaxSharedMemoryPerBlockOptin
+SMALL, UPLOADS = 1 << 14, 32  # bytes of an array that `uploaded` keeps, and how many of them
+_uploads: dict[Any, Any] = {}
 
 
 def emulated() -> bool:
@@ -97,6 +99,22 @@ def to_device(array: Any, like: Any) -> Any:
     if isinstance(like, np.ndarray) or not isinstance(array, np.ndarray):
         return array
     return cupy().asarray(array)
+
+
+def uploaded(array: Any, like: Any) -> Any:
+    """As to_device, to be read alone: of a small array that was brought there lately, for another layer say, the same copy.
+
+    A step of generation has few numbers to compute with, and would wait longer for a mask or for positions in each layer.
+    """
+    if type(array) is not np.ndarray or array.nbytes > SMALL:
+        return to_device(array, like)
+    place = type(like) if isinstance(like, np.ndarray) else cupy().cuda.runtime.getDevice()
+    key = place, array.shape, array.dtype.str, array.tobytes()
+    if key not in _uploads:
+        if len(_uploads) >= UPLOADS:
+            _uploads.pop(next(iter(_uploads)), None)  # the oldest
+        _uploads[key] = to_device(array.copy(), like)
+    return _uploads[key]
 
 
 def to_host(array: Any) -> np.ndarray:

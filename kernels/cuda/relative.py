@@ -6,7 +6,7 @@ import numpy as np
 
 from ..reference.relative import buckets
 from .arrays import BLOCK, WARP, accumulator, plain, settle, wide
-from .device import to_device
+from .device import uploaded
 from .memory import empty
 from .module import Kernels
 
@@ -34,4 +34,4 @@ def relative_bias_backward(dbias, dw, bidirectional=True, max_distance=128):
 
 def diagonal_buckets(like, T, S, *options):
     """The bucket of each diagonal of (T, S), (T + S - 1,), on the device: that of query t and key s at T - 1 - t + s."""
-    return to_device(buckets(np.arange(1 - S, T), *options).astype(np.int64), like)
+    return uploaded(buckets(np.arange(1 - S, T), *options).astype(np.int64), like)

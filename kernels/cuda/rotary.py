@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .arrays import WARP, plain
-from .device import to_device
+from .device import uploaded
 from .memory import empty
 from .module import Kernels
 
@@ -36,9 +36,9 @@ def turned(x, positions, frequencies, scale, neighbours, out, sign):
     y = empty(x, x.shape) if out is None else out
     if y.shape != x.shape or y.dtype != x.dtype:
         raise ValueError(f"out is {y.dtype} {y.shape}; x is {x.dtype} {x.shape}: they must be alike")
-    everywhere = to_device(np.broadcast_to(positions, (B, T)).astype("int64"), x)
+    everywhere = uploaded(np.broadcast_to(positions, (B, T)).astype("int64"), x)
     strides = (np.int64(stride // x.itemsize) for a in (x, y) for stride in a.strides)
     block = min(1024, -(-D // 2 // WARP) * WARP)
-    angles = plain(everywhere), to_device(plain(frequencies.astype("float64")), x), sign, float(scale)
+    angles = plain(everywhere), uploaded(plain(frequencies.astype("float64")), x), sign, float(scale)
     KERNELS.launch("rotary<T>", x, B * T, block, x, *angles, y, *strides, T, H, D // 2, bool(neighbours))
     return y

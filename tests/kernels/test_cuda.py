@@ -92,6 +92,21 @@ def test_out_of_memory_on_a_gpu_tells_what_is_free(monkeypatch):
         memory.empty(X, 2 << 20)
 
 
+def test_small_arrays_are_uploaded_once():
+    """And as they were: who changes an array, or asks for another device's, gets a new one."""
+    like, mask = X.view(device.EmulatedArray), np.array([True, False])
+    there = device.uploaded(mask, like)
+    assert type(there) is device.EmulatedArray and device.uploaded(mask.copy(), like) is there
+    assert np.shares_memory(device.uploaded(there, like), there) and type(device.uploaded(mask, X)) is np.ndarray
+    mask[0] = False
+    assert there[0] and not device.uploaded(mask, like)[0] and device.uploaded(mask.astype("i1"), like).dtype == np.int8
+    for i in range(2 * device.UPLOADS):
+        device.uploaded(np.array([i]), like)
+    assert len(device._uploads) == device.UPLOADS
+    large = np.zeros(device.SMALL + 1, "i1")
+    assert device.uploaded(large, like) is not device.uploaded(large, like)
+
+
 # ---- launching ------------------------------------------------------------------------------------------------------
 
 
