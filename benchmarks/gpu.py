@@ -1,26 +1,34 @@
 """Everything that is to be known of the CUDA kernels on a real GPU, in one call, within ten minutes, as JSON.
 
+    python -m pip install --no-build-isolation --no-deps --editable .
     python benchmarks/gpu.py --json gpu.json
     python benchmarks/gpu.py tests sanitizer
 
-    tests      every op on the GPU, held to the reference set
-    sanitizer  the same with few examples under compute-sanitizer: memcheck, and racecheck of shared memory
-    kernels    cuda_kernels.py: matrix products beside cuBLAS, attention beside PyTorch's, decoding's bandwidth
-    bandwidth  softmax, norms and the like, AdamW: the share of what a plain copy moves, measured in the same run
+    tests      every op and model on the GPU, held to the reference set
     training   GPT-2 124M, T = 1024, float32 and bfloat16: tokens a second, the share of the card's rate, beside PyTorch
+    bandwidth  softmax, norms and the like, AdamW: the share of what a plain copy moves, measured in the same run
+    attention  beside PyTorch's  |
+    matmul     beside cuBLAS     | those of cuda_kernels.py
+    decoding   its bandwidth     |
+    sanitizer  the tests with few examples under compute-sanitizer: memcheck, and racecheck of shared memory
+
+It needs NumPy, Numba, CuPy, ml_dtypes, pytest and hypothesis, no network; PyTorch and transformers to stand beside.
 
 Each part is a process of its own with a limit of time; one that fails is told as failed, with the end of what it said, and
-the others go on. No GPU: one sentence, and no figures. --tiny with TINYLLM_DEVICE=emulated tries the script out.
+the others go on. A row is kept from when it is measured, whatever comes after it; FILE is written after each part. No GPU:
+one sentence, and no figures. --tiny with TINYLLM_DEVICE=emulated tries the script out.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cuda_kernels import Row, array, card, on_gpu, seconds
+from cuda_kernels import PARTS, Row, array, card, on_gpu, seconds
 
 import tinyllm
 from tinyllm import kernels
@@ -38,9 +46,14 @@ from tinyllm.kernels.cuda import device
 from tinyllm.kernels.cuda.blas import bfloat16, gemm
 
 HERE = Path(__file__).resolve().parent
-TESTS = HERE.parent / "tests" / "kernels"
-SAID = 2000  # characters of a part's output that are kept
-LIMITS = {"tests": 180, "sanitizer": 100, "kernels": 150, "bandwidth": 40, "training": 90}  # seconds, sanitizer's for each
+TESTS = HERE.parent / "tests"
+SAID = 8000  # characters of a part's output that are kept
+LIMITS = {  # seconds
+    "tests": 150, "training": 160, "bandwidth": 50, "attention": 70, "matmul": 40, "decoding": 40, "sanitizer": 200,
+}  # fmt: skip
+TOOLS = ("memcheck", "racecheck")  # of compute-sanitizer
+# CuPy keeps freed memory, and what is read or written beside an array there goes unnoticed: without that
+UNPOOLED = "import sys, cupy, pytest; cupy.cuda.set_allocator(None); sys.exit(pytest.main(sys.argv[1:]))"
 
 
 # ---- what is measured here -------------------------------------------------------------------------------------------
@@ -101,22 +114,28 @@ def training_rows(tiny: bool = False) -> Iterator[Row]:
     B, T, steps = (2, 16, 2) if tiny else (8, 1024, 5)
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, (B, T + 1))
     x, y = tokens[:, :-1], tokens[:, 1:]
-    for dtype in kernels.PRECISIONS:
-        ceiling = rate_of_products(64 if tiny else 8192, dtype)
-        model = tinyllm.GPT(config).to("cuda")
-        operations = B * T * (6 * model.n_parameters + 12 * config.n_layer * T * config.n_embd)
-        with tempfile.TemporaryDirectory() as folder:
+    ceilings = {dtype: rate_of_products(64 if tiny else 8192, dtype) for dtype in kernels.PRECISIONS}
+    with tempfile.TemporaryDirectory() as folder:
+        for dtype, ceiling in ceilings.items():
+            model = tinyllm.GPT(config).to("cuda")
+            operations = B * T * (6 * model.n_parameters + 12 * config.n_layer * T * config.n_embd)
             tinyllm.huggingface.save(folder + "/same", model)
             ours = training_row(f"tinyllm {dtype}", tinyllm_step(model, dtype, x, y), steps, B * T, operations, ceiling)
             yield ours
             del model
-            theirs = torch_row(folder + "/same", dtype, x, y, steps, operations, ceiling)
-        if theirs is None:
-            continue
-        if not abs(theirs["first loss"] - ours["first loss"]) < (1e-3 if dtype == "float32" else 0.05):
-            raise SystemExit(f"the first loss is {ours['first loss']}, and PyTorch's {theirs['first loss']}")
-        yield theirs
-        yield {"name": f"tinyllm beside PyTorch {dtype}", "times PyTorch": ours["tokens/s"] / theirs["tokens/s"]}
+            if not has_torch():
+                continue
+            theirs = torch_row(folder + "/same", dtype, False, x, y, steps, operations, ceiling)
+            yield from beside(ours, theirs, dtype)
+            if not abs(theirs["first loss"] - ours["first loss"]) < (1e-3 if dtype == "float32" else 0.05):
+                raise SystemExit(f"the first loss is {ours['first loss']}, and PyTorch's {theirs['first loss']}")
+        if has_torch():  # it takes a minute to compile: last
+            yield from beside(ours, torch_row(folder + "/same", dtype, True, x, y, steps, operations, ceiling), dtype)
+
+
+def beside(ours: Row, theirs: Row, dtype: str) -> Iterator[Row]:
+    yield theirs
+    yield {"name": f"tinyllm beside {theirs['name']}", "times PyTorch": ours["tokens/s"] / theirs["tokens/s"]}
 
 
 def tinyllm_step(model: tinyllm.GPT, dtype: str, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
@@ -151,86 +170,111 @@ def training_row(name: str, step: Callable[[], float], steps: int, tokens: int, 
     return {**row, "TFLOP/s": operations / took / 1e12, "of the card's products": operations / took / ceiling}
 
 
+def has_torch() -> bool:
+    """And transformers, and a GPU that they can use."""
+    if not on_gpu() or any(importlib.util.find_spec(name) is None for name in ("torch", "transformers")):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def torch_row(
-    folder: str, dtype: str, x: np.ndarray, y: np.ndarray, steps: int, operations: int, ceiling: float
-) -> Row | None:
-    """The same model of transformers', eager, with fused attention and AdamW; None without PyTorch on a GPU."""
-    if not on_gpu():
-        return None
-    try:
-        import torch
-        import transformers
-    except ImportError:
-        return None
-    if not torch.cuda.is_available():
-        return None
+    folder: str, dtype: str, compiled: bool, x: np.ndarray, y: np.ndarray, steps: int, operations: int, ceiling: float
+) -> Row:
+    """The same model of transformers', with fused attention and AdamW."""
+    import torch
+    import transformers
+
     torch.backends.cuda.matmul.allow_tf32 = False
     model = transformers.GPT2LMHeadModel.from_pretrained(folder, attn_implementation="sdpa").cuda()
     for part in model.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
+    run = torch.compile(model) if compiled else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.999), weight_decay=0.1, fused=True)
     tokens, targets = torch.from_numpy(x).cuda(), torch.from_numpy(y).cuda()
 
     def step() -> float:
         optimizer.zero_grad()
         with torch.autocast("cuda", torch.bfloat16, enabled=dtype == "bfloat16"):
-            loss = torch.nn.functional.cross_entropy(model(tokens).logits.flatten(0, 1), targets.flatten())
+            loss = torch.nn.functional.cross_entropy(run(tokens).logits.flatten(0, 1), targets.flatten())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         return loss.item()
 
-    return training_row(f"PyTorch eager {dtype}", step, steps, x.size, operations, ceiling)
+    return training_row(f"PyTorch {'compiled' if compiled else 'eager'} {dtype}", step, steps, x.size, operations, ceiling)
 
 
 # ---- the parts, each a process ---------------------------------------------------------------------------------------
 
-MEASURED = {"bandwidth": bandwidth_rows, "training": training_rows}
+MEASURED = {"training": training_rows, "bandwidth": bandwidth_rows, **PARTS}
 
 
 def run(command: list[str], limit: float, environment: dict[str, str]) -> dict[str, Any]:
-    """Whether it ended well, its seconds, and the end of what it said."""
+    """Whether it ended well, its seconds, and the end of what it said. What it has started ends with it."""
     began = time.perf_counter()
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=limit)
-        ok, said = done.returncode == 0, done.stdout + done.stderr
-    except subprocess.TimeoutExpired as error:
-        ok, said = False, f"{(error.stdout or b'').decode(errors='replace')}\nnot ended after {limit:.0f} seconds"
-    return {"ok": ok, "seconds": round(time.perf_counter() - began, 1), "said": said[-SAID:]}
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+        try:
+            ok, late = process.wait(limit) == 0, ""
+        except subprocess.TimeoutExpired:
+            ok, late = False, f"\nnot ended after {limit:.0f} seconds"
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        output.seek(0)
+        said = output.read().decode(errors="replace")[-SAID:] + late
+    return {"ok": ok, "seconds": round(time.perf_counter() - began, 1), "said": said}
 
 
-def run_part(part: str, tiny: bool) -> dict[str, Any]:
+def run_part(part: str, limit: float, tiny: bool) -> dict[str, Any]:
     environment = {
         **os.environ,
         "TINYLLM_DEVICE": "gpu" if on_gpu() else "emulated",
-        "HYPOTHESIS_PROFILE": "few" if tiny else "ci",
+        "HYPOTHESIS_PROFILE": "few" if tiny or part == "sanitizer" else "ci",
+        "HF_HUB_OFFLINE": "1",
     }
-    pytest = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(TESTS / "test_ops.py")]
     if part == "tests":
-        more = (
-            []
-            if tiny
-            else [str(path) for path in sorted(TESTS.glob("test_*.py")) if path.stem not in ("test_ops", "test_emulator")]
-        )
-        return run([*pytest, *more, "-k", "softmax and cuda" if tiny else "cuda"], LIMITS[part], environment)
+        environment["CUDA_LAUNCH_BLOCKING"] = "1"  # so that an error is told where it happens
+        return run([sys.executable, "-m", "pytest", *tests(tiny)], limit, environment)
     if part == "sanitizer":
-        sanitizer = shutil.which("compute-sanitizer")
-        if sanitizer is None:
-            return {"ok": False, "said": "compute-sanitizer is not installed; it comes with NVIDIA's CUDA toolkit"}
-        environment["HYPOTHESIS_PROFILE"] = "few"
-        found = {}
-        for tool in ("memcheck", "racecheck"):
-            command = [sanitizer, "--tool", tool, "--error-exitcode", "1", *pytest, "-k", "equals and cuda and float32"]
-            found[tool] = run(command, LIMITS[part], environment)
-        return {"ok": all(tool["ok"] for tool in found.values()), **found}
+        return sanitized(limit, environment)
     with tempfile.TemporaryDirectory() as folder:
-        script = "cuda_kernels.py" if part == "kernels" else "gpu.py"
-        command = [sys.executable, str(HERE / script), "--json", f"{folder}/rows.json", *(["--tiny"] if tiny else [])]
-        done = run([*command, *([] if part == "kernels" else ["--measure", part])], LIMITS[part], environment)
-        if done["ok"]:
-            done["rows"] = json.loads(Path(folder, "rows.json").read_text(encoding="utf-8"))
+        rows = Path(folder, "rows")
+        command = [sys.executable, __file__, "--measure", part, "--json", str(rows), *(["--tiny"] if tiny else [])]
+        done = run(command, limit, environment)
+        done["rows"] = [json.loads(line) for line in rows.read_text("utf-8").splitlines()] if rows.exists() else []
         return done
+
+
+def tests(tiny: bool) -> list[str]:
+    """What pytest is to run, and how: others' warnings fail nothing here, and one failure hides no other."""
+    how = ["-q", "--tb=short", "--maxfail=40", "-p", "no:cacheprovider", "-W", "default"]
+    if tiny:
+        return [*how, str(TESTS / "kernels" / "test_ops.py"), "-k", "softmax and cuda"]
+    if importlib.util.find_spec("xdist"):
+        how += ["-n", str(min(8, os.cpu_count() or 1))]  # nearly all time goes into compiling kernels
+    files = [*(TESTS / "kernels").glob("test_*.py"), *(TESTS / "models").glob("test_*on_cuda.py")]
+    return [*how, *(str(file) for file in sorted(files) if file.stem != "test_emulator"), "-k", "cuda"]
+
+
+def sanitized(limit: float, environment: dict[str, str]) -> dict[str, Any]:
+    toolkit = os.environ.get("CUDA_PATH", "/usr/local/cuda")
+    sanitizer = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path=f"{toolkit}/bin")
+    if sanitizer is None:
+        return {"ok": False, "said": "compute-sanitizer is not installed; it comes with NVIDIA's CUDA toolkit"}
+    files = [
+        str(TESTS / "kernels" / f"test_{name}.py") for name in ("cuda_matmul", "cuda_attention", "cuda_bfloat16", "ops")
+    ]
+    which = "layouts or (equals and cuda and not float64)"
+    pytest = [sys.executable, "-c", UNPOOLED, "-v", "-p", "no:cacheprovider", "-W", "default", *files, "-k", which]
+    found = {}
+    for tool in TOOLS:
+        command = [sanitizer, "--tool", tool, "--error-exitcode", "1", "--report-api-errors", "no", *pytest]
+        found[tool] = run(command, limit / len(TOOLS), environment)
+    return {"ok": all(tool["ok"] for tool in found.values()), **found}
 
 
 def facts() -> dict[str, Any]:
@@ -244,10 +288,21 @@ def facts() -> dict[str, Any]:
     return about
 
 
+def report(part: str, result: dict[str, Any]) -> None:
+    """What there is to quote, or to mend."""
+    print(f"{part}: {'well' if result['ok'] else 'FAILED'}", flush=True)
+    for row in result.get("rows", ()):
+        print("   ", ", ".join(f"{k} {x:.4g}" if isinstance(x, float) else f"{k} {x}" for k, x in row.items()), flush=True)
+    for process in (result, *(result[tool] for tool in TOOLS if tool in result)):
+        if "said" in process and (part in ("tests", "sanitizer") or not process["ok"]):
+            print(process["said"][-1500:], flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(LIMITS)}; all of them if not given")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, after each part")
+    parser.add_argument("--seconds", type=float, default=570, help="that all parts together may take")
     parser.add_argument("--tiny", action="store_true", help="small sizes, to try the script out")
     parser.add_argument("--measure", choices=MEASURED, help=argparse.SUPPRESS)  # a part's own process
     options = parser.parse_args()
@@ -260,12 +315,17 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     if options.measure:
-        options.json.write_text(json.dumps(list(MEASURED[options.measure](options.tiny))), encoding="utf-8")
+        with options.json.open("w", encoding="utf-8") as file:
+            for row in MEASURED[options.measure](options.tiny):
+                print(json.dumps(row), file=file, flush=True)
         return 0
     result: dict[str, Any] = {"machine": facts()}
+    print(result["machine"], flush=True)
+    began = time.perf_counter()
     for part in options.parts or LIMITS:
-        result[part] = run_part(part, options.tiny)
-        print(f"{part}: {'well' if result[part]['ok'] else 'FAILED'}", flush=True)
+        left = options.seconds - (time.perf_counter() - began)
+        result[part] = run_part(part, max(1, min(left, LIMITS[part])), options.tiny)
+        report(part, result[part])
         if options.json:
             options.json.write_text(json.dumps(result, indent=1), encoding="utf-8")
     if not options.json:

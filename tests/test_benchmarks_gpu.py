@@ -37,12 +37,13 @@ def test_bandwidth_and_training_give_rows(gpu):
 
 
 def test_a_part_that_fails_is_told_and_the_others_go_on(gpu, monkeypatch, tmp_path):
-    monkeypatch.setattr(gpu.shutil, "which", lambda name: None)
+    monkeypatch.setattr(gpu.shutil, "which", lambda name, path=None: None)
     file = tmp_path / "gpu.json"
-    monkeypatch.setattr("sys.argv", ["gpu.py", "sanitizer", "training", "--tiny", "--json", str(file)])
+    monkeypatch.setattr("sys.argv", ["gpu.py", "sanitizer", "training", "decoding", "--tiny", "--json", str(file)])
     assert gpu.main() == 1
     found = json.loads(file.read_text(encoding="utf-8"))
     assert found["training"]["ok"] and found["training"]["rows"][0]["tokens/s"] > 0
+    assert found["decoding"]["ok"] and found["decoding"]["rows"][0]["S"] == 200
     assert not found["sanitizer"]["ok"] and "not installed" in found["sanitizer"]["said"]
     assert "mean nothing" in found["machine"]["card"] or not device.emulated()
 
@@ -50,8 +51,27 @@ def test_a_part_that_fails_is_told_and_the_others_go_on(gpu, monkeypatch, tmp_pa
 def test_a_command_that_fails_or_does_not_end(gpu):
     failed = gpu.run([sys.executable, "-c", "print('why'); raise SystemExit(3)"], 20, {})
     assert not failed["ok"] and failed["said"] == "why\n"
-    endless = gpu.run([sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)"], 1, {})
+    sleeping = (
+        "import subprocess, sys; print('begun', flush=True); subprocess.run([sys.executable, '-c', 'while True: pass'])"
+    )
+    endless = gpu.run([sys.executable, "-c", sleeping], 1, {})  # what it has started ends too
     assert not endless["ok"] and endless["said"].startswith("begun") and "not ended after 1 seconds" in endless["said"]
+    assert endless["seconds"] < 5
+
+
+def test_rows_measured_before_a_failure_are_kept(gpu, monkeypatch):
+    def begun(command, limit, environment):
+        Path(command[command.index("--json") + 1]).write_text('{"size": 1}\n{"size": 2}\n', encoding="utf-8")
+        return {"ok": False, "seconds": 1.0, "said": "out of memory"}
+
+    monkeypatch.setattr(gpu, "run", begun)
+    found = gpu.run_part("matmul", 10, True)
+    assert not found["ok"] and [row["size"] for row in found["rows"]] == [1, 2]
+
+
+def test_all_parts_end_in_ten_minutes(gpu):
+    assert gpu.LIMITS.keys() == {"tests", "sanitizer", *gpu.MEASURED}
+    assert len(gpu.tests(tiny=False)) > 10
 
 
 def test_without_a_gpu_it_says_so(gpu, monkeypatch, capsys):
