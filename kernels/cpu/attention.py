@@ -32,7 +32,7 @@ def attention_forward(q, k, v, mask=None, causal=False, window=None, scale=None,
     options = _options(q, sizes, causal, window, scale, dropout, seed)
     threads = _threads(B * H)
     if _by_tiles(q, sizes):
-        forward_tiles(*places, y, lse, sizes, options, *masks, memory.empty(q, (threads, forward_scratch(sizes))))
+        forward_tiles(*places, _place(y), lse, sizes, options, *masks, memory.empty(q, (threads, forward_scratch(sizes))))
     else:
         forward_rows(*places, y, lse, sizes, options, *masks, threads)
     return y, lse
@@ -78,8 +78,8 @@ def _threads(tasks):
 
 
 def _is_readable(x):
-    """Whether the kernels can take x as it lies: the heads' numbers side by side, whatever the other strides."""
-    return x.strides[3] == x.itemsize or x.shape[3] == 1
+    """Whether the kernels can take x as it lies: the heads' numbers side by side, and rows whole numbers apart."""
+    return (x.strides[3] == x.itemsize or x.shape[3] == 1) and not any(stride % x.itemsize for stride in x.strides[:3])
 
 
 def _place(x):

@@ -85,18 +85,19 @@ def add_scaled(y, a, x):
 @jit
 def softmax_row(x):
     """x becomes exp(x - max) -> 1 / sum, lse; zeros, 0 and -inf where every score is -inf."""
-    top = x[0]
+    zero = x.dtype.type(0)
+    top = x.dtype.type(-np.inf)
     for s in range(len(x)):
         top = maximum(top, x[s])
-    if top == -np.inf:
-        set_zero(x)
-        return type(top)(0), top
-    total = type(top)(0)
+    top = zero if top == -np.inf else top  # which may be a row of NaN
+    total = zero
     for s in range(len(x)):
         e = exp(x[s] - top)
         x[s] = e
         total += e
-    return type(top)(1) / total, top + type(top)(np.log(total))
+    if total == 0:
+        return zero, x.dtype.type(-np.inf)
+    return x.dtype.type(1) / total, top + x.dtype.type(np.log(total))
 
 
 @jit

@@ -86,16 +86,28 @@ def _load(builder: ir.IRBuilder, pointer: Any) -> Any:
     return builder.load(builder.bitcast(pointer, VECTOR.as_pointer()), align=4)
 
 
+def _first_lanes(builder: ir.IRBuilder, count: Any) -> Any:
+    """Of LANES booleans, the first `count` true; count may be < 0 or > LANES."""
+    lanes = ir.VectorType(i64, LANES)
+    return builder.icmp_signed("<", ir.Constant(lanes, list(range(LANES))), _spread(builder, count, lanes))
+
+
 def _load_some(builder: ir.IRBuilder, pointer: Any, count: Any) -> Any:
     """The first `count` of LANES floats from here on, zeros in place of the others, which are not read; count may be < 0."""
-    lanes = ir.VectorType(i64, LANES)
-    spread = builder.insert_element(ir.Constant(lanes, ir.Undefined), count, ir.Constant(i32, 0))
-    spread = _shuffle(builder, spread, spread, [0] * LANES)
-    mask = builder.icmp_signed("<", ir.Constant(lanes, list(range(LANES))), spread)
+    mask = _first_lanes(builder, count)
     pointer = builder.bitcast(pointer, VECTOR.as_pointer())
     kind = ir.FunctionType(VECTOR, [pointer.type, i32, mask.type, VECTOR])
     function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.v{LANES}f32.p0v{LANES}f32")
     return builder.call(function, [pointer, ir.Constant(i32, 4), mask, ZEROS])
+
+
+def _store_some(builder: ir.IRBuilder, vector: Any, pointer: Any, count: Any) -> None:
+    """Writes the first `count` of LANES floats, and nothing beyond."""
+    mask = _first_lanes(builder, count)
+    pointer = builder.bitcast(pointer, VECTOR.as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [VECTOR, pointer.type, i32, mask.type])
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.v{LANES}f32.p0v{LANES}f32")
+    builder.call(function, [vector, pointer, ir.Constant(i32, 4), mask])
 
 
 def _store(builder: ir.IRBuilder, vector: Any, pointer: Any) -> None:
@@ -162,21 +174,21 @@ def _sum(builder: ir.IRBuilder, vector: Any) -> Any:
     return builder.extract_element(vector, ir.Constant(i32, 0))
 
 
-def _sums(builder: ir.IRBuilder, vectors: list[Any]) -> Any:
-    """LANES vectors -> one, in lane j of which is the sum of the numbers of vector j."""
+def _across(builder: ir.IRBuilder, vectors: list[Any], combine: Callable[..., Any] = ir.IRBuilder.fadd) -> Any:
+    """LANES vectors -> one, in lane j of which is the sum, or what else, of the numbers of vector j."""
     size = 1
     while size < LANES:
         low = [lane if not lane & size else LANES + (lane ^ size) for lane in range(LANES)]
         high = [lane | size if not lane & size else LANES + lane for lane in range(LANES)]
         pairs = zip(vectors[::2], vectors[1::2])
-        vectors = [builder.fadd(_shuffle(builder, a, b, low), _shuffle(builder, a, b, high)) for a, b in pairs]
+        vectors = [combine(builder, _shuffle(builder, a, b, low), _shuffle(builder, a, b, high)) for a, b in pairs]
         size *= 2
     return vectors[0]
 
 
-def _spread(builder: ir.IRBuilder, number: Any) -> Any:
+def _spread(builder: ir.IRBuilder, number: Any, vector: ir.Type = VECTOR) -> Any:
     """A vector with this number in every lane."""
-    undefined = ir.Constant(VECTOR, ir.Undefined)
+    undefined = ir.Constant(vector, ir.Undefined)
     return _shuffle(builder, builder.insert_element(undefined, number, ir.Constant(i32, 0)), undefined, [0] * LANES)
 
 
@@ -215,11 +227,13 @@ def _routine(name: str, n_args: int, build: Callable[..., None]) -> Any:
 
     # Numba reads the number of arguments from the signature, hence one lambda for each.
     by_count = {
+        4: lambda context, a, b, c, d: typed(context),
         5: lambda context, a, b, c, d, e: typed(context),
         6: lambda context, a, b, c, d, e, f: typed(context),
         7: lambda context, a, b, c, d, e, f, g: typed(context),
         8: lambda context, a, b, c, d, e, f, g, h: typed(context),
         9: lambda context, a, b, c, d, e, f, g, h, i: typed(context),
+        10: lambda context, a, b, c, d, e, f, g, h, i, j: typed(context),
     }
     return intrinsic(by_count[n_args])
 
@@ -231,6 +245,7 @@ def make_tile(
     a_step: int | None = None,
     unroll: int = 4,
     pairs: bool = False,
+    b_in_rows: bool = False,
 ) -> Any:
     """tile(k, a, b, start, start_row, c, c_row): c = start + a b over one tile of rows x (vectors * LANES).
 
@@ -240,12 +255,17 @@ def make_tile(
     Where a_row and a_step are not known here, the tile takes them as well: tile(k, a, a_row, a_step, b, ...). It is as
     fast on x86; elsewhere computing 12 addresses a step may cost something.
 
+    b_in_rows: b is not packed; its row s lies at b + s * b_row, and the tile takes b_row after b.
     pairs: a and b are of pairs of bfloat16s (bfloat16.py), each in the place of a float: a step is two steps of the product.
     """
     fixed = a_row is not None and a_step is not None
 
-    def build_fixed(builder: ir.IRBuilder, k: Any, a: Any, *rest: Any) -> None:
-        build(builder, k, a, _int(a_row or 0), _int(a_step or 0), *rest)
+    def build_any(builder: ir.IRBuilder, k: Any, a: Any, *rest: Any) -> None:
+        if fixed:
+            rest = _int(a_row or 0), _int(a_step or 0), *rest
+        if not b_in_rows:
+            rest = *rest[:3], _int(vectors * LANES), *rest[3:]
+        build(builder, k, a, *rest)
 
     def build(
         builder: ir.IRBuilder,
@@ -254,6 +274,7 @@ def make_tile(
         a_row: Any,
         a_step: Any,
         b: Any,
+        b_row: Any,
         start: Any,
         start_row: Any,
         c: Any,
@@ -270,7 +291,7 @@ def make_tile(
                 _prefetch(builder, _element(builder, c, builder.mul(c_row, _int(i)), j * LANES), 1)
 
         def step(s: Any) -> None:
-            b_step, a_offset = builder.mul(s, _int(vectors * LANES)), builder.mul(s, a_step)
+            b_step, a_offset = builder.mul(s, b_row), builder.mul(s, a_step)
             b_vectors = [_load(builder, _element(builder, b, b_step, j * LANES)) for j in range(vectors)]
             for i in range(rows):
                 number = _spread(builder, builder.load(_element(builder, a, a_offset, builder.mul(a_row, _int(i)))))
@@ -300,13 +321,10 @@ def make_tile(
             with something:
                 write(builder.inttoptr(start, f32.as_pointer()))
 
-    name = f"tinyllm_tile_{rows}x{vectors}x{LANES}{'_pairs' if pairs else ''}"
+    name = f"tinyllm_tile_{rows}x{vectors}x{LANES}{'_pairs' if pairs else ''}{'_in_rows' if b_in_rows else ''}"
     if fixed:
-        return _routine(f"{name}_{a_row}_{a_step}", 7, build_fixed)
-    return _routine(name, 9, build)
-
-
-tile = make_tile()  # of a in place: for what is not worth a copy
+        name += f"_{a_row}_{a_step}"
+    return _routine(name, (7 if fixed else 9) + b_in_rows, build_any)
 
 
 def _read(builder: ir.IRBuilder, row: Any, s: Any) -> Any:
@@ -371,7 +389,7 @@ def make_dots(rows: int, columns: int, pairs: bool = False) -> Any:
         vectors = [builder.load(place) for place in sum(places, [])]
         for first in range(0, rows * columns, LANES):
             group = vectors[first : first + LANES]
-            total = _sums(builder, group + [ZEROS] * (LANES - len(group)))
+            total = _across(builder, group + [ZEROS] * (LANES - len(group)))
             for i in range(len(group)) if len(group) < LANES else ():
                 number = builder.extract_element(total, ir.Constant(i32, i))
                 builder.store(number, _element(builder, sums, first + i))
