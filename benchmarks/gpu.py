@@ -256,8 +256,12 @@ def tests(tiny: bool) -> list[str]:
         return [*how, str(TESTS / "kernels" / "test_ops.py"), "-k", "softmax and cuda"]
     if importlib.util.find_spec("xdist"):
         how += ["-n", str(min(8, os.cpu_count() or 1))]  # nearly all time goes into compiling kernels
-    files = [*(TESTS / "kernels").glob("test_*.py"), *(TESTS / "models").glob("test_*on_cuda.py")]
-    return [*how, *(str(file) for file in sorted(files) if file.stem != "test_emulator"), "-k", "cuda"]
+    files = [
+        *(TESTS / "kernels").glob("test_*.py"),
+        *(TESTS / "models").glob("test_*on_cuda.py"),
+        TESTS / "test_on_device.py",
+    ]
+    return [*how, *(str(file) for file in sorted(files) if file.stem != "test_emulator"), "-k", "cuda or on_device"]
 
 
 def sanitized(limit: float, environment: dict[str, str]) -> dict[str, Any]:

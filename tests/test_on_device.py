@@ -1,4 +1,4 @@
-"""Whatever computes does so with --device cuda as well, here on the emulator, and says the same as on the cpu."""
+"""Whatever computes does so with --device cuda as well, on the emulator or a GPU, and says the same as on the cpu."""
 
 from __future__ import annotations
 
@@ -25,10 +25,8 @@ from tinyllm.text2text import Use, answers
 from tinyllm.tokenizers import BPETokenizer, WordPieceTokenizer
 from tinyllm.trainer import Watcher
 
-if not device.emulated():
-    pytest.skip("these tests are for the emulator", allow_module_level=True)
 try:
-    require_compiler()
+    require_compiler() if device.emulated() else device.cupy()
 except RuntimeError as error:
     pytest.skip(str(error), allow_module_level=True)
 

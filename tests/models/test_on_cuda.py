@@ -1,4 +1,4 @@
-"""Whole models on the cuda set, emulated: they learn as on the cpu set."""
+"""Whole models on the cuda set, emulated or on a GPU: they learn as on the cpu set."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tinyllm.kernels.cuda import device
 from tinyllm.kernels.cuda.emulator.loader import require_compiler
 from tinyllm.models import MODELS
 
-if not device.emulated():
-    pytest.skip("these tests are for the emulator", allow_module_level=True)
 try:
-    require_compiler()
+    require_compiler() if device.emulated() else device.cupy()
 except RuntimeError as error:
     pytest.skip(str(error), allow_module_level=True)
+
+emulated_only = pytest.mark.skipif(not device.emulated(), reason="what NumPy arrays do that stand for the GPU's")
 
 TINY = {
     "GPT": lambda: tinyllm.GPT.tiny(),
@@ -42,6 +42,7 @@ def losses(model, steps=3):
     return result
 
 
+@emulated_only
 @pytest.mark.parametrize("name", TINY)
 def test_learns_as_on_the_cpu(name):
     expected = losses(TINY[name]())
@@ -111,6 +112,7 @@ def test_hugging_face_files_from_the_device(tmp_path):
     assert again.device == "cuda" and np.array_equal(again.to("cpu").flat.data, model.to("cpu").flat.data)
 
 
+@emulated_only
 def test_arrays_of_two_devices_do_not_mix():
     model = tinyllm.GPT.tiny().to("cuda")
     weight, host = model.parameters()[0].data, np.ones(8, np.float32)

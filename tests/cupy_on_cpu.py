@@ -1,0 +1,181 @@
+"""CuPy's face, on the CPU: its arrays are NumPy's behind a class that does what CuPy's arrays do, and no more.
+
+The emulator's arrays are NumPy's own, and forgive what a GPU does not: here whatever NumPy would take for granted raises, a
+function that reads an array without asking for it, one that mixes it with an array of the host, a kernel's argument of a
+Python type. Kernels run in the emulator, cuBLAS's products as it does them.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+import sys
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinyllm.kernels.cuda import blas, device
+from tinyllm.kernels.cuda.emulator import MAX_SHARED, EmulatedModule
+from tinyllm.kernels.cuda.module import HERE, Kernels
+
+VALUES = "dtype", "shape", "strides", "ndim", "size", "itemsize", "nbytes", "flags"
+METHODS = (
+    "all", "any", "argmax", "argsort", "astype", "clip", "copy", "cumsum", "dot", "max", "mean", "min", "nonzero", "ravel",
+    "repeat", "reshape", "squeeze", "std", "sum", "swapaxes", "take", "transpose", "view",
+)  # fmt: skip
+ON_THE_HOST = "fill", "item", "tolist", "__len__", "__bool__", "__float__", "__int__"  # what these return, or None
+BINARY = "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"
+COMPARED = "eq", "ne", "lt", "le", "gt", "ge"
+ALONE = "neg", "abs", "invert"
+
+
+def there(a: Any) -> Any:
+    """What CuPy computes with."""
+    if isinstance(a, (tuple, list)):
+        return type(a)(map(there, a))
+    if isinstance(a, np.ndarray):
+        raise TypeError(f"an array on the GPU meets a NumPy array {a.shape}")
+    return a.numpy if isinstance(a, ndarray) else a
+
+
+def back(a: Any) -> Any:
+    """A scalar of NumPy's is an array () of CuPy's."""
+    if isinstance(a, (tuple, list)):
+        return type(a)(map(back, a))
+    return ndarray(a) if isinstance(a, (np.ndarray, np.generic)) else a
+
+
+def index(i: Any) -> Any:
+    """CuPy takes indices from the host."""
+    return tuple(map(index, i)) if isinstance(i, tuple) else i if isinstance(i, np.ndarray) else there(i)
+
+
+class ndarray:
+    """CuPy's array class, as far as we use it."""
+
+    __module__ = "cupy"  # by which an op knows it
+    __slots__ = ("numpy",)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, a: Any):
+        self.numpy = np.asarray(a)
+
+    data = property(lambda self: types.SimpleNamespace(ptr=self.numpy.ctypes.data))
+    T = property(lambda self: ndarray(self.numpy.T))
+
+    def get(self) -> np.ndarray:
+        return self.numpy.copy()
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed")
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = (), **options: Any) -> Any:
+        result = getattr(ufunc, method)(*there(inputs), **options, **({"out": there(out)} if out else {}))
+        return out[0] if out else back(result)
+
+    def __array_function__(self, function: Any, kinds: Any, args: Any, options: Any) -> Any:
+        return back(function(*there(args), **{name: there(a) for name, a in options.items()}))
+
+    def __getitem__(self, i: Any) -> Any:
+        return back(self.numpy[index(i)])
+
+    def __setitem__(self, i: Any, value: Any) -> None:
+        self.numpy[index(i)] = there(value)
+
+
+def install_methods() -> None:
+    def method(name: str, result: Any = back) -> Any:
+        return lambda self, *args, **options: result(getattr(self.numpy, name)(*there(args), **options))
+
+    def in_place(name: str) -> Any:
+        def compute(self: ndarray, other: Any) -> ndarray:
+            self.numpy[...] = getattr(operator, name)(self.numpy, there(other))
+            return self
+
+        return compute
+
+    for name in VALUES:
+        setattr(ndarray, name, property(operator.attrgetter(f"numpy.{name}")))
+    for name in METHODS:
+        setattr(ndarray, name, method(name))
+    for name in ON_THE_HOST:
+        setattr(ndarray, name, method(name, lambda result: result))
+    for name in (*BINARY, *COMPARED, *ALONE):
+        setattr(ndarray, f"__{name}__", method(f"__{name}__"))
+    for name in BINARY:
+        setattr(ndarray, f"__r{name}__", method(f"__r{name}__"))
+        setattr(ndarray, f"__i{name}__", in_place(f"__{name}__"))
+
+
+install_methods()
+
+
+class RawModule:
+    def __init__(self, code: str, options: tuple[str, ...], name_expressions: list[str]):
+        file = re.findall(r'^#line 1 "(.*)"', code)[0]
+        self.module = EmulatedModule((HERE / file).read_text("utf-8"), (), name_expressions, file)
+
+    def get_function(self, name: str) -> RawKernel:
+        return RawKernel(self.module.get_function(name))
+
+
+class RawKernel:
+    def __init__(self, kernel: Any):
+        self.__dict__["kernel"] = kernel
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        assert name == "max_dynamic_shared_size_bytes"
+        setattr(self.kernel, name, value)
+
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], shared_mem: int = 0) -> None:
+        assert all(isinstance(a, (ndarray, np.generic)) for a in args), "CuPy guesses the size of a Python number"
+        self.kernel(grid, block, tuple(map(there, args)), shared_mem=shared_mem)
+
+
+def gemm_ex(handle: int, *arguments: Any) -> None:
+    assert all(type(a) is int for a in arguments)
+    blas.emulated_gemm_ex(*arguments)
+
+
+def asarray(a: Any) -> ndarray:
+    return a if isinstance(a, ndarray) else ndarray(np.array(a))  # a copy
+
+
+def modules() -> dict[str, types.ModuleType]:
+    """What `import cupy` and the like shall find."""
+    names = "cupy", "cupy.cuda", "cupy.cuda.device", "cupy_backends", "cupy_backends.cuda", "cupy_backends.cuda.libs"
+    found = {name: types.ModuleType(name) for name in (*names, "cupy_backends.cuda.libs.cublas")}
+    for name, module in found.items():
+        above, _, own = name.rpartition(".")
+        if above:
+            setattr(found[above], own, module)
+    cupy: Any = found["cupy"]
+    cupy.ndarray, cupy.RawModule, cupy.asarray, cupy.__version__ = ndarray, RawModule, asarray, "on the CPU"
+    cupy.cuda.is_available = lambda: True
+    cupy.cuda.runtime = types.SimpleNamespace(
+        getDevice=lambda: 0, deviceGetAttribute=lambda what, which: MAX_SHARED, memGetInfo=lambda: (1 << 37, 1 << 37)
+    )
+    cupy.__getattr__ = lambda name: lambda *args, **options: back(getattr(np, name)(*there(args), **options))
+    found["cupy.cuda.device"].__dict__["get_cublas_handle"] = lambda: 1
+    found["cupy_backends.cuda.libs.cublas"].__dict__["gemmEx"] = gemm_ex
+    return found
+
+
+@pytest.fixture
+def cupy_on_cpu(monkeypatch: pytest.MonkeyPatch):
+    """Within the test the device "cuda" is a GPU with CuPy, as far as our code can tell."""
+    caches = device.cupy, device.shared_memory, Kernels.kernel, Kernels.module
+
+    def forget() -> None:
+        device._uploads.clear()
+        for cache in caches:
+            cache.cache_clear()
+
+    monkeypatch.setenv("TINYLLM_DEVICE", "gpu")
+    for name, module in modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    forget()
+    yield
+    forget()
