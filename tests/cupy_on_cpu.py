@@ -122,6 +122,8 @@ class RawModule:
 
 
 class RawKernel:
+    kernel: Any
+
     def __init__(self, kernel: Any):
         self.__dict__["kernel"] = kernel
 
