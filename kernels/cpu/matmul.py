@@ -12,107 +12,35 @@ multiplication"):
    between it and the panels are computed. Zeros fill panels and blocks up to whole tiles.
 4. The threads share out the tiles. A tile that sticks out over the result's edge is computed aside; what belongs is copied.
 Where kernels.precision asks for it, all of this is done with pairs of bfloat16s in the place of floats (bfloat16.py).
-A product y = x w^T of few rows (decoding: one for each sequence) does not earn back the packing: there each number is a row
-of x times a row of w, and memory sets the pace.
+A product y = x w^T of few rows does not earn back the packing: few_rows.py.
 """
 
 from __future__ import annotations
 
-import functools
-import threading
-from typing import NamedTuple
-
 import numba
 import numpy as np
-from numba import prange, types
+from numba import prange
 
 from .. import products
-from .activation import activation_forward, apply, code_of
+from .activation import activation_forward, code_of
 from .bfloat16 import copy_pairs, pack_pairs, pack_pairs_transposed
+from .few_rows import FEW_ROWS, ask_for, few_rows_part, scratch_of
 from .jit import Native, call, jit, parallel_jit
-from .simd import BFLOAT16, LANES, TILE_COLUMNS, TILE_ROWS, floats, integers, make_dots, make_tile, pack, pack_transposed
+from .product import ASIDE, activate, activate_block, copy, describe, read, share, workspace
+from .simd import BFLOAT16, LANES, TILE_COLUMNS, TILE_ROWS, floats, make_tile, pack, pack_transposed
 
-BLOCK_ROWS, BLOCK_STEPS = 8 * TILE_ROWS, 384  # of a: 150 kB at most, for a second-level cache of 256 kB or more
+BLOCK_TILES = 8
+BLOCK_ROWS, BLOCK_STEPS = BLOCK_TILES * TILE_ROWS, 384  # of a: 150 kB at most, for a second-level cache of 256 kB or more
 PACKED_STEPS, PACKED_SIZE = 4 * BLOCK_STEPS, 1 << 22  # of b: rows packed at a time, floats packed at a time
-FEW_ROWS = 32  # with no more, a product is taken as rows of x times rows of w
 SHARE = 1 << 19  # multiplications that make one more thread worth its start
-DOT_ROWS, DOT_COLUMNS = (4, 6) if TILE_ROWS * TILE_COLUMNS // LANES >= 24 else (2, 4)  # of sums in registers
 A_ROW = BLOCK_STEPS + LANES  # the distance of the copied rows is no power of two: 12 rows must not fall into one cache set
 A_BLOCK = BLOCK_ROWS * A_ROW
-TILE_SIZE = TILE_ROWS * TILE_COLUMNS
-THREAD_SCRATCH = A_BLOCK + TILE_SIZE  # a block, and a tile aside
+THREAD_SCRATCH = A_BLOCK + ASIDE
 
 tile_of_rows = make_tile(a_row=A_ROW, a_step=1)
 tile_of_columns = make_tile(a_row=1, a_step=BLOCK_ROWS)
 tile_of_row_pairs = make_tile(a_row=A_ROW, a_step=1, pairs=True)
 tile_of_column_pairs = make_tile(a_row=1, a_step=BLOCK_ROWS, pairs=True)
-dots_of_row, dots_of_rows = make_dots(1, 1), make_dots(DOT_ROWS, DOT_COLUMNS)
-dots_of_row_pairs, dots_of_rows_pairs = make_dots(1, 1, pairs=True), make_dots(DOT_ROWS, DOT_COLUMNS, pairs=True)
-
-
-class Product(NamedTuple):
-    """c = start + a b, then y = f(c). For each matrix its address and the distances, in floats, of its rows and columns."""
-
-    m: int  # rows of a, c, y and start
-    n: int  # columns of b, c, y and start
-    k: int  # columns of a and rows of b
-    a: int
-    a_row: int
-    a_column: int
-    b: int
-    b_row: int
-    b_column: int
-    start: int  # 0: nothing to add
-    start_row: int
-    start_column: int
-    c: int
-    c_row: int
-    c_column: int
-    y: int  # 0: no activation; otherwise c's and y's columns lie without gaps
-    y_row: int
-    code: int  # of the activation,
-    activate: int  # and the address of _activate
-    unit: int  # numbers of a row of a, or a column of b, that are packed in the place of a float: 1, or a pair of bfloat16s
-
-
-@jit
-def _place(x):
-    """The address of x, and the distances of its rows and columns in floats: 1 where there is but one."""
-    rows, columns = x.shape
-    row, column = x.strides
-    return x.ctypes.data, 1 if rows == 1 else row // 4, 1 if columns == 1 else column // 4
-
-
-@jit
-def _write(product, a, b, start, c, y, adds, code, activate, unit):
-    """Writes the Product to this address; `adds` and `activate` are 0 for a product without start, or without y."""
-    v = integers(product, 20)
-    v[0], v[1], v[2] = c.shape[0], c.shape[1], a.shape[1]
-    v[3], v[4], v[5] = _place(a)
-    v[6], v[7], v[8] = _place(b)
-    v[9], v[10], v[11] = start.ctypes.data if adds else 0, start.strides[0] // 4, start.strides[1] // 4
-    v[12], v[13], v[14] = _place(c)
-    v[15], v[16] = y.ctypes.data if activate else 0, y.strides[0] // 4
-    v[17], v[18], v[19] = code, activate, unit
-
-
-@functools.cache
-def _describe():
-    """_write, compiled once for arrays of any layout instead of once for each."""
-    matrix = types.Array(types.float32, 2, "A", readonly=True, aligned=False)
-    _write.compile((types.int64, *[matrix] * 5, *[types.int64] * 4))
-    _write.disable_compile()
-    return _write
-
-
-@jit
-def _read(product):
-    """The Product that was written to this address."""
-    v = integers(product, 20)
-    return Product(
-        v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9],
-        v[10], v[11], v[12], v[13], v[14], v[15], v[16], v[17], v[18], v[19],
-    )  # fmt: skip
 
 
 @jit
@@ -128,6 +56,9 @@ def _pack_panels(p, first, last, k0, k, j0, packed):
         j = j0 + panel * TILE_COLUMNS
         n = min(TILE_COLUMNS, p.n - j)
         source, target = p.b + 4 * (k0 * p.b_row + j * p.b_column), packed + 4 * panel * _steps(p, k) * TILE_COLUMNS
+        if p.b_column != 1:
+            for i in range(n):  # all of them at once are more than the processor looks ahead in: first asked for one by one
+                ask_for(source + 4 * i * p.b_column, 4 * k)
         if p.unit == 2:
             if p.b_column == 1:
                 pack_pairs(k, n, TILE_COLUMNS, source, p.b_row, target, TILE_COLUMNS)
@@ -140,37 +71,6 @@ def _pack_panels(p, first, last, k0, k, j0, packed):
 
 
 @jit
-def _copy(source, n, target, filled):
-    """n floats, and zeros up to `filled`."""
-    x, y = floats(source, n), floats(target, filled)
-    for j in range(n):
-        y[j] = x[j]
-    for j in range(n, filled):
-        y[j] = 0
-
-
-@Native
-def _activate(code, m, n, z, z_row, y, y_row, aside):
-    """y = f(z), both (m, n). In place, by way of `aside`: where LLVM sees that y may be z, it compiles no vectors."""
-    if z_row == n and y_row == n:  # one long row, which vectors fill better than many short ones
-        m, n = 1, m * n
-    for i in range(m):
-        if y != z:
-            apply(code, floats(z + 4 * i * z_row, n), floats(y + 4 * i * y_row, n))
-        else:
-            for j in range(0, n, TILE_SIZE):
-                piece, place = min(TILE_SIZE, n - j), z + 4 * (i * z_row + j)
-                apply(code, floats(place, piece), floats(aside, piece))
-                _copy(aside, piece, place, piece)
-
-
-@jit
-def _activate_block(p, i, m, j, n, aside):
-    z, y = p.c + 4 * (i * p.c_row + j), p.y + 4 * (i * p.y_row + j)
-    call(p.activate, (p.code, m, n, z, p.c_row, y, p.y_row, aside))
-
-
-@jit
 def _copy_block(p, i, m, k0, k, block):
     """a[i:i+m, k0:k0+k], laid as it lies, with zeros for rows up to a whole tile."""
     source = p.a + 4 * (i * p.a_row + k0 * p.a_column)
@@ -179,15 +79,15 @@ def _copy_block(p, i, m, k0, k, block):
         if p.a_column == 1:
             copy_pairs(m, k, source, p.a_row, block, A_ROW)
             for r in range(m, filled):
-                _copy(source, 0, block + 4 * r * A_ROW, _steps(p, k))
+                copy(source, 0, block + 4 * r * A_ROW, _steps(p, k))
         else:
             pack_pairs(k, m, filled, source, p.a_column, block, BLOCK_ROWS)
     elif p.a_column == 1:
         for r in range(filled):
-            _copy(source + 4 * r * p.a_row, k if r < m else 0, block + 4 * r * A_ROW, k)
+            copy(source + 4 * r * p.a_row, k if r < m else 0, block + 4 * r * A_ROW, k)
     else:
         for s in range(k):
-            _copy(source + 4 * s * p.a_column, m, block + 4 * s * BLOCK_ROWS, filled)
+            copy(source + 4 * s * p.a_column, m, block + 4 * s * BLOCK_ROWS, filled)
 
 
 @jit
@@ -250,83 +150,44 @@ def _multiply(p, i0, i1, first, last, k0, k, j0, packed, scratch):
                     _one_tile(p, i + r, rows, j, n, now, a, b, k0 + s == 0, scratch + 4 * A_BLOCK)
         if p.y != 0 and k0 + k == p.k:
             j = j0 + first * TILE_COLUMNS
-            _activate_block(p, i, m, j, min(j0 + last * TILE_COLUMNS, p.n) - j, scratch + 4 * A_BLOCK)
+            activate_block(p, i, m, j, min(j0 + last * TILE_COLUMNS, p.n) - j, scratch + 4 * A_BLOCK)
 
 
 @jit
 def _row_parts(parts, rows, panels):
-    """The rows go into so many parts, and the panels into parts / so many, that the largest share is smallest."""
-    smallest, best = rows * panels + 1, 1
+    """The tiles' rows go into so many parts, and the panels into parts / so many, that the largest share is smallest.
+
+    Of equal ones, that which reads the fewest panels, once for each block of rows, and copies the fewest rows.
+    """
+    smallest, least, best = rows * panels + 1, 0, 1
     for r in range(1, parts + 1):
         c = parts // r
-        share = ((rows + r - 1) // r) * ((panels + c - 1) // c)
-        if r * c == parts and share <= smallest:
-            smallest, best = share, r
+        own_rows, own_panels = (rows + r - 1) // r, (panels + c - 1) // c
+        moved = own_panels * ((own_rows + BLOCK_TILES - 1) // BLOCK_TILES) + own_rows
+        if r * c == parts and (own_rows * own_panels, moved) < (smallest, least):
+            smallest, least, best = own_rows * own_panels, moved, r
     return best
-
-
-@jit
-def _share(part, parts, n):
-    return part * n // parts, (part + 1) * n // parts
 
 
 @Native
 def _pack_part(product, part, parts, k0, k, j0, columns, scratch):
     """A thread's part of packing b[k0:k0+k, j0:j0+columns]."""
     panels = (columns + TILE_COLUMNS - 1) // TILE_COLUMNS
-    first, last = _share(part, parts, panels)
-    _pack_panels(_read(product), first, last, k0, k, j0, scratch + 4 * parts * THREAD_SCRATCH)
+    first, last = share(part, parts, panels)
+    _pack_panels(read(product), first, last, k0, k, j0, scratch + 4 * parts * THREAD_SCRATCH)
 
 
 @Native
 def _multiply_part(product, part, parts, k0, k, j0, columns, scratch):
     """A thread's part of multiplying by what was packed."""
-    p = _read(product)
+    p = read(product)
     tiles, panels = (p.m + TILE_ROWS - 1) // TILE_ROWS, (columns + TILE_COLUMNS - 1) // TILE_COLUMNS
     row_parts = _row_parts(parts, tiles, panels)
     column_parts = parts // row_parts
-    row, last_row = _share(part // column_parts, row_parts, tiles)
-    first, last = _share(part % column_parts, column_parts, panels)
+    row, last_row = share(part // column_parts, row_parts, tiles)
+    first, last = share(part % column_parts, column_parts, panels)
     packed, own = scratch + 4 * parts * THREAD_SCRATCH, scratch + 4 * part * THREAD_SCRATCH
     _multiply(p, row * TILE_ROWS, min(last_row * TILE_ROWS, p.m), first, last, k0, k, j0, packed, own)
-
-
-@jit
-def _few_rows(p, i, m, j, n, sums):
-    """c[i:i+m, j:j+n], at most DOT_ROWS x DOT_COLUMNS: each number a row of a times a column of b."""
-    a, b = p.a + 4 * i * p.a_row, p.b + 4 * j * p.b_column
-    if p.unit == 2:
-        if n == 1 and m == 1:
-            dots_of_row_pairs(p.k, 1, a, p.a_row, 1, b, p.b_column, sums)
-        else:
-            dots_of_rows_pairs(p.k, m, a, p.a_row, n, b, p.b_column, sums)
-    elif n == 1 and m == 1:
-        dots_of_row(p.k, 1, a, p.a_row, 1, b, p.b_column, sums)
-    else:
-        dots_of_rows(p.k, m, a, p.a_row, n, b, p.b_column, sums)
-    summed = p.k if p.unit == 2 else p.k - p.k % LANES
-    for r in range(m):
-        for s in range(n):
-            value = floats(sums + 4 * (r * DOT_COLUMNS + s), 1)[0]
-            for t in range(summed, p.k):
-                value += floats(a + 4 * (r * p.a_row + t), 1)[0] * floats(b + 4 * (s * p.b_column + t), 1)[0]
-            if p.start != 0:
-                value += floats(p.start + 4 * ((i + r) * p.start_row + (j + s) * p.start_column), 1)[0]
-            floats(p.c + 4 * ((i + r) * p.c_row + (j + s) * p.c_column), 1)[0] = value
-
-
-@Native
-def _few_rows_part(product, part, parts, scratch):
-    """A thread's columns of a product of few rows; of a single row, one by one: memory is fastest in one stream."""
-    p = _read(product)
-    first, last = _share(part, parts, p.n)
-    columns = 1 if p.m == 1 else DOT_COLUMNS
-    for j in range(first, last, columns):
-        for i in range(0, p.m, DOT_ROWS):
-            sums = scratch + 4 * part * THREAD_SCRATCH
-            _few_rows(p, i, min(DOT_ROWS, p.m - i), j, min(columns, last - j), sums)
-    if p.y != 0:
-        _activate_block(p, 0, p.m, first, last - first, scratch + 4 * part * THREAD_SCRATCH)
 
 
 @jit
@@ -352,25 +213,6 @@ def _few_rows_serial(few_rows_part, parts, product, scratch):
 def _few_rows_parallel(few_rows_part, parts, product, scratch):
     for part in prange(parts):
         call(few_rows_part, (product, part, parts, scratch))
-
-
-class _Workspace(threading.local):
-    """What a calling thread needs besides its arrays, kept from call to call: a Product's place, and scratch that grows."""
-
-    def __init__(self) -> None:
-        self.record = np.zeros(len(Product._fields), np.int64)
-        self.product = self.record.ctypes.data
-        self.floats, self.address = np.empty(0, np.float32), 0
-
-    def scratch(self, size: int) -> int:
-        """The address of `size` floats, aligned to the lines of the caches."""
-        if size + 16 > self.floats.size:
-            self.floats = np.empty(size + 16, np.float32)
-            self.address = -(-self.floats.ctypes.data // 64) * 64
-        return self.address
-
-
-_workspace = _Workspace()
 
 
 def matmul(
@@ -423,22 +265,22 @@ def _matmul32(a, b, out, plus, code=0, y=None) -> None:
     (m, k), n = a.shape, b.shape[1]
     if n < m and n <= FEW_ROWS and y is None:  # out^T = plus^T + b^T a^T
         a, b, out, plus, m, n = b.T, a.T, out.T, None if plus is None else plus.T, n, m
-    activate = 0 if y is None else _activate.address
-    product, unit = _workspace.product, _unit()
+    after = 0 if y is None else activate.address
+    product, unit = workspace.product, _unit()
     start, y = out if plus is None else plus, out if y is None else y
-    _describe()(product, a, b, start, out, y, plus is not None, code, activate, unit)
+    describe()(product, a, b, start, out, y, plus is not None, code, after, unit)
     parts = m * n * k // SHARE
     parts = min(numba.get_num_threads(), parts) if parts > 1 else 1
-    if m <= FEW_ROWS and k >= LANES and _rows_contiguous(a) and _rows_contiguous(b.T):
+    if m <= FEW_ROWS and _rows_contiguous(a) and _rows_contiguous(b.T):
         run = _few_rows_parallel if parts > 1 else _few_rows_serial
-        run(_few_rows_part.address, parts, product, _workspace.scratch(parts * THREAD_SCRATCH))
+        run(few_rows_part.address, parts, product, workspace.scratch(parts * scratch_of(m, k)))
         return
     run = _parallel if parts > 1 else _serial
     for k0 in range(0, max(k, 1), PACKED_STEPS * unit):
         numbers = min(PACKED_STEPS * unit, k - k0)
         steps = -(-numbers // unit)
         columns = max(PACKED_SIZE // max(steps, 1) // TILE_COLUMNS, 1) * TILE_COLUMNS
-        scratch = _workspace.scratch(parts * THREAD_SCRATCH + steps * min(columns, n + TILE_COLUMNS))
+        scratch = workspace.scratch(parts * THREAD_SCRATCH + steps * min(columns, n + TILE_COLUMNS))
         for j0 in range(0, n, columns):
             now = min(columns, n - j0)
             run(_pack_part.address, _multiply_part.address, parts, product, k0, numbers, j0, now, scratch)

@@ -14,23 +14,31 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from ..reference.quantized import GROUP, dequantize, quantize
-from .arrays import divided, parts_of, plain
+from .arrays import NOTHING, divided, parts_of, plain
+from .few_rows import FEW_ROWS, Reader, columns_of, groups_of, interleave, make_dots, rows_at_once
+from .jit import jit
 from .matmul import matmul
 from .memory import empty
-from .simd import LANES, VECTOR, ZEROS, _element, _int, _load, _routine, _spread, _store, _sum, _vector_function, f32, i32
+from .product import ASIDE
+from .simd import LANES, LEVEL, VECTOR, _element, _int, _routine, _spread, _store, f32, i32
 
 __all__ = ["dequantize", "quantize", "quantized_linear_backward", "quantized_linear_forward"]
 
-FEW_ROWS = 5  # of x: with more, widening the weight for a matrix product pays
 BLOCK = 1 << 20  # numbers widened at a time
-WEIGHT_ROWS = 8  # taken at a time
-AT_ONCE = 4  # groups whose sums are under way together
+VECTORS = GROUP // LANES  # of a group
 i8, i16 = ir.IntType(8), ir.IntType(16)
 BYTES, HALVES, WORDS = (ir.VectorType(kind, LANES) for kind in (i8, i16, i32))
 
 
 def _words(value: int) -> ir.Constant:
     return ir.Constant(WORDS, [value] * LANES)
+
+
+def _look_up(builder: ir.IRBuilder, words: Any) -> Any:
+    """-8 ... 7 for the words' lower four bits, by AVX-512."""
+    kind = ir.FunctionType(VECTOR, [VECTOR, WORDS])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.permvar.sf.512")
+    return builder.call(function, [ir.Constant(VECTOR, [float(i - 8) for i in range(LANES)]), words])
 
 
 def _numbers(builder: ir.IRBuilder, bits: int, q: Any) -> list[Any]:
@@ -40,15 +48,17 @@ def _numbers(builder: ir.IRBuilder, bits: int, q: Any) -> list[Any]:
         return builder.load(builder.bitcast(builder.gep(q, [_int(first)]), BYTES.as_pointer()), align=1)
 
     if bits == 16:
-        halves = (builder.gep(q, [_int(2 * first)]) for first in range(0, GROUP, LANES))
-        halves = (builder.load(builder.bitcast(half, HALVES.as_pointer()), align=2) for half in halves)
-        return [builder.bitcast(builder.shl(builder.zext(half, WORDS), _words(16)), VECTOR) for half in halves]
+        places = (builder.gep(q, [_int(2 * first)]) for first in range(0, GROUP, LANES))
+        shorts = (builder.load(builder.bitcast(place, HALVES.as_pointer()), align=2) for place in places)
+        return [builder.bitcast(builder.shl(builder.zext(short, WORDS), _words(16)), VECTOR) for short in shorts]
     if bits == 8:
         words = [builder.sext(read(first), WORDS) for first in range(0, GROUP, LANES)]
     else:
         packed = [builder.zext(read(first), WORDS) for first in range(0, GROUP // 2, LANES)]
-        lower = [builder.and_(word, _words(15)) for word in packed]
-        words = [builder.sub(word, _words(8)) for word in lower + [builder.lshr(word, _words(4)) for word in packed]]
+        halves = packed + [builder.lshr(word, _words(4)) for word in packed]
+        if LEVEL == "avx512":  # it looks numbers up by the lower four bits of a word
+            return [_look_up(builder, half) for half in halves]
+        words = [builder.sub(builder.and_(half, _words(15)), _words(8)) for half in halves]
     return [builder.sitofp(word, VECTOR) for word in words]
 
 
@@ -66,47 +76,26 @@ def _one_scale(builder: ir.IRBuilder, scale: Any) -> Any:
     return _spread(builder, builder.bitcast(word, f32))
 
 
-def make_dots(bits: int) -> Any:
-    """dots(rows, n, x, q, scales, y): y[i] = sum over n groups of scale_i q_i x, for so many rows of the weight.
+def _reader(bits: int) -> Reader:
+    """Two groups at a time, whose scales lie in one word; 16 bits have none."""
+    size = GROUP * bits // 8
 
-    The weight is read front to back, as memory likes it best; the sums of four groups do not wait for each other.
-    """
+    def group(builder: ir.IRBuilder, row: Any, s: Any, scale: Any, further: int = 0) -> tuple[list[Any], Any]:
+        place = builder.mul(builder.sdiv(s, _int(GROUP)), _int(size))
+        return _numbers(builder, bits, builder.gep(row, [builder.add(place, _int(further * size))])), scale
 
-    def build(builder: ir.IRBuilder, rows: Any, n: Any, x: Any, q: Any, scales: Any, y: Any) -> None:
-        x, y = (builder.inttoptr(address, f32.as_pointer()) for address in (x, y))
-        q, scales = builder.inttoptr(q, i8.as_pointer()), builder.inttoptr(scales, i16.as_pointer())
-        fma = _vector_function(builder, "fmuladd", 3)
-        places = [builder.alloca(VECTOR) for _ in range(AT_ONCE)]
+    def first_scale(builder: ir.IRBuilder, scales: Any, s: Any) -> Any:
+        return builder.gep(builder.bitcast(scales, i16.as_pointer()), [builder.sdiv(s, _int(GROUP))])
 
-        def add_group(place: Any, g: Any, group: Any, scale: Any) -> None:
-            total = ZEROS
-            weights = _numbers(builder, bits, builder.gep(q, [builder.mul(group, _int(GROUP * bits // 8))]))
-            for j, weight in enumerate(weights):
-                x_vector = _load(builder, _element(builder, x, builder.mul(g, _int(GROUP)), j * LANES))
-                total = builder.call(fma, [x_vector, weight, total])
-            builder.store(builder.call(fma, [scale, total, builder.load(place)]), place)
+    def two(builder: ir.IRBuilder, row: Any, scales: Any, s: Any) -> list[tuple[list[Any], Any]]:
+        pair = [None, None] if bits == 16 else _two_scales(builder, first_scale(builder, scales, s))
+        return [group(builder, row, s, scale, further) for further, scale in enumerate(pair)]
 
-        whole = builder.sub(n, builder.srem(n, _int(AT_ONCE)))
-        with cgutils.for_range_slice(builder, _int(0), rows, _int(1)) as (row, _):
-            row_start = builder.mul(row, n)
-            for place in places:
-                builder.store(ZEROS, place)
-            with cgutils.for_range_slice(builder, _int(0), whole, _int(AT_ONCE)) as (g, _):
-                for i in range(0, AT_ONCE, 2):
-                    here = builder.add(g, _int(i))
-                    group = builder.add(row_start, here)
-                    first, second = _two_scales(builder, builder.gep(scales, [group]))
-                    add_group(places[i], here, group, first)
-                    add_group(places[i + 1], builder.add(here, _int(1)), builder.add(group, _int(1)), second)
-            with cgutils.for_range_slice(builder, whole, n, _int(1)) as (g, _):
-                group = builder.add(row_start, g)
-                add_group(places[0], g, group, _one_scale(builder, builder.gep(scales, [group])))
-            total = builder.load(places[0])
-            for place in places[1:]:
-                total = builder.fadd(total, builder.load(place))
-            builder.store(_sum(builder, total), _element(builder, y, row))
+    def one(builder: ir.IRBuilder, row: Any, scales: Any, s: Any, _: Any) -> list[tuple[list[Any], Any]]:
+        scale = None if bits == 16 else _one_scale(builder, first_scale(builder, scales, s))
+        return [group(builder, row, s, scale)]
 
-    return _routine(f"tinyllm_dots_of_{bits}_bits_{LANES}", 6, build)
+    return Reader(f"{bits}_bits", 2 * GROUP, 2 * size, VECTORS, two, one)
 
 
 def make_widen(bits: int) -> Any:
@@ -123,27 +112,38 @@ def make_widen(bits: int) -> Any:
     return _routine(f"tinyllm_widen_{bits}_bits_{LANES}", 5, build)
 
 
-dots16, dots8, dots4 = map(make_dots, (16, 8, 4))
+dots16, dots8, dots4 = (make_dots(_reader(bits)) for bits in (16, 8, 4))
 widen16, widen8, widen4 = map(make_widen, (16, 8, 4))
 
 
+@jit
+def interleaved(x, target):
+    """target = the rows of x (N, C), with zeros up to whole groups, as the dots take them."""
+    N, C = x.shape
+    interleave(N, C, target.size // (groups_of(N) * rows_at_once(N)), x.ctypes.data, C, target.ctypes.data)
+
+
 @divided
-def multiply(start, stop, x, q, scales, b, y):
-    """y (N, F) = x w^T + b for rows [start, stop) of w; x (N, whole groups)."""
-    n, row = scales.shape[1], q.shape[1] * q.itemsize
-    for first in range(start, stop, WEIGHT_ROWS):
-        rows = min(WEIGHT_ROWS, stop - first)  # they stay in the cache for the next row of x
-        q_there, scales_there = q.ctypes.data + first * row, scales.ctypes.data + 2 * first * n
-        for i in range(len(x)):
+def multiply(start, stop, N, x, q, scales, b, y):
+    """y (N, F) = x w^T + b for rows [start, stop) of w; x interleaved."""
+    k, w_row, scales_row = scales.shape[1] * GROUP, q.shape[1] * q.itemsize, 2 * scales.shape[1]
+    rows, sums = rows_at_once(N), np.empty(ASIDE, np.float32)
+    columns = columns_of(rows, VECTORS)
+    for first in range(start, stop, columns):
+        n = min(columns, stop - first)
+        w, s = q.ctypes.data + first * w_row, scales.ctypes.data + first * scales_row
+        for i in range(0, N, rows):
             if q.itemsize == 2:
-                dots16(rows, n, x[i].ctypes.data, q_there, scales_there, y[i, first:].ctypes.data)
-            elif row == x.shape[1]:
-                dots8(rows, n, x[i].ctypes.data, q_there, scales_there, y[i, first:].ctypes.data)
+                dots16(rows, k, x[i * k :].ctypes.data, n, w, w_row, s, scales_row, sums.ctypes.data)
+            elif w_row == k:
+                dots8(rows, k, x[i * k :].ctypes.data, n, w, w_row, s, scales_row, sums.ctypes.data)
             else:
-                dots4(rows, n, x[i].ctypes.data, q_there, scales_there, y[i, first:].ctypes.data)
-            if b.size:
-                for f in range(first, first + rows):
-                    y[i, f] += b[f]
+                dots4(rows, k, x[i * k :].ctypes.data, n, w, w_row, s, scales_row, sums.ctypes.data)
+            for r in range(i, min(i + rows, N)):
+                for f in range(n):
+                    y[r, first + f] = sums[(r - i) * columns + f]
+                    if b.size:
+                        y[r, first + f] += b[first + f]
 
 
 @divided
@@ -165,12 +165,12 @@ def quantized_linear_forward(x, q, scales, b=None):
         for block, w in blocks(q, scales, C, x.dtype):
             matmul(rows, w.T, result[:, block], plus=None if b is None else b[block])
         return y
-    filled = plain(matrix(x))
-    if C % GROUP:
-        filled = np.zeros((N, scales.shape[1] * GROUP), np.float32)
-        filled[:, :C] = matrix(x)
+    q, scales, filled = plain(q), plain(scales), plain(matrix(x))
+    if N > 1 or C % GROUP:
+        rows, filled = filled, empty(x, groups_of(N) * rows_at_once(N) * scales.shape[1] * GROUP)
+        interleaved(rows, filled)
     parts = min(len(q), parts_of(q.size))
-    multiply(len(q), parts, filled, plain(q), plain(scales), empty(x, 0) if b is None else plain(b), matrix(y))
+    multiply(len(q), parts, N, filled.reshape(-1), q, scales, NOTHING[x.dtype] if b is None else plain(b), matrix(y))
     return y
 
 

@@ -164,16 +164,6 @@ def _shuffle(builder: ir.IRBuilder, a: Any, b: Any, lanes: list[int]) -> Any:
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(i32, len(lanes)), lanes))
 
 
-def _sum(builder: ir.IRBuilder, vector: Any) -> Any:
-    """The sum of its numbers: halves onto halves."""
-    n = LANES
-    while n > 1:
-        n //= 2
-        halves = (_shuffle(builder, vector, vector, list(range(start, start + n))) for start in (0, n))
-        vector = builder.fadd(*halves)
-    return builder.extract_element(vector, ir.Constant(i32, 0))
-
-
 def _across(builder: ir.IRBuilder, vectors: list[Any], combine: Callable[..., Any] = ir.IRBuilder.fadd) -> Any:
     """LANES vectors -> one, in lane j of which is the sum, or what else, of the numbers of vector j."""
     size = 1
@@ -342,61 +332,6 @@ def _read_some_pairs(builder: ir.IRBuilder, row: Any, s: Any, count: Any) -> Any
     rest = builder.sub(count, _int(LANES))
     first, second = _element(builder, row, s), _element(builder, row, s, LANES)
     return narrow(builder, _load_some(builder, first, count), _load_some(builder, second, rest))
-
-
-def make_dots(rows: int, columns: int, pairs: bool = False) -> Any:
-    """dots(k, m, a, a_row, n, b, b_column, sums): sums[i, j] = sum of a_i b_j over k, for rows x columns pairs of vectors.
-
-    For products of so few rows that packing does not pay. Row i of a and column j of b lie contiguous, at a + i * a_row and
-    b + j * b_column; where there are only m and n of them, the last stands for those beyond. sums is (rows, columns).
-    Counts k down to a whole number of vectors: what is beyond, the caller adds.
-    pairs: of the numbers rounded to bfloat16, and of all k.
-    """
-
-    def build(builder: ir.IRBuilder, k: Any, m: Any, a: Any, a_row: Any, n: Any, b: Any, b_column: Any, sums: Any) -> None:
-        a, b, sums = (builder.inttoptr(address, f32.as_pointer()) for address in (a, b, sums))
-        places = [[builder.alloca(VECTOR) for _ in range(columns)] for _ in range(rows)]
-        for place in sum(places, []):
-            builder.store(ZEROS, place)
-
-        def each(base: Any, distance: Any, count: int, there: Any) -> list[Any]:
-            last = builder.sub(there, _int(1))
-            first_of = (builder.select(builder.icmp_signed("<", _int(i), there), _int(i), last) for i in range(count))
-            return [_element(builder, base, builder.mul(distance, index)) for index in first_of]
-
-        a_rows, b_columns = each(a, a_row, rows, m), each(b, b_column, columns, n)
-
-        def step(s: Any, read: Callable[[ir.IRBuilder, Any, Any], Any]) -> None:
-            a_vectors = [read(builder, row, s) for row in a_rows]
-            for j, column in enumerate(b_columns):
-                if columns > 1:  # several streams from memory are too many for the processor to look ahead in
-                    _prefetch(builder, _element(builder, column, s, builder.mul(b_column, _int(columns))), 0)
-                b_vector = read(builder, column, s)
-                for i, a_vector in enumerate(a_vectors):
-                    total = _multiply_add(builder, a_vector, b_vector, builder.load(places[i][j]), pairs)
-                    builder.store(total, places[i][j])
-
-        def read_some(builder: ir.IRBuilder, row: Any, s: Any) -> Any:
-            return _read_some_pairs(builder, row, s, builder.sub(k, s))
-
-        length = 2 * LANES if pairs else LANES
-        whole = builder.sub(k, builder.srem(k, _int(length)))
-        with cgutils.for_range_slice(builder, _int(0), whole, _int(length)) as (s, _):
-            step(s, _read_pairs if pairs else _read)
-        if pairs:
-            with builder.if_then(builder.icmp_signed("<", whole, k)):
-                step(whole, read_some)
-        vectors = [builder.load(place) for place in sum(places, [])]
-        for first in range(0, rows * columns, LANES):
-            group = vectors[first : first + LANES]
-            total = _across(builder, group + [ZEROS] * (LANES - len(group)))
-            for i in range(len(group)) if len(group) < LANES else ():
-                number = builder.extract_element(total, ir.Constant(i32, i))
-                builder.store(number, _element(builder, sums, first + i))
-            if len(group) == LANES:
-                _store(builder, total, _element(builder, sums, first))
-
-    return _routine(f"tinyllm_dots_{rows}x{columns}x{LANES}{'_pairs' if pairs else ''}", 8, build)
 
 
 def _transpose(builder: ir.IRBuilder, vectors: list[Any]) -> list[Any]:

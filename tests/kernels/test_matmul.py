@@ -114,6 +114,21 @@ def test_epilogues(m, n, k, plus, activation, out_layout, where, seed):
     assert out.intact() and y.intact()
 
 
+@pytest.mark.parametrize("layout", ["C", "wide", "reversed", "offset"])
+@pytest.mark.parametrize("m", [*range(1, 10), FEW_ROWS])
+def test_few_rows(m, layout):
+    """Each number of rows that has its own vectors, and those between; columns and steps that fill none; threads' ends."""
+    rng = np.random.default_rng(m)
+    for n, k in ((1, 1), (5, LANES - 1), (7, 3 * LANES + 5), (1200, 100), (333, 2000)):
+        x, w, bias = laid_out(normal(rng, m, k), layout), laid_out(normal(rng, n, k), layout), normal(rng, n)
+        out, y = Guarded(m, n, "sliced"), Guarded(m, n)
+        matmul(x, w.T, out.array, plus=bias)
+        matmul(x, w.T, y.array, plus=bias, activation="relu", activated=y.array)
+        z, bound = bias + x.astype(float) @ w.T, np.abs(bias) + np.abs(x).astype(float) @ np.abs(w.T)
+        assert close(out.array, z, bound) and out.intact(), (n, k)
+        assert close(y.array, np.maximum(z, 0), bound) and y.intact(), (n, k)
+
+
 @pytest.mark.parametrize("shape", [(70, 100, 40), (3, 700, 64), (1, 90, 500), (500, 7, 33)])
 def test_infinity_and_nan_stay_in_their_row_and_column(shape):
     """Zeros that fill up a tile must not meet an infinity and spread NaN."""
@@ -296,3 +311,4 @@ def test_row_parts_share_out_evenly():
     assert parts(2, 256, 48) == 2 and parts(4, 2, 100) in (1, 2) and parts(7, 3, 50) == 1 and parts(1, 9, 9) == 1
     for threads in (2, 3, 4, 6, 12):
         assert threads % parts(threads, 5, 11) == 0
+    assert parts(2, 22, 96) == 1 and parts(2, 256, 24) == 2  # of equal shares, that which reads and copies less

@@ -1,13 +1,17 @@
 """Quantized weights: how near they come, how they are packed, and products that are those of the widened weight."""
 
+import sys
+
 import numpy as np
 import pytest
 from calls import SETS, function
 from hypothesis import given
 from hypothesis import strategies as st
+from test_matmul import FENCED, run
 
 from tinyllm.kernels.reference.quantized import GROUP, from_bfloat16, to_bfloat16
 
+ROWS = (*range(1, 10), 32, 33)  # of x: as many as have their own vectors, and so many that the weight is widened
 every_set = pytest.mark.parametrize("any_set", SETS)
 all_sizes = pytest.mark.parametrize("bits", [16, 8, 4])
 
@@ -65,7 +69,7 @@ def test_bfloat16_is_the_nearest(numbers):
 @all_sizes
 @given(st.data())
 def test_products_are_those_of_the_widened_weight(bits, any_set, data):
-    N, C, F = (data.draw(st.sampled_from(sizes)) for sizes in ((1, 2, 5, 6, 40), (1, 31, 64, 172, 300), (1, 3, 8, 33, 200)))
+    N, C, F = (data.draw(st.sampled_from(sizes)) for sizes in (ROWS, (1, 31, 64, 172, 300), (1, 3, 8, 33, 200)))
     dtype = data.draw(st.sampled_from(["float32", "float64"]))
     shape = data.draw(st.sampled_from([(N, C), (1, N, C)]))
     random = np.random.default_rng(data.draw(st.integers(0, 99)))
@@ -95,6 +99,46 @@ def test_read_only_files_will_do(any_set):
     expected = function("quantized_linear_forward", any_set)(x, q, scales)
     q.flags.writeable = scales.flags.writeable = x.flags.writeable = False
     np.testing.assert_array_equal(function("quantized_linear_forward", any_set)(x, q, scales), expected)
+
+
+FENCED_WEIGHTS = (
+    FENCED.partition("for at_end")[0]
+    + """
+from tinyllm.kernels.cpu.quantized import quantize, quantized_linear_forward
+for at_end in (False, True):
+    for bits in (16, 8, 4):
+        for N, C, F in [(1, 96, 10), (2, 64, 2), (3, 32, 6), (8, 160, 14), (9, 96, 4)]:
+            x, b = fenced(N, C, at_end), fenced(1, F, at_end)[0]
+            q, scales = quantize(rng.standard_normal((F, C)).astype("f4"), bits)
+            beside = [fenced(1, a.nbytes // 4, at_end).view(a.dtype).reshape(a.shape) for a in (q, scales)]
+            for a, copy in zip((q, scales), beside):
+                copy[...] = a
+            quantized_linear_forward(x, *beside, b)
+print("touched nothing")
+"""
+)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mprotect is called as on Linux")
+def test_nothing_is_read_outside_of_the_weights():
+    assert run(FENCED_WEIGHTS) == "touched nothing"
+
+
+@pytest.mark.parametrize("level", ["avx2", "plain"])
+def test_the_numbers_by_other_processors(level):
+    code = """
+import numpy as np
+from tinyllm.kernels.cpu.quantized import dequantize, quantize, quantized_linear_forward
+rng = np.random.default_rng(0)
+for bits in (16, 8, 4):
+    for N in (1, 2, 3, 7, 9):
+        x, w, b = (rng.standard_normal(shape, "f4") for shape in ((N, 70), (13, 70), 13))
+        q, scales = quantize(w, bits)
+        error = quantized_linear_forward(x, q, scales, b) - (x @ dequantize(q, scales, 70, np.float64).T + b)
+        assert abs(error).max() < 1e-4, (bits, N)
+print("right")
+"""
+    assert run(code, TINYLLM_SIMD=level) == "right"
 
 
 def test_other_sizes_are_refused():
