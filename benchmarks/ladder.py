@@ -22,9 +22,10 @@ import numpy as np
 from tinyllm import kernels
 from tinyllm.kernels.cpu.jit import jit
 from tinyllm.kernels.cpu.matmul import BLOCK_ROWS, matmul
-from tinyllm.kernels.cpu.simd import BFLOAT16, LEVEL, TILE_COLUMNS, TILE_ROWS, floats, pack, tile
+from tinyllm.kernels.cpu.simd import BFLOAT16, LEVEL, TILE_COLUMNS, TILE_ROWS, floats, make_tile, pack
 
 ROWS, COLUMNS = 64, 256  # of b: a block for the second-level cache, 64 kB
+tile = make_tile()  # of a as it lies, and b packed
 SIZE, TINY = "768x384x1536", "96x64x192"
 
 
