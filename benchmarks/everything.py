@@ -67,16 +67,22 @@ def plot(path: Path, rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
     from matplotlib.figure import Figure
 
     peers = list(dict.fromkeys(name for line in rows for name in line["times"]))
-    figure = Figure(figsize=(9, 1 + 0.22 * len(rows) * (len(peers) + 1)), layout="constrained")
+    figure = Figure(figsize=(8, 1 + 0.2 * sum(len(line["times"]) + 1 for line in rows)), layout="constrained")
     axes = figure.subplots()
-    for i, name in enumerate(peers):
-        places = [
-            (y + (i + 1) / (len(peers) + 1), line["times"][name]) for y, line in enumerate(rows) if name in line["times"]
-        ]
-        axes.barh([y for y, _ in places], [ratio for _, ratio in places], 0.9 / (len(peers) + 1), color=f"C{i}", label=name)
-    axes.set_yticks([y + 0.5 for y in range(len(rows))], [line["work"].split(":")[0][:40] for line in rows])
+    ticks, labels, top, drawn = [], [], 0.0, set()
+    for line in rows:
+        for i, (name, ratio) in enumerate(line["times"].items()):
+            label = None if name in drawn else name
+            axes.barh(top + i, ratio, 0.9, color=f"C{peers.index(name)}", label=label)
+            axes.text(ratio, top + i, f" {ratio:.2f}", va="center", fontsize=8)
+            drawn.add(name)
+        ticks.append(top + (len(line["times"]) - 1) / 2)
+        labels.append(line["work"].split(":")[0].split(",")[0])
+        top += len(line["times"]) + 1
+    axes.set_yticks(ticks, labels)
     axes.axvline(1, color="black", linewidth=1)
     axes.invert_yaxis()
+    axes.margins(x=0.08)
     axes.set_xlabel(f"time, tinyllm = 1 ({about['processor']}, {about['threads']} threads)")
     axes.legend()
     figure.savefig(path, dpi=120)
