@@ -4,8 +4,9 @@
     python benchmarks/tokenization.py book.txt --gpt2 folder_of_gpt2   # with GPT-2's own vocabulary
 
 Encoding is timed twice: "first", by a tokenizer that has seen no text yet, and "again", by one that has seen this very text
-and has kept what its words give. Each has one thread. tiktoken learns no vocabularies fit for comparison, and is left out
-there. The ids must be equal; two vocabularies that were learned must encode the text in as many tokens, within a percent.
+and has kept what its words give. Each has one thread, unless --threads says otherwise: tokenizers can use more to learn.
+tiktoken learns no vocabularies fit for comparison, and is left out there. The ids must be equal; two vocabularies that were
+learned must encode the text in as many tokens, within a percent.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ from typing import Any
 
 import harness
 from harness import Comparison, Contender
-
-THREADS = 1
 
 
 def read(path: str) -> str:
@@ -104,8 +103,8 @@ def learning(name: str, size: int, path: str, threads: int) -> Iterator[dict[str
 # The comparison --------------------------------------------------------------------------------------------------------
 
 
-def comparisons(path: str, folder: str, size: int, rounds: int, max_foreign: float) -> Iterator[Comparison]:
-    common = THREADS, rounds, max_foreign
+def comparisons(path: str, folder: str, size: int, threads: int, rounds: int, max_foreign: float) -> Iterator[Comparison]:
+    common = threads, rounds, max_foreign
     name = Path(path).name
     options: dict[str, Any] = {"size": size, "path": path}
     contenders = [Contender(peer, "tokenization:learning", {"name": peer, **options}, 1e-2) for peer in LEARNERS]
@@ -121,8 +120,9 @@ def main() -> int:
     parser.add_argument("text", metavar="FILE", help="a text, UTF-8")
     parser.add_argument("--vocab-size", type=int, default=8192, help="tokens to learn from it (default: %(default)s)")
     parser.add_argument("--gpt2", metavar="FOLDER", help="a byte-level BPE tokenizer to encode with; default: the learned")
+    parser.set_defaults(threads=1)
     args = parser.parse_args()
-    about = harness.machine(THREADS)
+    about = harness.machine(args.threads)
     harness.show_machine(about)
     megabytes, measured = Path(args.text).stat().st_size / 1e6, []
     with tempfile.TemporaryDirectory() as folder:
@@ -132,7 +132,7 @@ def main() -> int:
             tokenizers.load(args.gpt2) if args.gpt2 else tokenizers.BPETokenizer.train(read(args.text), args.vocab_size)
         )
         tokenizer.save(folder)  # in the form that the tokenizers library reads
-        for result in comparisons(args.text, folder, args.vocab_size, args.rounds, args.max_foreign):
+        for result in comparisons(args.text, folder, args.vocab_size, args.threads, args.rounds, args.max_foreign):
             names = [c.name for c in result.present] if result.rounds else []
             harness.show(result, {"\nMB/s": {name: f"{megabytes / result.seconds(name):.2f}" for name in names}})
             measured.append(result.to_json())
