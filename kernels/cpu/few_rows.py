@@ -19,9 +19,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .arrays import share
 from .bfloat16 import copy_pairs
 from .jit import Native, jit
-from .product import ASIDE, activate_block, copy, read, share
+from .product import ASIDE, activate_block, copy, read
 from .simd import (
     LANES,
     TILE_ROWS,

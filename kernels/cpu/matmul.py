@@ -23,10 +23,11 @@ from numba import prange
 
 from .. import products
 from .activation import activation_forward, code_of
+from .arrays import share
 from .bfloat16 import copy_pairs, pack_pairs, pack_pairs_transposed
 from .few_rows import FEW_ROWS, ask_for, few_rows_part, scratch_of
 from .jit import Native, call, jit, parallel_jit
-from .product import ASIDE, activate, activate_block, copy, describe, read, share, workspace
+from .product import ASIDE, activate, activate_block, copy, describe, read, workspace
 from .simd import BFLOAT16, LANES, TILE_COLUMNS, TILE_ROWS, floats, make_tile, pack, pack_transposed
 
 BLOCK_TILES = 8

@@ -115,11 +115,6 @@ def activate_block(p, i, m, j, n, aside):
     call(p.activate, (p.code, m, n, z, p.c_row, y, p.y_row, aside))
 
 
-@jit
-def share(part, parts, n):
-    return part * n // parts, (part + 1) * n // parts
-
-
 class Workspace(threading.local):
     """What a calling thread needs besides its arrays, kept from call to call: a Product's place, and scratch that grows."""
 
