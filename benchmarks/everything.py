@@ -1,7 +1,9 @@
-"""All of the benchmarks of this folder in one go: one table, one JSON file, one picture. An hour on a quiet machine.
+"""All of the benchmarks for a CPU in one go: one table, one JSON file, one picture. An hour on a quiet machine.
 
-python benchmarks/everything.py --json results.json --plot results.png
-python benchmarks/everything.py --dtypes float32 bfloat16 --works nano baby --against eager --rounds 3
+    python benchmarks/everything.py --json results.json --plot results.png --text shakespeare.txt
+    python benchmarks/everything.py --dtypes float32 bfloat16 --works nano baby --against eager --rounds 3
+
+With --text also nanoGPT's training run on it from beginning to end (shakespeare.py), and the tokenizers (tokenization.py).
 """
 
 from __future__ import annotations
@@ -15,12 +17,15 @@ from typing import Any
 import decoding
 import harness
 import matmul
+import shakespeare
+import tokenization
 import training_step
 from harness import Comparison, console, duration
 from works import WORKS
 
 PRODUCTS = [(3072, 384, 1536), (768, 128, 512)]
 DECODED = "gpt2"
+VOCABULARY = 8192  # tokens learned from the text
 
 
 def comparisons(args: argparse.Namespace) -> Iterator[tuple[Comparison, str]]:
@@ -32,6 +37,10 @@ def comparisons(args: argparse.Namespace) -> Iterator[tuple[Comparison, str]]:
         for work in args.works:
             yield training_step.compare(work, args.against, dtype, args.tiny, *common), matmul.CEILING
     yield decoding.compare(DECODED, 8 if args.tiny else 128, args.tiny, *common), decoding.BOUND
+    if args.text:
+        size = 300 if args.tiny else VOCABULARY
+        for result in tokenization.comparisons(str(args.text), size, 1, args.rounds, args.max_foreign):
+            yield result, ""
 
 
 def row(result: Comparison, bound: str) -> dict[str, Any]:
@@ -48,6 +57,20 @@ def row(result: Comparison, bound: str) -> dict[str, Any]:
         "share_of_fastest_peer": limit and fastest and limit / fastest,
         "agree": result.is_good,
         "disturbed": result.disturbed,
+    }
+
+
+def row_of_run(runs: dict[str, list[dict[str, Any]]], max_foreign: float) -> dict[str, Any]:
+    """The line of nanoGPT's run: bfloat16 is another contender here."""
+    seconds = {name: shakespeare.of(theirs, "training_seconds") for name, theirs in runs.items()}
+    return {
+        "work": "nanoGPT's run",
+        "seconds": seconds["tinyllm"],
+        "times": {name: theirs / seconds["tinyllm"] for name, theirs in seconds.items() if name != "tinyllm"},
+        "share": None,
+        "share_of_fastest_peer": None,
+        "agree": shakespeare.agree(runs),
+        "disturbed": shakespeare.disturbed(runs, max_foreign),
     }
 
 
@@ -100,9 +123,12 @@ def main() -> int:
         "--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32"],
         help="of tinyllm's products (default: float32; bfloat16 needs a processor that has it)",
     )  # fmt: skip
+    parser.add_argument("--text", type=Path, metavar="FILE", help="a text, UTF-8, to learn and to encode")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios as a PNG (needs matplotlib)")
     parser.add_argument("--tiny", action="store_true", help="tiny models: to see that it works, not to measure")
     args = parser.parse_args()
+    if args.text and not args.text.is_file():
+        parser.error(f"there is no file {args.text}")
     about = harness.machine(args.threads)
     harness.show_machine(about)
     measured, rows = [], []
@@ -112,6 +138,13 @@ def main() -> int:
             harness.show(result)
             if result.rounds:
                 rows.append(row(result, bound))
+        if args.text:
+            dtypes = list(dict.fromkeys(["float32", *args.dtypes]))
+            race = shakespeare.Race(args.text, 6 if args.tiny else 2000, dtypes, args.against)
+            runs = shakespeare.measure(race, args.threads, 1)
+            shakespeare.show(runs, args.max_foreign)
+            measured.append(shakespeare.to_json(race, runs))
+            rows.append(row_of_run(runs, args.max_foreign))
     except harness.WorkerError as error:
         sys.exit(str(error))
     show(rows)

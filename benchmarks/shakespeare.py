@@ -12,12 +12,12 @@ then the losses differ by rounding alone, which 2,000 steps make visible.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,6 +32,7 @@ T, BATCH, HELD_OUT = 64, 12, 0.1
 EVAL_EVERY, EVAL_BATCHES = 250, 20
 OPTIMIZER: dict[str, Any] = {"betas": (0.9, 0.99), "weight_decay": 0.1, "clip": 1.0}
 LR: dict[str, Any] = {"lr": 1e-3, "min_lr": 1e-4, "warmup": 100}
+NAMES = {"float32": "tinyllm", "bfloat16": "tinyllm bfloat16"}
 
 
 # The contenders --------------------------------------------------------------------------------------------------------
@@ -128,33 +129,38 @@ def mean_loss(loss: Any, batches: Iterable[tuple[np.ndarray, ...]]) -> float:
 # The comparison --------------------------------------------------------------------------------------------------------
 
 
-def contenders(args: argparse.Namespace, seed: int) -> list[Contender]:
-    from tinyllm.optim import learning_rate
+@dataclass(frozen=True)
+class Race:
+    """What is trained, and who trains it."""
 
-    options = {"text": str(args.text), "steps": args.steps, "seed": seed}
-    rates = [learning_rate(step, args.steps, **LR) for step in range(args.steps)]
-    made = [Contender("tinyllm", "shakespeare:tinyllm_run", options)]
-    if args.bfloat16:
-        made.append(Contender("tinyllm bfloat16", "shakespeare:tinyllm_run", {**options, "dtype": "bfloat16"}))
-    for mode in args.against:
-        made.append(
-            Contender(
-                f"PyTorch {mode}", "shakespeare:torch_run", {**options, "mode": mode, "rates": rates, "same": args.same}
-            )
-        )
-    return made
+    text: Path
+    steps: int = 2000
+    dtypes: Sequence[str] = ("float32",)  # of tinyllm
+    modes: Sequence[str] = ("eager",)  # of PyTorch
+    same: bool = False  # PyTorch has tinyllm's initial weights and batches
+
+    def contenders(self, seed: int) -> list[Contender]:
+        from tinyllm.optim import learning_rate
+
+        options = {"text": str(self.text), "steps": self.steps, "seed": seed}
+        rates = [learning_rate(step, self.steps, **LR) for step in range(self.steps)]
+        peers = {**options, "rates": rates, "same": self.same}
+        return [
+            *(Contender(NAMES[dtype], "shakespeare:tinyllm_run", {**options, "dtype": dtype}) for dtype in self.dtypes),
+            *(Contender(f"PyTorch {mode}", "shakespeare:torch_run", {**peers, "mode": mode}) for mode in self.modes),
+        ]
 
 
-def measure(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+def measure(race: Race, threads: int, rounds: int) -> dict[str, list[dict[str, Any]]]:
     """contender -> its runs, one for each round, each in a fresh process."""
-    trial = {"text": str(args.text), "steps": 1, "seed": 0}
-    harness.once("shakespeare:tinyllm_run", args.threads, **trial)  # compiles the kernels that are in no cache yet
+    for dtype in race.dtypes:  # compiles the kernels that are in no cache yet
+        harness.once("shakespeare:tinyllm_run", threads, text=str(race.text), steps=1, seed=0, dtype=dtype)
     runs: dict[str, list[dict[str, Any]]] = {}
-    for number in range(args.rounds):
-        for contender in contenders(args, seed=number):
-            console.print(f"[dim]round {number + 1}: {contender.name} makes {args.steps:,} steps[/dim]")
+    for number in range(rounds):
+        for contender in race.contenders(seed=number):
+            console.print(f"[dim]round {number + 1}: {contender.name} makes {race.steps:,} steps[/dim]")
             began = time.perf_counter()
-            with harness.Worker(contender, args.threads) as worker:
+            with harness.Worker(contender, threads) as worker:
                 turn = worker.next()
             runs.setdefault(contender.name, []).append(record(turn, time.perf_counter() - began))
     return runs
@@ -172,6 +178,19 @@ def of(runs: list[dict[str, Any]], name: str) -> float:
     return median(run[name] for run in runs)
 
 
+def agree(runs: dict[str, list[dict[str, Any]]]) -> bool:
+    """Whether all have learned something."""
+    return all(math.isfinite(run["held_out_loss"]) for theirs in runs.values() for run in theirs)
+
+
+def disturbed(runs: dict[str, list[dict[str, Any]]], max_foreign: float) -> bool:
+    return any((run["foreign_load"] or 0) > max_foreign for theirs in runs.values() for run in theirs)
+
+
+def to_json(race: Race, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    return {"work": "shakespeare", "steps": race.steps, "agree": agree(runs), "contenders": runs}
+
+
 def show(runs: dict[str, list[dict[str, Any]]], max_foreign: float) -> None:
     ours = runs["tinyllm"]
     headings = ["\ntraining", "times\ntinyllm", "with\nstart-up", "held-out\nloss", "peak\nmemory", "others'\nload"]
@@ -185,7 +204,7 @@ def show(runs: dict[str, list[dict[str, Any]]], max_foreign: float) -> None:
             harness.megabytes(memory), harness.load(None if None in loads else max(loads)),
         )  # fmt: skip
     console.print(table)
-    if any((run["foreign_load"] or 0) > max_foreign for theirs in runs.values() for run in theirs):
+    if disturbed(runs, max_foreign):
         console.print("[red]others used the processors meanwhile: these times are not to be quoted[/red]")
 
 
@@ -228,18 +247,20 @@ def main() -> int:
     args = parser.parse_args()
     if not args.text.is_file():
         parser.error(f"there is no file {args.text}")
+    dtypes = list(NAMES) if args.bfloat16 else ["float32"]
+    race = Race(args.text, args.steps, dtypes, args.against, args.same)
     about = harness.machine(args.threads)
     harness.show_machine(about)
     try:
-        runs = measure(args)
+        runs = measure(race, args.threads, args.rounds)
     except harness.WorkerError as error:
         sys.exit(str(error))
     show(runs, args.max_foreign)
     if args.json:
-        harness.write_json(args.json, about, [{"work": "shakespeare", "steps": args.steps, "contenders": runs}])
+        harness.write_json(args.json, about, [to_json(race, runs)])
     if args.plot:
         plot(args.plot, runs)
-    return 0 if all(math.isfinite(run["held_out_loss"]) for theirs in runs.values() for run in theirs) else 1
+    return 0 if agree(runs) else 1
 
 
 if __name__ == "__main__":

@@ -103,16 +103,29 @@ def learning(name: str, size: int, path: str, threads: int) -> Iterator[dict[str
 # The comparison --------------------------------------------------------------------------------------------------------
 
 
-def comparisons(path: str, folder: str, size: int, threads: int, rounds: int, max_foreign: float) -> Iterator[Comparison]:
+def comparisons(
+    path: str, size: int, threads: int, rounds: int, max_foreign: float, gpt2: str | None = None
+) -> Iterator[Comparison]:
+    """A vocabulary learned, then the text encoded with it, or with the tokenizer of the folder `gpt2`."""
+    from tinyllm import tokenizers
+
     common = threads, rounds, max_foreign
     name = Path(path).name
     options: dict[str, Any] = {"size": size, "path": path}
     contenders = [Contender(peer, "tokenization:learning", {"name": peer, **options}, 1e-2) for peer in LEARNERS]
     yield harness.compare(f"{name}: {size:,} tokens learned", contenders, *common)
-    for again in (False, True):
-        options = {"folder": folder, "path": path, "again": again}
-        contenders = [Contender(peer, "tokenization:encoding", {"name": peer, **options}, 0.0) for peer in ENCODERS]
-        yield harness.compare(f"{name}: encoded, {'again' if again else 'first'}", contenders, *common)
+    tokenizer = tokenizers.load(gpt2) if gpt2 else tokenizers.BPETokenizer.train(read(path), size)
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save(folder)  # in the form that the tokenizers library reads
+        for again in (False, True):
+            options = {"folder": folder, "path": path, "again": again}
+            contenders = [Contender(peer, "tokenization:encoding", {"name": peer, **options}, 0.0) for peer in ENCODERS]
+            yield harness.compare(f"{name}: encoded, {'again' if again else 'first'}", contenders, *common)
+
+
+def show(result: Comparison, path: str) -> None:
+    megabytes, names = Path(path).stat().st_size / 1e6, [c.name for c in result.present] if result.rounds else []
+    harness.show(result, {"\nMB/s": {name: f"{megabytes / result.seconds(name):.2f}" for name in names}})
 
 
 def main() -> int:
@@ -124,18 +137,10 @@ def main() -> int:
     args = parser.parse_args()
     about = harness.machine(args.threads)
     harness.show_machine(about)
-    megabytes, measured = Path(args.text).stat().st_size / 1e6, []
-    with tempfile.TemporaryDirectory() as folder:
-        from tinyllm import tokenizers
-
-        tokenizer = (
-            tokenizers.load(args.gpt2) if args.gpt2 else tokenizers.BPETokenizer.train(read(args.text), args.vocab_size)
-        )
-        tokenizer.save(folder)  # in the form that the tokenizers library reads
-        for result in comparisons(args.text, folder, args.vocab_size, args.threads, args.rounds, args.max_foreign):
-            names = [c.name for c in result.present] if result.rounds else []
-            harness.show(result, {"\nMB/s": {name: f"{megabytes / result.seconds(name):.2f}" for name in names}})
-            measured.append(result.to_json())
+    measured = []
+    for result in comparisons(args.text, args.vocab_size, args.threads, args.rounds, args.max_foreign, args.gpt2):
+        show(result, args.text)
+        measured.append(result.to_json())
     if args.json:
         harness.write_json(args.json, about, measured)
     return 0 if all(result["agree"] for result in measured) else 1

@@ -312,8 +312,10 @@ def test_everything_in_one_go(in_one_process, monkeypatch, tmp_path):
     import everything
 
     monkeypatch.setattr(everything, "PRODUCTS", [(8, 16, 24)])
-    picture = tmp_path / "bars.png"
-    arguments = ["--tiny", "--works", "nano", "t5", "--against", "eager", "--plot", str(picture)]
+    monkeypatch.setattr("shakespeare.EVAL_EVERY", 4)
+    picture, text = tmp_path / "bars.png", tmp_path / "text.txt"
+    text.write_text("A rose by any other name would smell as sweet.\n" * 60, encoding="utf-8")
+    arguments = ["--tiny", "--works", "nano", "t5", "--against", "eager", "--plot", str(picture), "--text", str(text)]
     results, code = result_of(everything, monkeypatch, tmp_path, *arguments)
     assert code == 0 and picture.stat().st_size > 1000
     assert [set(result["contenders"]) for result in results] == [
@@ -321,4 +323,8 @@ def test_everything_in_one_go(in_one_process, monkeypatch, tmp_path):
         {"tinyllm", "PyTorch eager"},
         {"tinyllm", "PyTorch eager"},
         {"tinyllm", "tinyllm bfloat16", "transformers", "reading the weights"},
+        {"tinyllm", "tokenizers"},
+        {"tinyllm", "tokenizers", "tiktoken"},
+        {"tinyllm", "tokenizers", "tiktoken"},
+        {"tinyllm", "PyTorch eager"},
     ]
