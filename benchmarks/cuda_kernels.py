@@ -16,6 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,12 +92,12 @@ def matmul_rows(tiny: bool = False) -> Iterator[Row]:
             for layout in LAYOUTS:
                 a, b = {"y": (first, second.T), "dx": (first, second), "dw": (first.T, second)}[layout]
                 c, expected = (array(np.zeros((n, n)), dtype) for _ in range(2))
-                best = seconds(lambda a=a, b=b, c=expected: matmul(a, b, c, step="cublas"))
+                best = seconds(partial(matmul, a, b, expected, step="cublas"))
                 yield matmul_row(n, dtype, layout, "cublas", best, best)
                 for step in steps:
                     if n > SLOWEST.get(step, n):
                         continue
-                    took = seconds(lambda a=a, b=b, c=c, step=step: matmul(a, b, c, step=step))
+                    took = seconds(partial(matmul, a, b, c, step=step))
                     difference = furthest(c, expected)
                     if not difference < 1e-2:
                         wrong.append(f"{step} {dtype} {n} {layout}: the result is {difference:.1e} off cuBLAS's")
@@ -134,7 +135,7 @@ def attention_rows(tiny: bool = False) -> Iterator[Row]:
                 if theirs is not None and not np.abs(ours[2] - theirs[2]).max() < 5e-2:
                     wrong.append(f"attention T={T} D={D} causal={causal}: the result is not PyTorch's")
                 for i, (name, products) in enumerate((("forward", 1), ("backward", 2.5))):
-                    row = {"D": D, "T": T, "causal": causal, "pass": name}
+                    row: Row = {"D": D, "T": T, "causal": causal, "pass": name}
                     row["TFLOP/s"] = products * operations / ours[i] / 1e12
                     row["times PyTorch"] = None if theirs is None else theirs[i] / ours[i]
                     yield row
@@ -195,8 +196,8 @@ def decoding_rows(tiny: bool = False) -> Iterator[Row]:
                 one = rng.standard_normal((2, 1, S, G, D), np.float32)
                 cache = array(np.repeat(one, B, 1), "bfloat16")
                 k, v, target = cache[0], cache[1], cache.copy()
-                took = seconds(lambda q=q, k=k, v=v: attention.attention_forward(q, k, v, causal=True))
-                copying = seconds(lambda to=target, cache=cache: to.__setitem__(..., cache)) / 2  # it reads and writes
+                took = seconds(partial(attention.attention_forward, q, k, v, causal=True))
+                copying = seconds(partial(target.__setitem__, ..., cache)) / 2  # it reads and writes
                 row = {"B": B, "S": S, "H": H, "G": G, "D": D, "microseconds": took * 1e6}
                 yield {**row, "GB/s": cache.nbytes / took / 1e9, "of copy": copying / took}
 

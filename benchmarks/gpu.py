@@ -34,6 +34,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +90,14 @@ def bandwidth_rows(tiny: bool = False) -> Iterator[Row]:
             "global_norm": ((flat[0],), n),
         }
         copied, target = flat[0], flat[1].copy()
-        copy = 2 * copied.nbytes / seconds(lambda to=target, a=copied: to.__setitem__(..., a))
+        copy = 2 * copied.nbytes / seconds(partial(target.__setitem__, ..., copied))
         yield {"op": "copy", "dtype": dtype, "GB/s": copy / 1e9, "of copy": 1.0}
         for op, (arguments, numbers) in calls.items():
             compute = kernels.implementation(op, "cuda")
-            rate = numbers * x.itemsize / seconds(lambda f=compute, a=arguments: f(*a))
+            rate = numbers * x.itemsize / seconds(partial(compute, *arguments))
             yield {"op": op, "dtype": dtype, "GB/s": rate / 1e9, "of copy": rate / copy}
         if dtype == "float32":  # what a step in bfloat16 begins with: 6 bytes for each parameter
-            rate = 1.5 * copied.nbytes / seconds(lambda a=copied: a.astype(bfloat16()))
+            rate = 1.5 * copied.nbytes / seconds(partial(copied.astype, bfloat16()))
             yield {"op": "to bfloat16", "dtype": dtype, "GB/s": rate / 1e9, "of copy": rate / copy}
 
 
@@ -107,7 +108,7 @@ def training_rows(tiny: bool = False) -> Iterator[Row]:
     (Chowdhery et al. 2022, appendix B): 6 for each parameter and token, 12 L T C for each token's attention. The card's rate
     is that of cuBLAS at 8192^3, measured here, in the same dtype, without TF32.
     """
-    sizes = (
+    sizes: dict[str, Any] = (
         {"vocab_size": 101, "n_positions": 16, "n_layer": 1, "n_head": 2, "n_embd": 16} if tiny else {"vocab_size": 50304}
     )
     config = tinyllm.GPTConfig(**sizes, embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0)
@@ -187,7 +188,8 @@ def torch_row(
     import transformers
 
     torch.backends.cuda.matmul.allow_tf32 = False
-    model = transformers.GPT2LMHeadModel.from_pretrained(folder, attn_implementation="sdpa").cuda()
+    model: Any = transformers.GPT2LMHeadModel.from_pretrained(folder, attn_implementation="sdpa")
+    model.to("cuda")
     for part in model.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0

@@ -93,10 +93,11 @@ def compare(work: str, new: int, tiny: bool, threads: int, rounds: int, max_fore
 def perplexities(path: Path, text: Path) -> dict[str, float]:
     """exp of the mean loss in windows of the model's longest sequence, by kind."""
     import tinyllm
+    from tinyllm.models import LanguageModel
     from tinyllm.quantization import quantize
 
     model, tokenizer = tinyllm.load(path)
-    assert tokenizer is not None
+    assert isinstance(model, LanguageModel) and tokenizer is not None
     tokens = np.array(tokenizer.encode(text.read_text(encoding="utf-8")[:400_000]))
     length = model.max_length
     windows = tokens[: (len(tokens) - 1) // length * length + 1]

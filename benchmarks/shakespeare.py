@@ -53,6 +53,7 @@ def tinyllm_run(text: str, steps: int, seed: int, threads: int, dtype: str = "fl
             eval_every=EVAL_EVERY, eval_batches=EVAL_BATCHES, schedule="cosine", dtype=dtype,
             **LR, **OPTIMIZER,
         )  # fmt: skip
+        assert tokenizer is not None
         seconds = time.perf_counter() - began
         log = [{name: value for name, value in line.items() if name != "sample"} for line in Run(out).metrics]
     held_out = TextTask(data=[text], val_fraction=HELD_OUT).open(model, tokenizer, TrainConfig()).held_out()
@@ -80,7 +81,7 @@ def torch_run(
     tokens = torch.tensor(tokenizer.encode(Path(text).read_text(encoding="utf-8")))
     cut = int(len(tokens) * (1 - HELD_OUT))
     learned, held_out = tokens[:cut], tokens[cut:]
-    config = {**NANO, "vocab_size": tokenizer.vocab_size, "bias": False}
+    config: dict[str, Any] = {**NANO, "vocab_size": tokenizer.vocab_size, "bias": False}
     model = GPT.of(config).initialize()
     if same:
         beginning = tinyllm.GPT(tinyllm.GPTConfig(**config), seed=seed)

@@ -49,6 +49,7 @@ def tiktoken_encoder(folder: str) -> Callable[[str], list[int]]:
     from tinyllm.tokenizers.bpe import GPT2_PATTERN, to_bytes
 
     ours = tokenizers.load(folder)
+    assert isinstance(ours, tokenizers.BPETokenizer)
     ranks = {to_bytes(token): id for token, id in ours.vocab.items() if token not in ours.special_tokens}
     return tiktoken.Encoding("it", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={}).encode_ordinary
 
