@@ -2,21 +2,25 @@
 
 The emulator's arrays are NumPy's own, and forgive what a GPU does not: here whatever NumPy would take for granted raises, a
 function that reads an array without asking for it, one that mixes it with an array of the host, a kernel's argument of a
-Python type. Kernels run in the emulator, cuBLAS's products as it does them.
+Python type. Kernels run in the emulator, cuBLAS's products as it does them. What a stream is given while it is captured is
+done when its graph is launched; what CUDA or CuPy refuse meanwhile raises.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import operator
 import re
 import sys
 import types
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tinyllm.kernels.cuda import blas, device
+from tinyllm.kernels.cuda import blas, device, recording
 from tinyllm.kernels.cuda.emulator import MAX_SHARED, EmulatedModule
 from tinyllm.kernels.cuda.module import HERE, Kernels
 
@@ -25,7 +29,7 @@ METHODS = (
     "all", "any", "argmax", "argsort", "astype", "clip", "copy", "cumsum", "dot", "max", "mean", "min", "nonzero", "ravel",
     "repeat", "reshape", "squeeze", "std", "sum", "swapaxes", "take", "transpose", "view",
 )  # fmt: skip
-ON_THE_HOST = "fill", "item", "tolist", "__len__", "__bool__", "__float__", "__int__"  # what these return, or None
+ON_THE_HOST = "item", "tolist", "__bool__", "__float__", "__int__"  # what these return
 BINARY = "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"
 COMPARED = "eq", "ne", "lt", "le", "gt", "ge"
 ALONE = "neg", "abs", "invert"
@@ -47,6 +51,11 @@ def back(a: Any) -> Any:
     return ndarray(a) if isinstance(a, (np.ndarray, np.generic)) else a
 
 
+def made(compute: Callable[[], Any]) -> Any:
+    """What the GPU computes, or will, in each launch of a graph."""
+    return back(recording.made(lambda: np.asarray(compute())) if capturing() else compute())
+
+
 def index(i: Any) -> Any:
     """CuPy takes indices from the host."""
     return tuple(map(index, i)) if isinstance(i, tuple) else i if isinstance(i, np.ndarray) else there(i)
@@ -66,32 +75,52 @@ class ndarray:
     T = property(lambda self: ndarray(self.numpy.T))
 
     def get(self) -> np.ndarray:
+        refuse("get")
         return self.numpy.copy()
+
+    def set(self, values: np.ndarray) -> None:
+        refuse("set")
+        assert type(values) is np.ndarray and (values.dtype, values.shape) == (self.dtype, self.shape)
+        self.numpy[...] = values
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed")
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = (), **options: Any) -> Any:
-        result = getattr(ufunc, method)(*there(inputs), **options, **({"out": there(out)} if out else {}))
-        return out[0] if out else back(result)
+        compute = functools.partial(getattr(ufunc, method), *there(inputs), **options)
+        if not out:
+            return made(compute)
+        recording.do(lambda: compute(out=there(out)))
+        return out[0]
 
     def __array_function__(self, function: Any, kinds: Any, args: Any, options: Any) -> Any:
-        return back(function(*there(args), **{name: there(a) for name, a in options.items()}))
+        args, options = there(args), {name: there(a) for name, a in options.items()}
+        return made(lambda: function(*args, **options))
 
     def __getitem__(self, i: Any) -> Any:
-        return back(self.numpy[index(i)])
+        i = index(i)
+        return made(lambda: self.numpy[i])
 
     def __setitem__(self, i: Any, value: Any) -> None:
-        self.numpy[index(i)] = there(value)
+        i, value = index(i), there(value)
+        recording.do(lambda: self.numpy.__setitem__(i, value))
 
 
 def install_methods() -> None:
-    def method(name: str, result: Any = back) -> Any:
-        return lambda self, *args, **options: result(getattr(self.numpy, name)(*there(args), **options))
+    def method(name: str) -> Any:
+        return lambda self, *args, **options: made(functools.partial(getattr(self.numpy, name), *there(args), **options))
+
+    def on_the_host(name: str) -> Any:
+        def read(self: ndarray, *args: Any) -> Any:
+            refuse(name)
+            return getattr(self.numpy, name)(*args)
+
+        return read
 
     def in_place(name: str) -> Any:
         def compute(self: ndarray, other: Any) -> ndarray:
-            self.numpy[...] = getattr(operator, name)(self.numpy, there(other))
+            other = there(other)
+            recording.do(lambda: self.numpy.__setitem__(..., getattr(operator, name)(self.numpy, other)))
             return self
 
         return compute
@@ -101,7 +130,9 @@ def install_methods() -> None:
     for name in METHODS:
         setattr(ndarray, name, method(name))
     for name in ON_THE_HOST:
-        setattr(ndarray, name, method(name, lambda result: result))
+        setattr(ndarray, name, on_the_host(name))
+    ndarray.__len__ = lambda self: len(self.numpy)  # type: ignore[attr-defined]
+    ndarray.fill = lambda self, value: self.__setitem__(..., value)  # type: ignore[attr-defined]
     for name in (*BINARY, *COMPARED, *ALONE):
         setattr(ndarray, f"__{name}__", method(f"__{name}__"))
     for name in BINARY:
@@ -133,16 +164,70 @@ class RawKernel:
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], shared_mem: int = 0) -> None:
         assert all(isinstance(a, (ndarray, np.generic)) for a in args), "CuPy guesses the size of a Python number"
+        assert capturing() == (recording.current is not None), "a graph's work goes to the stream that is captured"
         self.kernel(grid, block, tuple(map(there, args)), shared_mem=shared_mem)
 
 
 def gemm_ex(handle: int, *arguments: Any) -> None:
     assert all(type(a) is int for a in arguments)
+    refuse("cuBLAS")
     blas.emulated_gemm_ex(*arguments)
 
 
 def asarray(a: Any) -> ndarray:
-    return a if isinstance(a, ndarray) else ndarray(np.array(a))  # a copy
+    if isinstance(a, ndarray):
+        return a
+    refuse("asarray")
+    return ndarray(np.array(a))  # a copy
+
+
+class Stream:
+    """A stream other than the default one, within `with` the current one; and while it is captured, its graph."""
+
+    current: Stream | None = None
+
+    def __init__(self, non_blocking: bool = False):
+        assert non_blocking, "such a stream waits for the default one, which may not be while it is captured"
+        self.captured = False
+
+    def __enter__(self) -> Stream:
+        Stream.current = self
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        assert not self.captured
+        Stream.current = None
+
+    def begin_capture(self) -> None:
+        assert Stream.current is self and MemoryPool.current, "or others would be given its memory"
+        self.captured = True
+
+    def end_capture(self) -> Any:
+        self.captured = False
+        assert recording.current
+        return types.SimpleNamespace(launch=recording.current.launch)
+
+
+class MemoryPool:
+    current: Any = None
+
+    def malloc(self, size: int) -> None: ...
+
+
+@contextlib.contextmanager
+def using_allocator(allocator: Any) -> Any:
+    MemoryPool.current = allocator
+    yield
+    MemoryPool.current = None
+
+
+def capturing() -> bool:
+    return Stream.current is not None and Stream.current.captured
+
+
+def refuse(what: str) -> None:
+    if capturing():
+        raise RuntimeError(f"{what}: not permitted while a stream is captured")
 
 
 def modules() -> dict[str, types.ModuleType]:
@@ -156,10 +241,13 @@ def modules() -> dict[str, types.ModuleType]:
     cupy: Any = found["cupy"]
     cupy.ndarray, cupy.RawModule, cupy.asarray, cupy.__version__ = ndarray, RawModule, asarray, "on the CPU"
     cupy.cuda.is_available = lambda: True
+    cupy.cuda.Stream, cupy.cuda.MemoryPool, cupy.cuda.using_allocator = Stream, MemoryPool, using_allocator
     cupy.cuda.runtime = types.SimpleNamespace(
         getDevice=lambda: 0, deviceGetAttribute=lambda what, which: MAX_SHARED, memGetInfo=lambda: (1 << 37, 1 << 37)
     )
-    cupy.__getattr__ = lambda name: lambda *args, **options: back(getattr(np, name)(*there(args), **options))
+    cupy.__getattr__ = lambda name: (
+        lambda *args, **options: made(functools.partial(getattr(np, name), *there(args), **options))
+    )
     found["cupy.cuda.device"].__dict__["get_cublas_handle"] = lambda: 1
     found["cupy_backends.cuda.libs.cublas"].__dict__["gemmEx"] = gemm_ex
     return found

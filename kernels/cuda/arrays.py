@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import recording
 from .device import to_device
 
 WARP = 32
@@ -92,11 +93,14 @@ def settle(dw: Any, sums: Any) -> None:
 def indices(index: Any, n: int, name: str, like: Any, ignore: int = 0) -> Any:
     """Tokens, positions or targets as int64 (N,) on the device of `like`, each of them in [0, n) or `ignore`.
 
-    A kernel would read anywhere. Those that are on the host are checked there: the GPU need not be waited for.
+    A kernel would read anywhere. Those that are on the host are checked there: the GPU need not be waited for. Those that a
+    graph is recorded with lie on the GPU, and whoever writes them has checked them.
     """
     if index.dtype.kind not in "iu":
         raise TypeError(f"{name} are {index.dtype}; they must be integers")
     flat_index = plain(index.astype("int64", copy=False)).reshape(-1)
+    if recording.current is not None:
+        return flat_index
     wrong = ((flat_index < 0) | (flat_index >= n)) & (flat_index != ignore if n else True)
     if wrong.any():
         raise IndexError(f"{name} contain {flat_index[wrong][0]}; with {n} rows or classes they must lie in 0 ... {n - 1}")

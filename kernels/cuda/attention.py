@@ -121,7 +121,20 @@ def attention_forward(q, k, v, mask=None, causal=False, window=None, scale=None,
     return y, lse
 
 
-def decode(call: Call, y: Any, lse: Any) -> None:
+def attention_step(q, keys, values, end, mask=None, causal=False, window=None, scale=None, bias=None):
+    """attention_forward's y, for the first `end` of the keys and values; end: an int64 (1,) on the device, at most their S.
+
+    mask and bias have room for all S. What is launched is the same while the keys become more: a CUDA graph can hold it.
+    T <= FEW_QUERIES.
+    """
+    call = prepared(q, keys, values, mask, causal, window, scale, bias, 0.0, 0)
+    B, T, S, H, G, D = call[:6]
+    y, lse = empty(q, (B, T, H, D)), empty(q, (B, H, T), wide(q))
+    decode(call, y, lse, end)
+    return y
+
+
+def decode(call: Call, y: Any, lse: Any, end: Any = None) -> None:
     """The forward, of few queries."""
     (B, T, S, H, G, D), q = call[:6], call.arrays[0]
     size, rows = least(HEAD_SIZES, D), B * H * T
@@ -130,7 +143,7 @@ def decode(call: Call, y: Any, lse: Any) -> None:
     sums, tops, totals = (empty(q, (B, H, T, stretches, *last), wide(q)) for last in ((size,), (), ()))
     whole = all(n % 16 == 0 for a in call.arrays for n in (address(a), D * a.itemsize, *a.strides[:3]))
     block = WARP, max(1, min(H // max(G, 1) * T, 8))
-    arguments = *call.places(), sums, tops, totals, length, whole, T, S, H, D, *call.masking
+    arguments = *call.places(), sums, tops, totals, end, length, whole, T, S, H, D, *call.masking
     DECODE[size].launch(f"attention_decode<T, {size}>", q, (stretches, G, B), block, *arguments)
     arguments = sums, tops, totals, y, lse, rows, stretches, T, H, D
     DECODE[size].launch(f"attention_combine<T, {size}>", q, -(-rows // 4), (WARP, 4), *arguments)

@@ -21,22 +21,23 @@ template <class T> __device__ __forceinline__ void load(wide<T>* to, const T* ro
 }
 
 // For each query and each stretch of `length` keys: sums (B, H, T, stretches, D) of exp(x - top) v, and tops and totals
-// (B, H, T, stretches). Grid: stretches, groups, batch; block: (32, warps), which take the group's heads and queries in
-// turn.
+// (B, H, T, stretches). end: where it is not null, only the first *end of the keys are there. Grid: stretches, groups, batch;
+// block: (32, warps), which take the group's heads and queries in turn.
 template <class T, int D> __global__ void attention_decode(
     const T* q, const T* k, const T* v, long long q_batch, long long q_step, long long q_head, long long k_batch,
     long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head, wide<T>* sums,
-    wide<T>* tops, wide<T>* totals, int length, bool whole, int queries, int keys, int heads, int size, double scale,
-    const unsigned char* mask, long long mask_batch, int mask_row, const T* bias, bool causal, int window,
+    wide<T>* tops, wide<T>* totals, const long long* end, int length, bool whole, int queries, int keys, int heads, int size,
+    double scale, const unsigned char* mask, long long mask_batch, int mask_row, const T* bias, bool causal, int window,
     unsigned threshold, unsigned low, unsigned high, double factor) {
   typedef wide<T> W;
   constexpr int P = PACK<T>, PACKS = D / P, LANES = PACKS < MOST_LANES ? PACKS : MOST_LANES, OWN = PACKS / LANES;
   int g = blockIdx.y, per_group = heads / gridDim.y, b = blockIdx.z, stretch = blockIdx.x;
   int lane = threadIdx.x % LANES, beside = threadIdx.x / LANES;  // LANES lanes have a key together, 32 / LANES keys at once
-  Sight sight = {queries, keys, mask ? mask + b * mask_batch : mask, mask_row, causal, window};
+  int there = end ? int(*end) : keys;
+  Sight sight = {queries, there, mask ? mask + b * mask_batch : mask, mask_row, causal, window};
   Dropout dropout = {threshold, low, high, factor};
   k += b * k_batch + g * k_head, v += b * v_batch + g * v_head;
-  int first = stretch * length, last = min(first + length, keys);
+  int first = stretch * length, last = min(first + length, there);
 
   for (int r = threadIdx.y; r < per_group * queries; r += blockDim.y) {
     int h = g * per_group + r / queries, t = r % queries;

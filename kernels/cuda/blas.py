@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import products
+from . import recording
 from .device import INSTALL, array_module
 
 # as cublas_api.h and library_types.h number them
@@ -24,9 +25,14 @@ DATA_TYPE = {"float32": CUDA_R_32F, "float64": CUDA_R_64F, "bfloat16": CUDA_R_16
 
 def product(a: Any, b: Any, c: Any, add: bool = False) -> Any:
     """gemm; inside `with kernels.precision("bfloat16"):` factors of float32 are rounded to bfloat16, their sums are not."""
+    return gemm(*rounded(a, b), c, add)
+
+
+def rounded(a: Any, b: Any) -> tuple[Any, Any]:
+    """The factors of a product, as precise as they shall be."""
     if products.dtype == "bfloat16" and a.dtype.name == b.dtype.name == "float32":
-        a, b = (factor.astype(bfloat16()) for factor in (a, b))
-    return gemm(a, b, c, add)
+        return a.astype(bfloat16()), b.astype(bfloat16())
+    return a, b
 
 
 def bfloat16() -> np.dtype:
@@ -41,10 +47,8 @@ def bfloat16() -> np.dtype:
 def gemm(a: Any, b: Any, c: Any, add: bool = False) -> Any:
     """c = a b, or c += a b.  a (M, K), b (K, N), c (M, N), of one dtype, or a and b of bfloat16 and c of float32; each with
     rows or columns of neighbouring numbers, c with rows -> c. bfloat16 is summed in float32."""
+    refuse_misfits(a, b, c)
     (M, K), N = a.shape, b.shape[1]
-    fits = a.dtype == b.dtype and (c.dtype == a.dtype or (a.dtype.name, c.dtype.name) == ("bfloat16", "float32"))
-    if b.shape[0] != K or c.shape != (M, N) or not fits:
-        raise ValueError(f"a {a.dtype} {a.shape} times b {b.dtype} {b.shape} does not give c {c.dtype} {c.shape}")
     if 0 in (M, N):
         return c
     if K == 0:
@@ -64,6 +68,13 @@ def gemm(a: Any, b: Any, c: Any, add: bool = False) -> Any:
     return c
 
 
+def refuse_misfits(a: Any, b: Any, c: Any) -> None:
+    """Raises ValueError where c cannot be a b."""
+    fits = a.dtype == b.dtype and (c.dtype == a.dtype or (a.dtype.name, c.dtype.name) == ("bfloat16", "float32"))
+    if b.shape[0] != a.shape[1] or c.shape != (len(a), b.shape[1]) or not fits:
+        raise ValueError(f"a {a.dtype} {a.shape} times b {b.dtype} {b.shape} does not give c {c.dtype} {c.shape}")
+
+
 def operand(a: Any) -> tuple[Any, int, int]:
     """The matrix (a copy, where neither its rows nor its columns have neighbouring numbers), how cuBLAS shall read it, and
     how many numbers lie from one row to the next, or from one column."""
@@ -81,6 +92,7 @@ def address(a: Any) -> int:
 
 def gemm_ex(like: Any, *arguments: int) -> None:
     """cublasGemmEx, on the current stream."""
+    recording.refuse("cuBLAS is called")  # CuPy, whose handle it is, refuses it too
     if array_module(like) is np:
         emulated_gemm_ex(*arguments)
         return

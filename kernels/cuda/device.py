@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+
+from . import recording
 
 INSTALL = 'pip install "tinyllm[cuda]"'
 SHARED_MEMORY = 97  # cudaDevAttrMaxSharedMemoryPerBlockOptin
@@ -65,20 +67,47 @@ class EmulatedArray(np.ndarray):
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: tuple[Any, ...] = (), **options: Any) -> Any:
         refuse_host_arrays(ufunc.__name__, (*inputs, *out))
-        plain = [to_host(a) if isinstance(a, EmulatedArray) else a for a in inputs]
+        plain = [a.view(np.ndarray) if isinstance(a, EmulatedArray) else a for a in inputs]
+        compute = functools.partial(getattr(ufunc, method), *plain, **options)
         if out:
-            getattr(ufunc, method)(*plain, out=tuple(map(to_host, out)), **options)
+            recording.do(functools.partial(compute, out=tuple(a.view(np.ndarray) for a in out)))
             return out[0] if len(out) == 1 else out
-        return as_emulated(getattr(ufunc, method)(*plain, **options))
+        return as_emulated(recording.made(compute))
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         for a in args if function is not np.copyto else ():  # zeros_like copies a 0 of its own
             refuse_host_arrays(function.__name__, a if isinstance(a, (tuple, list)) else (a,))
-        return as_emulated(super().__array_function__(function, types, args, options))
+        return as_emulated(recording.made(functools.partial(super().__array_function__, function, types, args, options)))
+
+    def __getitem__(self, index: Any) -> Any:
+        return as_emulated(recording.made(functools.partial(super().__getitem__, index)))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         refuse_host_arrays("an assignment", (value,))
-        super().__setitem__(index, value)
+        recording.do(functools.partial(super().__setitem__, index, value))
+
+
+def recorded_method(name: str) -> Callable[..., Any]:
+    """A method of arrays that returns another."""
+    plain = getattr(np.ndarray, name)
+    return lambda self, *args, **options: recording.made(functools.partial(plain, self, *args, **options))
+
+
+def reading_method(name: str) -> Callable[..., Any]:
+    """A method of arrays that returns to the host what they hold."""
+    plain = getattr(np.ndarray, name)
+
+    def read(self: EmulatedArray, *args: Any) -> Any:
+        recording.refuse("an array of the GPU is read")
+        return plain(self, *args)
+
+    return read
+
+
+for name in ("copy", "astype", "repeat", "take", "argsort", "reshape"):
+    setattr(EmulatedArray, name, recorded_method(name))
+for name in ("item", "tolist", "__bool__", "__int__", "__float__", "__index__"):
+    setattr(EmulatedArray, name, reading_method(name))
 
 
 def refuse_host_arrays(what: str, values: Iterable[Any]) -> None:
@@ -94,11 +123,11 @@ def as_emulated(result: Any) -> Any:
 
 def to_device(array: Any, like: Any) -> Any:
     """The array on the device of `like`: so get there tokens, targets, positions and masks, which are made on the host."""
-    if isinstance(like, EmulatedArray):
-        return as_emulated(array)
-    if isinstance(like, np.ndarray) or not isinstance(array, np.ndarray):
+    on_host = type(array) is np.ndarray and (isinstance(like, EmulatedArray) or not isinstance(like, np.ndarray))
+    if not on_host:
         return array
-    return cupy().asarray(array)
+    recording.refuse("an array is brought to the GPU")
+    return as_emulated(array) if isinstance(like, EmulatedArray) else cupy().asarray(array)
 
 
 def uploaded(array: Any, like: Any) -> Any:
@@ -114,9 +143,22 @@ def uploaded(array: Any, like: Any) -> Any:
         if len(_uploads) >= UPLOADS:
             _uploads.pop(next(iter(_uploads)), None)  # the oldest
         _uploads[key] = to_device(array.copy(), like)
+    if recording.current is not None:
+        recording.current.held.append(_uploads[key])
     return _uploads[key]
 
 
 def to_host(array: Any) -> np.ndarray:
     """Any array as NumPy's own."""
+    if type(array) is not np.ndarray:
+        recording.refuse("an array is fetched from the GPU")
     return array.view(np.ndarray) if isinstance(array, np.ndarray) else array.get()
+
+
+def refill(array: Any, values: np.ndarray) -> None:
+    """array[...] = values, from the host. The array stays where it is: so a graph gets its inputs."""
+    recording.refuse("an array is brought to the GPU")
+    if isinstance(array, np.ndarray):
+        array[...] = as_emulated(values) if isinstance(array, EmulatedArray) else values
+    else:
+        array.set(values)

@@ -1,11 +1,13 @@
-"""Linear maps: the products by cuBLAS (blas.py), bias and activation in one pass behind them (linear.cu)."""
+"""Linear maps: the products by cuBLAS (blas.py), bias and activation in one pass behind them (linear.cu); of few rows by a
+kernel of ours (few_rows.py)."""
 
 from __future__ import annotations
 
 from .activation import IN_CUDA, activation_backward, in_cuda
 from .arrays import WARP, accumulator, row_layout, rows, settle, vector, wide
-from .blas import product
+from .blas import product, rounded
 from .columns import SHARING, add_parts, parts_of
+from .few_rows import FEW, few_rows
 from .memory import empty
 from .module import Kernels
 
@@ -22,6 +24,9 @@ def linear_forward(x, w, b=None):
 
 def project(x, w, b, y):
     """y = x w^T + b, into y (N, F)."""
+    if len(x) <= FEW:
+        few_rows(*rounded(x, w), b, y)
+        return
     product(x, w.T, y)
     if b is not None:
         KERNELS.launch("add_bias<T>", y, *row_layout(y), y, vector(b, y, "b"), *y.shape)
@@ -54,7 +59,7 @@ def linear_activation_forward(x, w, b=None, activation="gelu"):
     """z = x w^T + b, y = f(z), for an activation f by name -> y (N, F), z (N, F), which the backward needs."""
     y, z = empty(x, (*x.shape[:-1], len(w))), empty(x, (*x.shape[:-1], len(w)))
     y_rows, z_rows = rows(y), rows(z)
-    product(rows(x), w.T, z_rows)
+    project(rows(x), w, None, z_rows)
     name = f"bias_activation<T, {in_cuda(activation)}>"
     KERNELS.launch(name, x, *row_layout(y_rows), z_rows, vector(b, y, "b"), y_rows, *y_rows.shape)
     return y, z

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from . import recording
 from .device import EmulatedArray, array_module, cupy, refuse_host_arrays, shared_memory
 from .emulator import MAX_SHARED, EmulatedModule
 from .source import with_includes
@@ -78,6 +79,7 @@ class Kernels:
     @functools.cache  # noqa: B019
     def module(self, type_name: str, emulated: bool) -> Any:
         """All names for one type, compiled."""
+        recording.refuse(f"{self.file} is compiled")
         names = self.expressions(type_name)
         code = (HERE / self.file).read_text(encoding="utf-8")
         if emulated:

@@ -36,7 +36,7 @@ def turned(x, positions, frequencies, scale, neighbours, out, sign):
     y = empty(x, x.shape) if out is None else out
     if y.shape != x.shape or y.dtype != x.dtype:
         raise ValueError(f"out is {y.dtype} {y.shape}; x is {x.dtype} {x.shape}: they must be alike")
-    everywhere = uploaded(np.broadcast_to(positions, (B, T)).astype("int64"), x)
+    everywhere = uploaded(np.broadcast_to(positions, (B, T)).astype("int64", copy=False), x)
     strides = (np.int64(stride // x.itemsize) for a in (x, y) for stride in a.strides)
     block = min(1024, -(-D // 2 // WARP) * WARP)
     angles = plain(everywhere), uploaded(plain(frequencies.astype("float64")), x), sign, float(scale)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..kernels.cuda.attention import attention_step
 from .cache import KVCache, SourceCache
 from .dropout import Dropout
 from .layer import Layer
@@ -84,7 +85,10 @@ class Attention(Layer):
         if context.cache is not None:
             k, v = context.cache.extend(self, k, v)  # (B, S, G, D)
         options = self.options(context, self.weights_dropout.seed())
-        y, lse = kernels.attention_forward(q, k, v, **options)
+        if context.cache is not None and context.cache.end is not None:
+            y, lse = attention_step(q, k, v, context.cache.end, **options), None
+        else:
+            y, lse = kernels.attention_forward(q, k, v, **options)
         self.keep(qkv, y, lse, options, context.bias)
         return self.dropout(self.proj(y.reshape(B, T, self.H * self.D)))
 

@@ -7,20 +7,31 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..kernels.cuda.step import append
+
+LEAST = 64  # positions that there is room for
 
 
 class KVCache:
     """Keys and values of all attention layers for the first `length` positions of B sequences.
 
     A model appends T positions by calling `extend` from each of its attention layers and then `advance(T)` once.
+
+    end: while a step is under way that a CUDA graph can record (models/step.py), an int64 (1,) on the GPU: the length behind
+    that step. `extend` then gives all the room that there is for keys and values, and attention reads how many there are.
     """
 
     def __init__(self) -> None:
         self.length = 0
+        self.end: Any = None
+        self.step: Any = None  # the Step that goes on from here
         self._arrays: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # by layer: (B, capacity, G, D), twice
 
     def extend(self, layer: Any, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Appends k, v (B, T, G, D) of this layer -> all its keys and values so far, views (B, length + T, G, D)."""
+        if self.end is not None:
+            append(k, v, *self._arrays[id(layer)], self.end)
+            return self._arrays[id(layer)]
         end = self.length + k.shape[1]
         keys, values = self._room(id(layer), k, end)
         keys[:, self.length : end] = k
@@ -32,28 +43,46 @@ class KVCache:
         if key in self._arrays and self._arrays[key][0].shape[1] >= end:
             return self._arrays[key]
         B, _, G, D = k.shape
-        grown = tuple(kernels.zeros(k, (B, max(64, 2 * end), G, D)) for _ in range(2))
+        grown = tuple(kernels.zeros(k, (B, max(LEAST, 2 * end), G, D)) for _ in range(2))
         for new, old in zip(grown, self._arrays.get(key, ())):
             new[:, : self.length] = old[:, : self.length]
         self._arrays[key] = grown[0], grown[1]
         return self._arrays[key]
+
+    def reserve(self, end: int) -> None:
+        """Makes room for `end` positions in all layers that have keys and values."""
+        for key, (k, _) in list(self._arrays.items()):
+            self._room(key, k, end)
+
+    @property
+    def room(self) -> int:
+        """How many positions there is room for."""
+        return next((k.shape[1] for k, _ in self._arrays.values()), 0)
 
     def advance(self, T: int) -> None:
         self.length += T
 
     def select(self, rows: np.ndarray) -> None:
         """Keeps the given rows of the batch, in that order; one may come several times (beam search)."""
-        self._arrays = {key: (k[rows], v[rows]) for key, (k, v) in self._arrays.items()}
+        self._arrays = {key: (selected(k, rows), selected(v, rows)) for key, (k, v) in self._arrays.items()}
 
     def crop(self, length: int) -> None:
         """Forgets all positions from `length` on."""
         self.length = min(self.length, length)
 
 
+def selected(a: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """These rows of a; as many as there are stay in it, where a graph looks for them."""
+    if len(rows) != len(a):
+        return a[rows]
+    a[...] = a[rows]
+    return a
+
+
 class SourceCache(KVCache):
     """The cache of a decoder that attends to a source as well. The source's keys and values are held from the start.
 
-    mask: bool (B, S), which tokens of the source are real; None: all.
+    mask: bool (B, S), which tokens of the source are real, where the model is; None: all.
     """
 
     def __init__(self, mask: np.ndarray | None):
@@ -70,5 +99,5 @@ class SourceCache(KVCache):
 
     def select(self, rows: np.ndarray) -> None:
         super().select(rows)
-        self._source = {key: (k[rows], v[rows]) for key, (k, v) in self._source.items()}
-        self.mask = None if self.mask is None else self.mask[rows]
+        self._source = {key: (selected(k, rows), selected(v, rows)) for key, (k, v) in self._source.items()}
+        self.mask = None if self.mask is None else selected(self.mask, rows)

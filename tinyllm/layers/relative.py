@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import kernels
+from ..kernels.cuda.step import relative_bias_last
 from ..parameter import Parameter, normal
 from .attention import Shared
 from .layer import Layer
@@ -24,6 +27,10 @@ class RelativeBias(Layer):
         shared = Shared(bias, self.w.trained, self.w.grad.dtype if self.w.trained else None)  # summed as w's gradient is
         self.keep(shared)
         return shared
+
+    def of_last(self, end: Any, S: int):
+        """As forward for one query, the last of the first `end` keys of room for S: an int64 (1,) on the GPU."""
+        return Shared(relative_bias_last(self.w.data, end, S, self.bidirectional, self.max_distance), wanted=False)
 
     def backward(self):
         (shared,) = self.kept()

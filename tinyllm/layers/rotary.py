@@ -120,9 +120,14 @@ class Rotary(Layer):
         factor = self.options.get("factor") or 1
         return max(self.made_for, int(factor * (self.options.get("original_max_position_embeddings") or self.made_for)))
 
+    @property
+    def stretches(self) -> bool:
+        """Whether the frequencies change with the length of the sequence."""
+        return self.kind is dynamic
+
     def forward(self, x, positions):
         frequencies = self.frequencies
-        if self.kind is dynamic and positions.size:
+        if self.stretches and positions.size:
             frequencies, _ = self.at(int(positions.max()) + 1)
         self.keep(positions, frequencies)
         return kernels.rotary_forward(x, positions, frequencies, self.scale, self.neighbours, out=x)

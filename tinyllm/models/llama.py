@@ -116,6 +116,10 @@ class Llama(LanguageModel):
     def max_length(self) -> int:
         return self.rotary.longest
 
+    @property
+    def steady(self) -> bool:
+        return not self.rotary.stretches
+
     def hidden(self, tokens, context):
         x, r = self.tokens(tokens), None  # (B, T, C)
         for block in self.blocks:

@@ -12,6 +12,7 @@ from ..device import check_device, device_of, moved
 from ..layers import Context, Embedding, KVCache, Layer, Output, packed_arrays
 from ..layers.quantized import Packed
 from ..parameter import Flat
+from .step import is_recordable, step
 
 
 class Model(Layer):
@@ -174,18 +175,29 @@ class LanguageModel(Model):
         """The longest sequence that the model can take."""
         raise NotImplementedError
 
+    @property
+    def steady(self) -> bool:
+        """Whether all tokens are computed alike, however many come before them."""
+        return True
+
     def __call__(self, tokens, attention_mask=None, positions=None, cache=None, last_only=False):
         """logits (B, T, V) of tokens (B, T).
 
         attention_mask (B, S) or (B, T, S), true for real tokens, S the length with the cache's; positions (B, T) where they
         do not simply count up; cache: a KVCache that holds the tokens before and receives these; last_only: (B, 1, V).
+        One token a row behind others is on a GPU a CUDA graph, where models/step.py says so.
         """
         tokens, context = self._checked(tokens, attention_mask, positions, cache)
         with self.without_keeping():
+            if self.steady and is_recordable(self, tokens, cache):
+                return step(self, self._step, tokens, cache, context.positions, context.mask)
             h = self.hidden(tokens, context)
             if cache is not None:
                 cache.advance(tokens.shape[1])
             return self.output(h[:, -1:] if last_only else h)
+
+    def _step(self, tokens, positions, mask, cache):
+        return self.output(self.hidden(tokens, Context(mask, positions, cache)))
 
     def loss(self, tokens, targets, attention_mask=None, positions=None, label_smoothing=0.0):
         """Mean cross-entropy, a Python float, of predicting targets (B, T); -100 is ignored."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels.cuda.device import to_device
 from ..layers import (
     MLP,
     Attention,
@@ -33,6 +34,7 @@ from ..layers import (
 )
 from ..parameter import normal, stacked
 from .model import Model, checked_targets, checked_tokens
+from .step import is_recordable, step
 
 
 @dataclass
@@ -135,9 +137,9 @@ class T5(Model):
         """Runs the encoder once: the cache that `decode` begins with, for source (B, S), source_mask (B, S)."""
         source = checked_tokens(source, self.vocab_size, "source")
         mask = checked_source_mask(source, source_mask)
-        cache = SourceCache(mask)
         with self.without_keeping():
             h = self.encoder(self.tokens(source), Context(mask))
+            cache = SourceCache(None if mask is None else to_device(mask, h))
             for layer in self.decoder.layers():
                 if isinstance(layer, CrossAttention):
                     cache.hold(layer, *layer.split(layer.kv(h)))
@@ -146,13 +148,22 @@ class T5(Model):
     def decode(self, target_in, cache: SourceCache, last_only=False):
         """logits (B, T, V) of the target's next tokens (B, T), whose predecessors the cache holds; it receives these.
 
-        last_only: (B, 1, V).
+        last_only: (B, 1, V). One token a row behind others is on a GPU a CUDA graph, where step.py says so.
         """
         target_in = checked_tokens(target_in, self.vocab_size, "target_in")
         with self.without_keeping():
-            h = self.decoder(self.tokens(target_in), Context(cache=cache, source_mask=cache.mask))
+            if is_recordable(self, target_in, cache):
+                return step(self, self._step, target_in, cache, np.zeros(1), None)
+            h = self._decoded(target_in, cache)
             cache.advance(target_in.shape[1])
-            return self.output((h[:, -1:] if last_only else h) * h.dtype.type(self.scale))
+            return self.output(h[:, -1:] if last_only else h)
+
+    def _decoded(self, target_in, cache):
+        h = self.decoder(self.tokens(target_in), Context(cache=cache, source_mask=cache.mask))
+        return h * h.dtype.type(self.scale)
+
+    def _step(self, target_in, positions, mask, cache):
+        return self.output(self._decoded(target_in, cache))
 
     def example(self, random):
         B, S, T = 2, 7, 5
@@ -193,9 +204,11 @@ class Stack(Layer):
         self.last_dropout = Dropout(c.dropout_rate)
 
     def forward(self, x, context):
-        T = x.shape[1]
-        past = context.cache.length if context.cache is not None else 0
-        context.bias = self.bias(T, past + T)  # (H, T, S)
+        T, cache = x.shape[1], context.cache
+        if cache is not None and cache.end is not None:
+            context.bias = self.bias.of_last(cache.end, cache.room)  # (H, 1, S)
+        else:
+            context.bias = self.bias(T, T + (cache.length if cache is not None else 0))  # (H, T, S)
         x, r = self.dropout(x), None
         for block in self.blocks:
             x, r = block(x, r, context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import hashlib
 import itertools
 import os
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import recording
 from ..source import with_includes
 from .guarded import address_of, regions_of
 
@@ -92,11 +94,15 @@ class Kernel:
         self.parameters = signature().decode().split()  # such as p8: a pointer (scheduler.h)
 
     def __call__(self, grid, block, args, shared_mem=0, order="shuffled", seed=None) -> dict[str, int]:
-        """Returns how often what happened. Raises EmulatorError for a wrong argument and what the kernel does wrong."""
+        """Returns how often what happened: while a graph is recorded, nothing. Raises EmulatorError for a wrong argument and
+        what the kernel does wrong."""
         how = Launch(
             three(grid), three(block), shared_mem, ORDERS.index(order), mixed(next(launches) if seed is None else seed)
         )
         self.check(grid, block, args, shared_mem)
+        if recording.current is not None:
+            recording.do(functools.partial(self, grid, block, args, shared_mem, order, seed))
+            return {}
         arrays = [a for a in args if isinstance(a, np.ndarray) and a.ndim]
         regions = regions_of(arrays)
         try:
