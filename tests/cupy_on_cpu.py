@@ -3,7 +3,7 @@
 The emulator's arrays are NumPy's own, and forgive what a GPU does not: here whatever NumPy would take for granted raises, a
 function that reads an array without asking for it, one that mixes it with an array of the host, a kernel's argument of a
 Python type. Kernels run in the emulator, cuBLAS's products as it does them. What a stream is given while it is captured is
-done when its graph is launched; what CUDA or CuPy refuse meanwhile raises.
+done when its graph is launched; what CUDA or CuPy refuse meanwhile raises. `waited` tells what waited for the GPU.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ METHODS = (
     "repeat", "reshape", "squeeze", "std", "sum", "swapaxes", "take", "transpose", "view",
 )  # fmt: skip
 ON_THE_HOST = "item", "tolist", "__bool__", "__float__", "__int__"  # what these return
+HOW_MANY = "nonzero", "flatnonzero", "argsort"  # CuPy waits to know how many there are; and Thrust, which sorts, waits
 BINARY = "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"
 COMPARED = "eq", "ne", "lt", "le", "gt", "ge"
 ALONE = "neg", "abs", "invert"
@@ -49,6 +50,16 @@ def back(a: Any) -> Any:
     if isinstance(a, (tuple, list)):
         return type(a)(map(back, a))
     return ndarray(a) if isinstance(a, (np.ndarray, np.generic)) else a
+
+
+waited: list[str] = []  # by which calls
+
+
+def waits(what: str) -> None:
+    """What follows needs what the GPU has computed."""
+    if capturing():
+        raise RuntimeError(f"{what}: not permitted while a stream is captured")
+    waited.append(what)
 
 
 def made(compute: Callable[[], Any]) -> Any:
@@ -75,11 +86,11 @@ class ndarray:
     T = property(lambda self: ndarray(self.numpy.T))
 
     def get(self) -> np.ndarray:
-        refuse("get")
+        waits("get")
         return self.numpy.copy()
 
     def set(self, values: np.ndarray) -> None:
-        refuse("set")
+        waits("set")  # of memory that is not pinned
         assert type(values) is np.ndarray and (values.dtype, values.shape) == (self.dtype, self.shape)
         self.numpy[...] = values
 
@@ -94,11 +105,15 @@ class ndarray:
         return out[0]
 
     def __array_function__(self, function: Any, kinds: Any, args: Any, options: Any) -> Any:
+        if function.__name__ in HOW_MANY:
+            waits(function.__name__)
         args, options = there(args), {name: there(a) for name, a in options.items()}
         return made(lambda: function(*args, **options))
 
     def __getitem__(self, i: Any) -> Any:
         i = index(i)
+        if isinstance(i, np.ndarray) and i.dtype == bool:
+            waits("mask")
         return made(lambda: self.numpy[i])
 
     def __setitem__(self, i: Any, value: Any) -> None:
@@ -108,11 +123,13 @@ class ndarray:
 
 def install_methods() -> None:
     def method(name: str) -> Any:
+        if name in HOW_MANY:
+            return lambda self, *args, **options: waits(name) or back(getattr(self.numpy, name)(*there(args), **options))
         return lambda self, *args, **options: made(functools.partial(getattr(self.numpy, name), *there(args), **options))
 
     def on_the_host(name: str) -> Any:
         def read(self: ndarray, *args: Any) -> Any:
-            refuse(name)
+            waits(name)
             return getattr(self.numpy, name)(*args)
 
         return read
@@ -170,15 +187,15 @@ class RawKernel:
 
 def gemm_ex(handle: int, *arguments: Any) -> None:
     assert all(type(a) is int for a in arguments)
-    refuse("cuBLAS")
+    assert not capturing(), "CuPy refuses it"
     blas.emulated_gemm_ex(*arguments)
 
 
 def asarray(a: Any) -> ndarray:
     if isinstance(a, ndarray):
         return a
-    refuse("asarray")
-    return ndarray(np.array(a))  # a copy
+    assert not capturing(), "each launch would bring what lies there then"
+    return ndarray(np.array(a))  # a copy, through pinned memory
 
 
 class Stream:
@@ -223,11 +240,6 @@ def using_allocator(allocator: Any) -> Any:
 
 def capturing() -> bool:
     return Stream.current is not None and Stream.current.captured
-
-
-def refuse(what: str) -> None:
-    if capturing():
-        raise RuntimeError(f"{what}: not permitted while a stream is captured")
 
 
 def modules() -> dict[str, types.ModuleType]:

@@ -91,7 +91,12 @@ def settle(dw: Any, sums: Any) -> None:
 
 
 def indices(index: Any, n: int, name: str, like: Any, ignore: int = 0) -> Any:
-    """Tokens, positions or targets as int64 (N,) on the device of `like`, each of them in [0, n) or `ignore`.
+    """Tokens, positions or targets as int64 (N,) on the device of `like`, each of them in [0, n) or `ignore`."""
+    return to_device(checked(index, n, name, ignore), like)
+
+
+def checked(index: Any, n: int, name: str, ignore: int = 0) -> Any:
+    """Tokens, positions or targets as int64 (N,) where they are, each of them in [0, n) or `ignore`.
 
     A kernel would read anywhere. Those that are on the host are checked there: the GPU need not be waited for. Those that a
     graph is recorded with lie on the GPU, and whoever writes them has checked them.
@@ -104,7 +109,7 @@ def indices(index: Any, n: int, name: str, like: Any, ignore: int = 0) -> Any:
     wrong = ((flat_index < 0) | (flat_index >= n)) & (flat_index != ignore if n else True)
     if wrong.any():
         raise IndexError(f"{name} contain {flat_index[wrong][0]}; with {n} rows or classes they must lie in 0 ... {n - 1}")
-    return to_device(flat_index, like)
+    return flat_index
 
 
 def flat_layout(x: Any) -> tuple[int, int]:

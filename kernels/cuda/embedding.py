@@ -1,9 +1,12 @@
-"""Rows out of a table, and back into it (embedding.cu). Backward, the rows are sorted by their index first."""
+"""Rows out of a table, and back into it (embedding.cu). Backward, the rows are sorted by their index first: on the host, if
+the index is there, so that the GPU need not be waited for."""
 
 from __future__ import annotations
 
-from .arrays import accumulator, indices, plain, row_layout, rows, settle, wide
-from .device import array_module
+import numpy as np
+
+from .arrays import accumulator, checked, indices, plain, row_layout, rows, settle, wide
+from .device import to_device
 from .memory import empty
 from .module import Kernels
 
@@ -22,7 +25,7 @@ def embedding_backward(dy, tokens, dw):
     """Adds into dw (V, C): each row of dy onto its token's row. A token that occurs twice receives both."""
     if dy.shape != (*tokens.shape, dw.shape[-1]):
         raise ValueError(f"dy is {dy.shape}; tokens {tokens.shape} and dw {dw.shape} need {(*tokens.shape, dw.shape[-1])}")
-    scatter(dy, indices(tokens, len(dw), "tokens", dy), dw)
+    scatter(dy, checked(tokens, len(dw), "tokens"), dw)
 
 
 def scatter(dy, index, dw):
@@ -30,6 +33,7 @@ def scatter(dy, index, dw):
     dy_rows, narrow = rows(dy), dw.dtype == dy.dtype and dw.dtype.name != wide(dy)
     sums = plain(dw) if narrow else accumulator(dw, dw.shape, dy, "dw")
     name = f"scatter_rows<T, {'T' if narrow else 'wide<T>'}>"
-    place = array_module(dy).argsort(index, kind="stable")
-    KERNELS.launch(name, dy, *row_layout(dy_rows), dy_rows, index[place], place, sums, *dy_rows.shape)
+    place = np.argsort(index, kind="stable")
+    in_order = to_device(index[place], dy), to_device(place, dy)
+    KERNELS.launch(name, dy, *row_layout(dy_rows), dy_rows, *in_order, sums, *dy_rows.shape)
     settle(dw, sums)

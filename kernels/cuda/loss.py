@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..reference.loss import IGNORE
-from .arrays import indices, per_row, row_layout, rows, vector, wide
+from .arrays import checked, indices, per_row, row_layout, rows, vector, wide
 from .blas import product
 from .device import to_device
 from .linear import add_gradients, project
@@ -78,7 +80,7 @@ def linear_cross_entropy_forward(x, w, b, targets, label_smoothing=0.0):
         )
     loss = weighted(xs, losses, t, None).tolist()[0] / max(t.size, 1)
     if counts is not None:
-        whole = zeros(xs, counts.shape, wide(xs))
+        whole = zeros(xs, targets.size, wide(xs))
         whole[counts] = lse
         lse = whole
     return loss, lse.reshape(targets.shape), last
@@ -99,19 +101,25 @@ def linear_cross_entropy_backward(dloss, x, w, b, targets, lse, last, dw=None, d
         product(dz, w, dx[part])
         last = None
     if counts is not None:
-        whole = zeros(xs, (counts.size, xs.shape[1]))
+        whole = zeros(xs, (targets.size, xs.shape[1]))
         whole[counts] = dx
         dx = whole
     return dx.reshape(x.shape)
 
 
 def counted(x, w, targets):
-    """The rows of x whose targets count, and those targets; which rows they are, or None for all."""
+    """The rows of x whose targets count, and those targets; which rows they are, int64, or None for all.
+
+    Targets on the host are counted there: the GPU, which is still busy with x, is not waited for.
+    """
     if targets.shape != x.shape[:-1]:
         raise ValueError(f"targets are {targets.shape}; x {x.shape} needs {x.shape[:-1]} of them")
-    xs, t = rows(x), indices(targets, len(w), "targets", x, IGNORE)
-    counts = t != IGNORE
-    return (xs, t, None) if counts.all() else (xs[counts], t[counts], counts)
+    xs, t = rows(x), checked(targets, len(w), "targets", IGNORE)
+    if (t != IGNORE).all():
+        return xs, to_device(t, x), None
+    counts = np.flatnonzero(t != IGNORE)
+    places = to_device(counts, x)
+    return xs[places], to_device(t[counts], x), places
 
 
 def chunk_rows(n, V):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .arrays import indices, row_layout, rows
-from .device import array_module
+import numpy as np
+
+from .arrays import checked, indices, row_layout, rows
 from .embedding import KERNELS, scatter
 from .memory import empty
 
@@ -20,9 +21,9 @@ def position_forward(x, w, positions):
 
 def position_backward(dy, positions, dw):
     """Adds into dw (T_max, C): each row of dy onto its position's row. (dx is dy itself.)"""
-    index = indices(broadcastable(positions, dy), len(dw), "positions", dy)
+    index = checked(broadcastable(positions, dy), len(dw), "positions")
     n = dy.size // dy.shape[-1]
-    scatter(dy, array_module(dy).tile(index, n // max(len(index), 1)), dw)
+    scatter(dy, np.tile(index, n // max(len(index), 1)), dw)
 
 
 def broadcastable(positions, x):

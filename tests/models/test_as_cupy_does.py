@@ -6,7 +6,7 @@ import contextlib
 
 import numpy as np
 import pytest
-from cupy_on_cpu import cupy_on_cpu, ndarray  # noqa: F401
+from cupy_on_cpu import cupy_on_cpu, ndarray, waited  # noqa: F401
 
 import tinyllm
 from tinyllm import kernels
@@ -46,6 +46,21 @@ def test_learns(name, dtype):
         expected = losses(made(), optimizer)
     np.testing.assert_allclose(losses(model, optimizer, dtype), expected, rtol=2e-5 if dtype == "float32" else 2**-7)
     assert type(model.to("cpu").flat.data) is np.ndarray
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_waits_for_the_loss_and_the_norm_alone(name):
+    model = MODELS[name][0].tiny().to("cuda")
+    batch, optimizer = model.example(np.random.default_rng(5)), tinyllm.Adam(model)
+    waited.clear()
+    model.zero_grad()
+    model.loss(*batch)
+    assert len(waited) == 1
+    model.backward()
+    assert len(waited) == 1
+    tinyllm.clip_grad_norm(model, 1.0)
+    optimizer.step()
+    assert len(waited) == 2, waited
 
 
 @pytest.mark.parametrize("name", ["GPT", "T5", "Llama"])
