@@ -6,6 +6,7 @@
 
     tests      every op and model on the GPU, held to the reference set
     training   GPT-2 124M, T = 1024, float32 and bfloat16: tokens a second, the share of the card's rate, beside PyTorch
+    generation GPT-2 124M, greedy, one row and several: with CUDA graphs, without them, beside transformers
     bandwidth  softmax, norms and the like, AdamW: the share of what a plain copy moves, measured in the same run
     attention  beside PyTorch's  |
     matmul     beside cuBLAS     | those of cuda_kernels.py
@@ -37,6 +38,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from cuda_kernels import PARTS, Row, array, card, on_gpu, seconds
@@ -45,12 +47,14 @@ import tinyllm
 from tinyllm import kernels
 from tinyllm.kernels.cuda import device
 from tinyllm.kernels.cuda.blas import bfloat16, gemm
+from tinyllm.kernels.cuda.few_rows import FEW
 
 HERE = Path(__file__).resolve().parent
 TESTS = HERE.parent / "tests"
 SAID = 8000  # characters of a part's output that are kept
 LIMITS = {  # seconds
-    "tests": 150, "training": 160, "bandwidth": 50, "attention": 70, "matmul": 40, "decoding": 40, "sanitizer": 200,
+    "tests": 150, "training": 160, "generation": 50, "bandwidth": 50, "attention": 70, "matmul": 40, "decoding": 40,
+    "sanitizer": 200,
 }  # fmt: skip
 TOOLS = ("memcheck", "racecheck")  # of compute-sanitizer
 # CuPy keeps freed memory, and what is read or written beside an array there goes unnoticed: without that
@@ -209,9 +213,59 @@ def torch_row(
     return training_row(f"PyTorch {'compiled' if compiled else 'eager'} {dtype}", step, steps, x.size, operations, ceiling)
 
 
+def generation_rows(tiny: bool = False) -> Iterator[Row]:
+    """Greedy tokens behind a prompt, the prompt's time included, of random weights; those of a graph are to be the same as
+    those without. bfloat16: weights too; transformers' model is converted."""
+    sizes: dict[str, Any] = {"vocab_size": 101, "n_positions": 32, "n_layer": 1, "n_head": 2, "n_embd": 16} if tiny else {}
+    config, T, new = tinyllm.GPTConfig(**sizes), *((4, 6) if tiny else (16, 200))
+    model = tinyllm.GPT(config).to("cuda")
+    prompts = [np.random.default_rng(0).integers(0, config.vocab_size, (B, T)) for B in (1, FEW)]
+    rates: dict[tuple[str, int], float] = {}
+    for dtype in kernels.PRECISIONS:
+        for tokens in prompts:
+            generate = partial(tinyllm.generate, model, tokens, new, eos_id=())
+            with model.in_bfloat16() if dtype == "bfloat16" else contextlib.nullcontext():
+                ours, texts = generation_row(f"tinyllm {dtype}", generate, tokens, new)
+                with mock.patch("tinyllm.models.model.is_recordable", lambda *_: False):
+                    launched, same = generation_row(f"tinyllm {dtype}, no graph", generate, tokens, new)
+            rates[dtype, len(tokens)] = ours["tokens/s"]
+            gained = ours["tokens/s"] / launched["tokens/s"]
+            yield from (ours, launched | {"same tokens": np.array_equal(texts, same), "graph's tokens/s by these": gained})
+    if has_torch():
+        with tempfile.TemporaryDirectory() as folder:
+            tinyllm.huggingface.save(folder, model)
+            for dtype in kernels.PRECISIONS:
+                for tokens in prompts:
+                    theirs, _ = generation_row(f"PyTorch {dtype}", torch_generate(folder, dtype, tokens, new), tokens, new)
+                    yield theirs | {"times PyTorch": rates[dtype, len(tokens)] / theirs["tokens/s"]}
+
+
+def generation_row(name: str, generate: Callable[[], Any], tokens: np.ndarray, new: int) -> tuple[Row, Any]:
+    """And what was generated."""
+    generate()
+    began = time.perf_counter()
+    texts = generate()
+    took = time.perf_counter() - began
+    row = {"name": name, "rows": len(tokens), "milliseconds a step": 1e3 * took / new}
+    return row | {"tokens/s": len(tokens) * new / took}, texts
+
+
+def torch_generate(folder: str, dtype: str, tokens: np.ndarray, new: int) -> Callable[[], Any]:
+    import torch
+    import transformers
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    how = {"attn_implementation": "sdpa", "dtype": getattr(torch, dtype)}
+    model: Any = transformers.GPT2LMHeadModel.from_pretrained(folder, **how)
+    model.cuda().eval()
+    given = torch.from_numpy(tokens).cuda()
+    options: dict[str, Any] = {"max_new_tokens": new, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    return lambda: model.generate(given, attention_mask=torch.ones_like(given), **options).cpu().numpy()
+
+
 # ---- the parts, each a process ---------------------------------------------------------------------------------------
 
-MEASURED = {"training": training_rows, "bandwidth": bandwidth_rows, **PARTS}
+MEASURED = {"training": training_rows, "generation": generation_rows, "bandwidth": bandwidth_rows, **PARTS}
 
 
 def run(command: list[str], limit: float, environment: dict[str, str]) -> dict[str, Any]:
@@ -272,9 +326,10 @@ def sanitized(limit: float, environment: dict[str, str]) -> dict[str, Any]:
     if sanitizer is None:
         return {"ok": False, "said": "compute-sanitizer is not installed; it comes with NVIDIA's CUDA toolkit"}
     files = [
-        str(TESTS / "kernels" / f"test_{name}.py") for name in ("cuda_matmul", "cuda_attention", "cuda_bfloat16", "ops")
+        str(TESTS / "kernels" / f"test_{name}.py")
+        for name in ("cuda_matmul", "cuda_attention", "cuda_bfloat16", "cuda_graph", "ops")
     ]
-    which = "layouts or (equals and cuda and not float64)"
+    which = "layouts or append or what_is_there or last_query or (equals and cuda and not float64)"
     pytest = [sys.executable, "-c", UNPOOLED, "-v", "-p", "no:cacheprovider", "-W", "default", *files, "-k", which]
     found = {}
     for tool in TOOLS:

@@ -36,6 +36,14 @@ def test_bandwidth_and_training_give_rows(gpu):
     assert all(row["last loss"] < row["first loss"] for row in rows)
 
 
+def test_generation_by_graphs_and_without(gpu):
+    rows = list(gpu.generation_rows(tiny=True))
+    names = ["tinyllm float32", "tinyllm float32, no graph", "tinyllm bfloat16", "tinyllm bfloat16, no graph"]
+    assert [row["name"] for row in rows[:8]] == [names[i] for i in (0, 1, 0, 1, 2, 3, 2, 3)]
+    assert [row["rows"] for row in rows[:8]] == [1, 1, 8, 8] * 2
+    assert all(row["same tokens"] for row in rows if "same tokens" in row) and all(row["tokens/s"] > 0 for row in rows)
+
+
 def test_a_part_that_fails_is_told_and_the_others_go_on(gpu, monkeypatch, tmp_path):
     monkeypatch.setattr(gpu.shutil, "which", lambda name, path=None: None)
     file = tmp_path / "gpu.json"

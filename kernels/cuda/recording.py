@@ -6,7 +6,6 @@ one there, or compiles a kernel, would wait for work that is not done, or do onc
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -63,14 +62,10 @@ def made(compute: Callable[[], Any]) -> Any:
     if current is None:
         return compute()
     with np.errstate(all="ignore"):  # of numbers that are not there yet
-        result = compute()
+        result, again = compute(), compute()
     if not isinstance(result, np.ndarray):
         refuse("a number is taken out of an array")
-    current.work.append(functools.partial(remade, result, compute))
+    target = result.view(np.ndarray)
+    if not np.may_share_memory(target, again.view(np.ndarray)):  # or it is a view
+        current.work.append(lambda: np.copyto(target, compute().view(np.ndarray)))
     return result
-
-
-def remade(result: np.ndarray, compute: Callable[[], np.ndarray]) -> None:
-    values = compute()
-    if not np.may_share_memory(result, values):  # it is a view
-        result[...] = values
