@@ -15,7 +15,7 @@ import numpy as np
 from .arrays import WARP, accumulator, plain, settle, wide
 from .blas import address
 from .device import array_module, uploaded
-from .memory import empty
+from .memory import empty, zeros
 from .module import TYPES, Kernels
 
 SIDE = 16  # as in attention.cu
@@ -28,17 +28,20 @@ STRETCH, DECODING_WARPS = 64, 4096  # at least so many keys to a warp of it; abo
 
 
 class Tiled(NamedTuple):
-    """A kernel whose blocks own a tile each, and how it is to be launched."""
+    """A kernel that computes by tiles of scores, and how it is to be launched."""
 
     kernels: Kernels
     name: str
-    rows: int  # of a tile
-    columns: int  # of the scores that a block of backward_bias owns
+    queries: int  # of a tile
+    keys: int
     threads: int
     shared: int  # bytes
 
-    def tiles(self, length: int) -> int:
-        return -(-length // self.rows)
+    def tiles_of_queries(self, T: int) -> int:
+        return -(-T // self.queries)
+
+    def tiles_of_keys(self, S: int) -> int:
+        return -(-S // self.keys)
 
     def launch(self, like: Any, grid: tuple[int, ...], *args: Any) -> None:
         self.kernels.launch(self.name, like, grid, self.threads, *args, shared=self.shared)
@@ -62,19 +65,20 @@ def plain_way(size: int, type_name: str) -> dict[str, Tiled]:
 
 def tensor_way(size: int) -> dict[str, Tiled]:
     """The kernels of attention_tensor.cu for one head size."""
-    M, N, N_backward = (2, 64, 64) if size <= 64 else (1, 64, 32)
-    names = {"forward": f"attention_forward<{size}, {M}, {N}, {WARPS}>"}
-    for name in ("backward_queries", "backward_keys", "backward_bias"):
-        names[name] = f"attention_{name}<{size}, {N_backward}, {WARPS}>"
-    kernels = Kernels("attention_tensor.cu", *names.values(), types=("bfloat16",))
-    row, rows, rows_backward = 2 * (size + 8), 16 * M * WARPS, 16 * WARPS
-    shared = dict.fromkeys(names, (2 * row + 8) * (rows_backward + 2 * N_backward))
-    shared["forward"] = row * (rows + 2 * N)
-    of = {"forward": rows}
-    return {
-        name: Tiled(kernels, template, of.get(name, rows_backward), N_backward, WARP * WARPS, shared[name])
-        for name, template in names.items()
-    }
+    M, N = (2, 64) if size <= 64 else (1, 32)  # strips of a warp's keys, or the forward's queries; a tile's queries
+    ways = {"forward": tensor_kernel("forward", size, M, 64), "backward": tensor_kernel("backward", size, M, N, "false")}
+    ways["backward_dropout"] = tensor_kernel("backward", size, 1, N, "true")  # registers are left for one strip
+    return {**ways, "backward_bias": tensor_kernel("backward_bias", size, 1, 32)}
+
+
+def tensor_kernel(name: str, size: int, M: int, N: int, *more: str) -> Tiled:
+    rows, row = 16 * M * WARPS, 2 * (size + 8)  # of a block; bytes in a tile
+    template = f"attention_{name}<{', '.join(map(str, (size, M, N, WARPS, *more)))}>"
+    kernels = Kernels("attention_tensor.cu", template, types=("bfloat16",))
+    if name == "forward":
+        return Tiled(kernels, template, rows, N, WARP * WARPS, row * (rows + 2 * N))
+    shared = 2 * row * rows + 2 * (2 * row + 12) * N + 2 * (N + 8) * rows + 16
+    return Tiled(kernels, template, N, rows, WARP * WARPS, shared)
 
 
 PLAIN_TILES = {"forward": 3, "backward_queries": 4, "backward_keys": 4, "backward_bias": 4}  # in shared memory at a time
@@ -117,7 +121,7 @@ def attention_forward(q, k, v, mask=None, causal=False, window=None, scale=None,
         decode(call, y, lse)
         return y, lse
     kernel = call.kernel("forward")
-    kernel.launch(q, (kernel.tiles(T), H, B), *call.places(), y, lse, T, S, G, D, *call.masking)
+    kernel.launch(q, (kernel.tiles_of_queries(T), H, B), *call.places(), y, lse, T, S, G, D, *call.masking)
     return y, lse
 
 
@@ -156,7 +160,7 @@ def attention_backward(
     call = prepared(q, k, v, mask, causal, window, scale, bias, dropout, seed)
     B, T, S, H, G, D = call[:6]
     dy, y, lse = (
-        given(dy, (B, T, H, D), q.dtype, "dy"),
+        readable(given(dy, (B, T, H, D), q.dtype, "dy")),
         given(y, (B, T, H, D), q.dtype, "y"),
         given(lse, (B, H, T), np.dtype(wide(q)), "lse"),
     )
@@ -165,18 +169,44 @@ def attention_backward(
     delta = empty(q, (B, H, T), wide(q))
     DELTA.launch("attention_delta<T>", q, -(-B * T * H // 4), (WARP, 4), dy, y, delta, B * T * H, T, H, D)
     read = dy, *call.places(), lse, delta
-    kernel = call.kernel("backward_queries")
-    kernel.launch(q, (kernel.tiles(T), H, B), *read, dq, *steps(dq), T, S, G, D, *call.masking)
-    kernel = call.kernel("backward_keys")
-    kernel.launch(q, (kernel.tiles(S), G, B), *read, dk, dv, *steps(dk), *steps(dv), T, S, H, D, *call.masking)
+    if on_tensor_cores(q.dtype, D):
+        backward_in_turns(call, read, dq, dk, dv)
+    else:
+        kernel = call.kernel("backward_queries")
+        kernel.launch(q, (kernel.tiles_of_queries(T), H, B), *read, dq, *steps(dq), T, S, G, D, *call.masking)
+        kernel = call.kernel("backward_keys")
+        kernel.launch(q, (kernel.tiles_of_keys(S), G, B), *read, dk, dv, *steps(dk), *steps(dv), T, S, H, D, *call.masking)
     if dbias is not None:
         kernel, sums = call.kernel("backward_bias"), accumulator(dbias, (H, T, S), q, "dbias")
-        kernel.launch(q, (-(-S // kernel.columns), kernel.tiles(T), H), *read, sums, B, T, S, G, D, *call.masking)
+        grid = kernel.tiles_of_keys(S), kernel.tiles_of_queries(T), H
+        kernel.launch(q, grid, *read, sums, B, T, S, G, D, *call.masking)
         settle(dbias, sums)
     for target, array in zip(out, written):
         if target is not array:
             target[...] = array
     return out
+
+
+def backward_in_turns(call: Call, read: tuple[Any, ...], dq: Any, dk: Any, dv: Any) -> None:
+    """The gradients by attention_tensor.cu's one kernel, whose blocks own keys and add to dq in turns.
+
+    That takes five products for each tile of scores; kernels of their own for dq and for dk and dv would compute scores and
+    dp twice, seven. dq's sums are kept in float32 meanwhile, as many as dq has. Turns cost memory and time where a block
+    has to wait, and keep the order of the sums: a training step gives the same bits in every run, as a run that is resumed
+    relies on.
+    """
+    (B, T, S, H, G, D), kernel, q = call[:6], call.kernel("backward"), call.arrays[0]
+    causal, window, threshold = call.masking[5:8]
+    if threshold:
+        kernel = call.kernel("backward_dropout")
+    if S == 0 or window < 1 or (causal and S < T):
+        dq[...] = 0  # there may be tiles of queries that see no key, and that no block comes to
+    parts = B * H * kernel.tiles_of_queries(T) * WARPS
+    blocks = kernel.tiles_of_keys(S) * G * B
+    size = least(TENSOR_HEAD_SIZES, D) * kernel.queries // WARPS if kernel.tiles_of_keys(S) > 1 else 0
+    sums, turns = empty(q, (parts, size), np.float32), zeros(q, 1 + parts, np.uint32)
+    gradients = dq, dk, dv, *(step for a in (dq, dk, dv) for step in steps(a))
+    kernel.launch(q, blocks, *read, *gradients, sums, turns[1:], turns[:1], T, S, H, G, D, *call.masking)
 
 
 def prepared(q, k, v, mask, causal, window, scale, bias, dropout, seed) -> Call:

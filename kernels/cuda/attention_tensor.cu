@@ -33,16 +33,10 @@ __device__ void load(Tile<D, ROWS>& tile, const bfloat16* head, long long step, 
   }
 }
 
-// x (16 M, N) = a b^T for the warp's rows of a, from `row` on, and all rows of b.
-template <int D, int M, int N, int ROWS>
-__device__ void rows_by_rows(float (&x)[M][N / 8][4], const Tile<D, ROWS>& a, int row, const Tile<D, N>& b) {
+// x (16 M, N) += a b^T for the warp's rows of a, from `row` on, and the rows of b from `other` on.
+template <int D, int M, int N, int A, int B>
+__device__ void add_rows_by_rows(float (&x)[M][N / 8][4], const Tile<D, A>& a, int row, const Tile<D, B>& b, int other) {
   int lane = threadIdx.x % WARP;
-#pragma unroll
-  for (int m = 0; m < M; m++)
-#pragma unroll
-    for (int n = 0; n < N / 8; n++)
-#pragma unroll
-      for (int e = 0; e < 4; e++) x[m][n][e] = 0;
 #pragma unroll
   for (int k = 0; k < D; k += 16) {
     unsigned left[M][4], right[4];
@@ -50,7 +44,7 @@ __device__ void rows_by_rows(float (&x)[M][N / 8][4], const Tile<D, ROWS>& a, in
     for (int m = 0; m < M; m++) ldmatrix_x4(left[m], &a.at[row + 16 * m + lane % 16][k + lane / 16 * 8]);
 #pragma unroll
     for (int n = 0; n < N / 8; n += 2) {
-      ldmatrix_x4(right, &b.at[8 * n + lane % 8 + lane / 16 * 8][k + lane / 8 % 2 * 8]);
+      ldmatrix_x4(right, &b.at[other + 8 * n + lane % 8 + lane / 16 * 8][k + lane / 8 % 2 * 8]);
 #pragma unroll
       for (int m = 0; m < M; m++) {
         mma_m16n8k16(x[m][n], left[m], right, x[m][n]);
@@ -60,28 +54,33 @@ __device__ void rows_by_rows(float (&x)[M][N / 8][4], const Tile<D, ROWS>& a, in
   }
 }
 
-// y (16 M, D) += p b: rows of b, weighted by the warp's p (16 M, N).
-template <int D, int M, int N>
-__device__ void add_weighted_rows(float (&y)[M][D / 8][4], const float (&p)[M][N / 8][4], const Tile<D, N>& b) {
+// x (16 M, N) rounded, as the left operand of a product: pairs[m][n / 2] is what one mma takes.
+template <int M, int N> __device__ void round_to(unsigned (&pairs)[M][N / 16][4], const float (&x)[M][N / 8][4]) {
+#pragma unroll
+  for (int m = 0; m < M; m++)
+#pragma unroll
+    for (int n = 0; n < N / 8; n++)
+#pragma unroll
+      for (int half = 0; half < 2; half++)
+        pairs[m][n / 2][n % 2 * 2 + half] = bfloat16_pair(x[m][n][2 * half], x[m][n][2 * half + 1]);
+}
+
+// y (16 M, D) += p b: the rows of b from `other` on, weighted by the warp's p (16 M, N).
+template <int D, int M, int N, int B>
+__device__ void add_weighted_rows(float (&y)[M][D / 8][4], const unsigned (&p)[M][N / 16][4], const Tile<D, B>& b, int other) {
   int lane = threadIdx.x % WARP;
 #pragma unroll
-  for (int k = 0; k < N / 8; k += 2) {
-    unsigned left[M][4], right[4];
-#pragma unroll
-    for (int m = 0; m < M; m++) {
-      left[m][0] = bfloat16_pair(p[m][k][0], p[m][k][1]), left[m][1] = bfloat16_pair(p[m][k][2], p[m][k][3]);
-      left[m][2] = bfloat16_pair(p[m][k + 1][0], p[m][k + 1][1]), left[m][3] = bfloat16_pair(p[m][k + 1][2], p[m][k + 1][3]);
-    }
+  for (int k = 0; k < N / 16; k++)
 #pragma unroll
     for (int d = 0; d < D / 8; d += 2) {
-      ldmatrix_x4_transposed(right, &b.at[8 * k + lane % 16][8 * d + lane / 16 * 8]);
+      unsigned right[4];
+      ldmatrix_x4_transposed(right, &b.at[other + 16 * k + lane % 16][8 * d + lane / 16 * 8]);
 #pragma unroll
       for (int m = 0; m < M; m++) {
-        mma_m16n8k16(y[m][d], left[m], right, y[m][d]);
-        mma_m16n8k16(y[m][d + 1], left[m], right + 2, y[m][d + 1]);
+        mma_m16n8k16(y[m][d], p[m][k], right, y[m][d]);
+        mma_m16n8k16(y[m][d + 1], p[m][k], right + 2, y[m][d + 1]);
       }
     }
-  }
 }
 
 // Over the four lanes that own a row.
@@ -148,8 +147,8 @@ template <int D, int M, int N, int WARPS> __global__ void __launch_bounds__(WARP
     load<WARPS>(s.v, v, v_step, start, keys, size);
     copy_async_commit();
     bool needed = start < sight.last_key(min(first + row + 16 * M, queries)) && start + N > sight.first_key(first + row);
-    float x[M][N / 8][4];
-    if (needed) rows_by_rows<D, M, N>(x, s.q, row, s.k);
+    float x[M][N / 8][4] = {};
+    if (needed) add_rows_by_rows<D, M, N>(x, s.q, row, s.k, 0);
     copy_async_wait<0>();
     __syncthreads();  // the values are here, and all have used the keys
     if (start + N < last) load<WARPS>(s.k, k, k_step, start + N, keys, size);
@@ -200,7 +199,9 @@ template <int D, int M, int N, int WARPS> __global__ void __launch_bounds__(WARP
 #pragma unroll
         for (int d = 0; d < D / 8; d++) sum[m][d][2 * half] *= rescale, sum[m][d][2 * half + 1] *= rescale;
       }
-    add_weighted_rows<D, M, N>(sum, x, s.v);
+    unsigned p[M][N / 16][4];
+    round_to<M, N>(p, x);
+    add_weighted_rows<D, M, N>(sum, p, s.v, 0);
   }
 
   copy_async_wait<0>();
@@ -219,218 +220,300 @@ template <int D, int M, int N, int WARPS> __global__ void __launch_bounds__(WARP
   store<D, M>(sum, y + b * queries * step + h * size, step, first + row, queries, size, quotient);
 }
 
-// The backward's pattern, for a block that owns queries and walks over keys, or the other way round (KEYS): with its own
-// rows, own (q or k) and own_dp (dy or v), and in a tile of the others' other (k or q) and other_dp (v or dy),
-//   x = own other^T,  dp = own_dp other_dp^T,  p = exp(scale x + bias - lse),  dx = p (drop(dp) - delta),
-//   sum += dx other, and where it owns keys sum_v += drop(p) other_dp.
-// While one tile is used the next is on its way.
-template <int ROWS> struct Queries { float lse[ROWS], delta[ROWS]; };  // lse times log2(e)
+// ---- backward --------------------------------------------------------------------------------------------------------
+//
+// A block owns a tile of keys and walks over tiles of queries: five products for each pair of tiles,
+//   x = k q^T,  dp = v dy^T,  p = exp(scale x + bias - lse),  dx = p (drop(dp) - delta),
+//   sum_v += drop(p) dy,  sum_k += dx q,  and into the queries' dq: dx^T k.
+// A row of x is a key here. So p and dx are, in registers, the left operands of the sums for keys; for dq, a sum over all
+// keys of the block, dx goes through shared memory. While one tile of queries is used the next is on its way.
+//
+// To the dq of a query all blocks add that own keys which it sees. They take turns, from the first keys to the last: float32
+// sums in another order are other numbers, and a run that is resumed shall be as if nothing had been. Nobody waits long:
+// blocks walk from the last queries to the first, so that under a causal mask each follows one tile behind the block before
+// it, and has less to do (blogs/kernels.md, section 11). And nobody waits for ever: which keys a block owns is the number
+// that it draws when it begins, and it waits for lower numbers alone, so that the lowest that is at work never waits.
+
+constexpr int CHUNK = 32;  // queries whose scores a warp has in registers at a time; and whose dq it computes
 
 template <int D, int ROWS, int N> struct BackwardShared {
-  Tile<D, ROWS> own, own_dp;
-  struct { Tile<D, N> other, other_dp; Queries<N> queries; } tile[2];
-  Queries<ROWS> own_queries;
+  Tile<D, ROWS> k, v;
+  struct { Tile<D, N> q, dy; float lse[N], delta[N]; unsigned key[N]; } tile[2];  // lse times log2(e); key: dropout's
+  Tile<N, ROWS> dx;
+  unsigned number;  // the block's
 };
 
-// drop(p) and dx of the warp's rows and one tile; false, and nothing, where none of them sees the other.
-template <bool KEYS, int D, int ROWS, int N>
-__device__ bool backward_tile(float (&p)[1][N / 8][4], float (&dx)[1][N / 8][4], BackwardShared<D, ROWS, N>& s, int which,
-                              int first, int row, int start, long long row_of_dropout, const Sight& sight,
-                              const Dropout& dropout, float scale, const bfloat16* bias) {
-  int lane = threadIdx.x % WARP, own = first + row;
+// f(m, n, e, query, key) for each score that the lane has, of CHUNK queries and 16 M keys: x[m][n][e] is that of these.
+template <int M, class F> __device__ __forceinline__ void each_score(int first_query, int first_key, F f) {
+  int lane = threadIdx.x % WARP;
+#pragma unroll
+  for (int n = 0; n < CHUNK / 8; n++)
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+      for (int e = 0; e < 4; e++)
+        f(m, n, e, first_query + 8 * n + lane % 4 * 2 + e % 2, first_key + 16 * m + lane / 4 + e / 2 * 8);
+}
+
+// drop(p) and dx of the warp's keys and CHUNK queries of a tile, from `column` on; false, and nothing, where no query sees a
+// key. first, start: the first key of the block, and the first query of the tile.
+template <int M, int D, int ROWS, int N>
+__device__ bool backward_scores(float (&p)[M][CHUNK / 8][4], float (&dx)[M][CHUNK / 8][4],
+                                const BackwardShared<D, ROWS, N>& s, int which, int first, int row, int start, int column,
+                                const Sight& sight, const Dropout& dropout, float scale, const bfloat16* bias) {
+  int key0 = first + row, t0 = start + column;
   auto& tile = s.tile[which];
-  if (KEYS ? start + N <= sight.first_query(own) || start >= sight.last_query(own + 16)
-           : start + N <= sight.first_key(own) || start >= sight.last_key(min(own + 16, sight.T))) return false;
-  rows_by_rows<D, 1, N>(p, s.own, row, tile.other);         // at first x,
-  rows_by_rows<D, 1, N>(dx, s.own_dp, row, tile.other_dp);  // and dp
-  auto weigh = [&](bool special) {  // inlined twice, for either
-#pragma unroll
-    for (int n = 0; n < N / 8; n++)
-#pragma unroll
-      for (int e = 0; e < 4; e++) {
-        int mine = row + lane / 4 + e / 2 * 8, its = 8 * n + lane % 4 * 2 + e % 2;
-        float lse = KEYS ? tile.queries.lse[its] : s.own_queries.lse[mine];
-        float delta = KEYS ? tile.queries.delta[its] : s.own_queries.delta[mine], score = p[0][n][e] * (scale * LOG2E);
-        if (special) {
-          int t = KEYS ? start + its : first + mine, key = KEYS ? first + mine : start + its;
-          bool seen = sight.allowed(t, key);
-          if (seen && bias) score += bias[(long long)t * sight.S + key] * LOG2E;
-          float weight = seen ? exp2_fast(score - lse) : 0, keep = 1;
-          if (dropout.threshold) keep = dropout.keeps(dropout.key(row_of_dropout + t), key) ? float(dropout.factor) : 0.f;
-          p[0][n][e] = weight * keep;
-          dx[0][n][e] = seen ? weight * (dx[0][n][e] * keep - delta) : 0;
-        } else {
-          p[0][n][e] = exp2_fast(score - lse);
-          dx[0][n][e] = p[0][n][e] * (dx[0][n][e] - delta);
-        }
-      }
-  };
-  bool all_seen = KEYS ? sight.all_allowed(start, start + N, own, own + 16)
-                       : sight.all_allowed(own, own + 16, start, start + N);
-  if (all_seen && !bias && !dropout.threshold) weigh(false);
-  else weigh(true);
+  if (t0 + CHUNK <= sight.first_query(key0) || t0 >= sight.last_query(key0 + 16 * M)) return false;
+  each_score<M>(column, key0, [&](int m, int n, int e, int query, int) {
+    p[m][n][e] = 0, dx[m][n][e] = dropout.threshold ? 0 : -tile.delta[query];
+  });
+  add_rows_by_rows<D, M, CHUNK>(p, s.k, row, tile.q, column);    // at first x,
+  add_rows_by_rows<D, M, CHUNK>(dx, s.v, row, tile.dy, column);  // and dp - delta
+  float factor_of_x = scale * LOG2E;
+  if (bias || !sight.all_allowed(t0, t0 + CHUNK, key0, key0 + 16 * M)) {
+    each_score<M>(column, key0, [&](int m, int n, int e, int query, int key) {
+      int t = start + query;
+      if (!sight.allowed(t, key)) p[m][n][e] = -infinity<float>();
+      else p[m][n][e] = p[m][n][e] * factor_of_x + (bias ? bias[(long long)t * sight.S + key] * LOG2E : 0.f);
+    });
+    factor_of_x = 1;
+  }
+  each_score<M>(column, key0, [&](int m, int n, int e, int query, int key) {
+    float weight = exp2_fast(p[m][n][e] * factor_of_x - tile.lse[query]);
+    if (!dropout.threshold) {
+      p[m][n][e] = weight, dx[m][n][e] *= weight;
+    } else {
+      float keep = dropout.keeps(tile.key[query], key) ? float(dropout.factor) : 0.f;
+      p[m][n][e] = weight * keep, dx[m][n][e] = weight * (dx[m][n][e] * keep - tile.delta[query]);
+    }
+  });
   return true;
 }
 
-// lse and delta of query t, as they are used.
+// The warp's dx, rounded, into the block's; the 8 numbers more in its rows serve these stores too: eight rows, other banks.
+template <int M, int N, int ROWS>
+__device__ void keep(Tile<N, ROWS>& dx, const unsigned (&pairs)[M][CHUNK / 16][4], int row, int column) {
+  int lane = threadIdx.x % WARP;
+#pragma unroll
+  for (int m = 0; m < M; m++)
+#pragma unroll
+    for (int n = 0; n < CHUNK / 8; n++)
+#pragma unroll
+      for (int half = 0; half < 2; half++)
+        *(unsigned*)&dx.at[row + 16 * m + lane / 4 + 8 * half][column + 8 * n + lane % 4 * 2] =
+            pairs[m][n / 2][n % 2 * 2 + half];
+}
+
+// y (CHUNK, W) = a^T b: columns of a, from `column` on, by columns of b, from `other` on.
+template <int W, int ROWS, int N, int D>
+__device__ void columns_by_columns(float (&y)[CHUNK / 16][W / 8][4], const Tile<N, ROWS>& a, int column,
+                                   const Tile<D, ROWS>& b, int other) {
+  int lane = threadIdx.x % WARP;
+#pragma unroll
+  for (int m = 0; m < CHUNK / 16; m++)
+#pragma unroll
+    for (int n = 0; n < W / 8; n++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) y[m][n][e] = 0;
+#pragma unroll
+  for (int k = 0; k < ROWS; k += 16) {
+    unsigned left[CHUNK / 16][4], right[4];
+#pragma unroll
+    for (int m = 0; m < CHUNK / 16; m++)
+      ldmatrix_x4_transposed(left[m], &a.at[k + lane % 8 + lane / 16 * 8][column + 16 * m + lane / 8 % 2 * 8]);
+#pragma unroll
+    for (int n = 0; n < W / 8; n += 2) {
+      ldmatrix_x4_transposed(right, &b.at[k + lane % 16][other + 8 * n + lane / 16 * 8]);
+#pragma unroll
+      for (int m = 0; m < CHUNK / 16; m++) {
+        mma_m16n8k16(y[m][n], left[m], right, y[m][n]);
+        mma_m16n8k16(y[m][n + 1], left[m], right + 2, y[m][n + 1]);
+      }
+    }
+  }
+}
+
+// lse and delta of query t, as they are used, and its key of dropout; first: the head's row of query 0.
 struct Query {
   float lse = 0, delta = 0;
-  __device__ Query(const float* all_lse, const float* all_delta, int t, int queries) {
+  unsigned key = 0;
+  __device__ Query(const float* all_lse, const float* all_delta, long long first, int t, int queries, const Dropout& dropout) {
     if (t >= queries) return;
-    lse = all_lse[t] == -infinity<float>() ? 0 : all_lse[t] * LOG2E, delta = all_delta[t];
+    lse = all_lse[first + t], delta = all_delta[first + t];
+    lse = lse == -infinity<float>() ? 0 : lse * LOG2E;
+    if (dropout.threshold) key = dropout.key(first + t);
   }
 };
-template <int ROWS> __device__ void keep(Queries<ROWS>& queries, const Query& query) {
-  if (threadIdx.x < ROWS) queries.lse[threadIdx.x] = query.lse, queries.delta[threadIdx.x] = query.delta;
+template <class T, int N> __device__ void keep(T& tile, const Query& query, const float (&)[N]) {
+  int i = threadIdx.x;
+  if (i < N) tile.lse[i] = query.lse, tile.delta[i] = query.delta, tile.key[i] = query.key;
 }
 
-// dq by its strides. Grid: tiles of 16 WARPS queries, heads, batch.
-template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WARP, 2) attention_backward_queries(
-    const bfloat16* dy, const bfloat16* q, const bfloat16* k, const bfloat16* v, long long q_batch, long long q_step,
-    long long q_head, long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step,
-    long long v_head, const float* lse, const float* delta, bfloat16* dq, long long dq_batch, long long dq_step,
-    long long dq_head, int queries, int keys, int groups, int size, double scale, const unsigned char* mask,
-    long long mask_batch, int mask_row, const bfloat16* bias, bool causal, int window, unsigned threshold, unsigned low,
-    unsigned high, double factor) {
-  constexpr int ROWS = 16 * WARPS;
-  typedef BackwardShared<D, ROWS, N> Shared;
-  extern __shared__ __align__(16) unsigned char shared_memory[];
-  Shared& s = *(Shared*)shared_memory;
-  int h = blockIdx.y, heads = gridDim.y, b = blockIdx.z, g = h / (heads / groups);
-  int first = (gridDim.x - 1 - blockIdx.x) * ROWS, row = threadIdx.x / WARP * 16;
-  Sight sight = {queries, keys, mask ? mask + b * mask_batch : mask, mask_row, causal, window};
-  Dropout dropout = {threshold, low, high, factor};
-  long long step = (long long)heads * size, bht = ((long long)b * heads + h) * queries;
-  k += b * k_batch + g * k_head, v += b * v_batch + g * v_head;
-  if (bias) bias += (long long)h * queries * keys;
-  load<WARPS>(s.own, q + b * q_batch + h * q_head, q_step, first, queries, size);
-  load<WARPS>(s.own_dp, dy + b * queries * step + h * size, step, first, queries, size);
-  keep(s.own_queries, Query(lse + bht, delta + bht, first + (int)threadIdx.x, queries));
-
-  float sum[1][D / 8][4] = {}, p[1][N / 8][4], dx[1][N / 8][4];
-  int begin = sight.first_key(first) / N * N, last = sight.last_key(min(first + ROWS, queries));
-  auto bring = [&](int start, int which) {
-    if (start < last) {
-      load<WARPS>(s.tile[which].other, k, k_step, start, keys, size);
-      load<WARPS>(s.tile[which].other_dp, v, v_step, start, keys, size);
-    }
-    copy_async_commit();
-  };
-  bring(begin, 0);
-  for (int start = begin, which = 0; start < last; start += N, which ^= 1) {
-    copy_async_wait<0>();
-    __syncthreads();  // this tile is here, and all have used the last, whose place is free
-    bring(start + N, which ^ 1);
-    if (backward_tile<false, D, ROWS, N>(p, dx, s, which, first, row, start, bht, sight, dropout, float(scale), bias))
-      add_weighted_rows<D, 1, N>(sum, dx, s.tile[which].other);
+// A warp's part of dq, CHUNK queries by W numbers, after those of the blocks before. The first writes it into `sums`, the
+// next ones add theirs, the last adds what is there to its own: true, then it has the whole. turns (0 at first) counts who
+// has been. In `sums` the numbers lie as the lanes have them, so that a warp's are neighbours.
+template <int W> __device__ bool in_turn(float (&part)[CHUNK / 16][W / 8][4], float* sums, unsigned* turns, long long place,
+                                         int turn, int last_turn) {
+  int lane = threadIdx.x % WARP;
+  sums += place * CHUNK * W + lane, turns += place;
+  if (turn > 0) {
+    if (lane == 0) wait_for(turns, turn);
+    __syncwarp();
   }
-  copy_async_wait<0>();
-  float factors[1][2] = {{float(scale), float(scale)}};
-  store<D, 1>(sum, dq + b * dq_batch + h * dq_head, dq_step, first + row, queries, size, factors);
+#pragma unroll
+  for (int m = 0; m < CHUNK / 16; m++)
+#pragma unroll
+    for (int n = 0; n < W / 8; n++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) {
+        float& sum = sums[((m * (W / 8) + n) * 4 + e) * WARP];
+        if (turn == last_turn) part[m][n][e] += turn > 0 ? sum : 0;
+        else if (turn > 0) atomicAdd(&sum, part[m][n][e]);  // nobody else adds now; but it need not wait for the old sum
+        else sum = part[m][n][e];
+      }
+  if (turn == last_turn) return true;
+  __syncwarp();
+  if (lane == 0) publish(turns, turn + 1);
+  return false;
 }
 
-// dk and dv by their strides. Grid: tiles of 16 WARPS keys, groups, batch; a block walks over the queries of all heads
-// of its group, so that nobody else adds to its sums.
-template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WARP, 2) attention_backward_keys(
+// dq, dk and dv by their strides. A block walks over the queries of all heads of its group, so that nobody else adds to its
+// dk and dv. DROPOUT: whether there is any, which takes registers. Grid: (tiles of 16 M WARPS keys) groups B blocks, which draw their numbers from `drawn`; sums and turns:
+// in_turn's, for each of (B, H, tiles of N queries, WARPS).
+template <int D, int M, int N, int WARPS, bool DROPOUT> __global__ void __launch_bounds__(WARPS * WARP, 2) attention_backward(
     const bfloat16* dy, const bfloat16* q, const bfloat16* k, const bfloat16* v, long long q_batch, long long q_step,
     long long q_head, long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step,
-    long long v_head, const float* lse, const float* delta, bfloat16* dk, bfloat16* dv, long long dk_batch,
-    long long dk_step, long long dk_head, long long dv_batch, long long dv_step, long long dv_head, int queries, int keys,
-    int heads, int size, double scale, const unsigned char* mask, long long mask_batch, int mask_row, const bfloat16* bias,
+    long long v_head, const float* lse, const float* delta, bfloat16* dq, bfloat16* dk, bfloat16* dv, long long dq_batch,
+    long long dq_step, long long dq_head, long long dk_batch, long long dk_step, long long dk_head, long long dv_batch,
+    long long dv_step, long long dv_head, float* sums, unsigned* turns, unsigned* drawn, int queries, int keys, int heads,
+    int groups, int size, double scale, const unsigned char* mask, long long mask_batch, int mask_row, const bfloat16* bias,
     bool causal, int window, unsigned threshold, unsigned low, unsigned high, double factor) {
-  constexpr int ROWS = 16 * WARPS;
+  constexpr int ROWS = 16 * M * WARPS, CHUNKS = N / CHUNK, W = D * CHUNKS / WARPS;  // the warps share a tile's dq out
   typedef BackwardShared<D, ROWS, N> Shared;
   extern __shared__ __align__(16) unsigned char shared_memory[];
   Shared& s = *(Shared*)shared_memory;
-  int g = blockIdx.y, per_group = heads / gridDim.y, b = blockIdx.z, first = blockIdx.x * ROWS;
-  int row = threadIdx.x / WARP * 16;
+  if (threadIdx.x == 0) s.number = atomicAdd(drawn, 1u);
+  __syncthreads();
+  int tiles_of_keys = (keys + ROWS - 1) / ROWS, tiles_of_queries = (queries + N - 1) / N, per_group = heads / groups;
+  int own = s.number % tiles_of_keys, g = s.number / tiles_of_keys % groups, b = s.number / tiles_of_keys / groups;
+  int first = own * ROWS, warp = threadIdx.x / WARP, row = warp * 16 * M;
   Sight sight = {queries, keys, mask ? mask + b * mask_batch : mask, mask_row, causal, window};
-  Dropout dropout = {threshold, low, high, factor};
+  Dropout dropout = {DROPOUT ? threshold : 0, low, high, factor};
   long long step = (long long)heads * size;
-  load<WARPS>(s.own, k + b * k_batch + g * k_head, k_step, first, keys, size);
-  load<WARPS>(s.own_dp, v + b * v_batch + g * v_head, v_step, first, keys, size);
+  load<WARPS>(s.k, k + b * k_batch + g * k_head, k_step, first, keys, size);
+  load<WARPS>(s.v, v + b * v_batch + g * v_head, v_step, first, keys, size);
 
-  float sum_k[1][D / 8][4] = {}, sum_v[1][D / 8][4] = {}, p[1][N / 8][4], dx[1][N / 8][4];
-  // the tiles of one head after another
-  int begin = sight.first_query(first) / N * N, last = sight.last_query(min(first + ROWS, keys));
-  int of_head = max(0, (last - begin + N - 1) / N), tiles = of_head * per_group;
-  auto head = [&](int i) { return g * per_group + i / of_head; };
-  auto row_of_head = [&](int i) { return ((long long)b * heads + head(i)) * queries; };
-  auto bring = [&](int i) {
-    if (i < tiles) {
-      int h = head(i), start = begin + i % of_head * N;
-      load<WARPS>(s.tile[i % 2].other, q + b * q_batch + h * q_head, q_step, start, queries, size);
-      load<WARPS>(s.tile[i % 2].other_dp, dy + b * queries * step + h * size, step, start, queries, size);
+  float sum_k[M][D / 8][4] = {}, sum_v[M][D / 8][4] = {};
+  struct Place { int head, start; };  // of a tile of queries: those of one head after another, of each the last first
+  int begin = sight.first_query(first) / N * N, end = sight.last_query(min(first + ROWS, keys)), last = (end - 1) / N * N;
+  int end_head = (g + (begin < end)) * per_group;
+  auto after = [&](Place at) { return at.start > begin ? Place{at.head, at.start - N} : Place{at.head + 1, last}; };
+  auto bring = [&](Place at, int which) {
+    if (at.head < end_head) {
+      load<WARPS>(s.tile[which].q, q + b * q_batch + at.head * q_head, q_step, at.start, queries, size);
+      load<WARPS>(s.tile[which].dy, dy + b * queries * step + at.head * size, step, at.start, queries, size);
     }
     copy_async_commit();
   };
-  auto query = [&](int i) {
-    if (i >= tiles) return Query(lse, delta, 0, 0);
-    return Query(lse + row_of_head(i), delta + row_of_head(i), begin + i % of_head * N + (int)threadIdx.x, queries);
+  auto query = [&](Place at) {
+    long long row = ((long long)b * heads + at.head) * queries;
+    return Query(lse, delta, row, at.start + (int)threadIdx.x, at.head < end_head ? queries : 0, dropout);
   };
-  bring(0);
-  keep(s.tile[0].queries, query(0));
-  for (int i = 0; i < tiles; i++) {
+  Place at = {g * per_group, last};
+  bring(at, 0);
+  keep(s.tile[0], query(at), s.tile[0].lse);
+  for (int which = 0; at.head < end_head; which ^= 1, at = after(at)) {
     copy_async_wait<0>();
-    __syncthreads();  // this tile is here, and all have used the last, whose place is free
-    bring(i + 1);
-    Query next = query(i + 1);
-    const bfloat16* bias_of_head = bias ? bias + (long long)head(i) * queries * keys : bias;
-    if (backward_tile<true, D, ROWS, N>(p, dx, s, i % 2, first, row, begin + i % of_head * N, row_of_head(i), sight, dropout,
-                                        float(scale), bias_of_head)) {
-      add_weighted_rows<D, 1, N>(sum_v, p, s.tile[i % 2].other_dp);
-      add_weighted_rows<D, 1, N>(sum_k, dx, s.tile[i % 2].other);
+    __syncthreads();  // this tile is here, and all have used the last, whose place is free, and dx
+    bring(after(at), which ^ 1);
+#pragma unroll 1
+    for (int column = 0; column < N; column += CHUNK) {
+      float p[M][CHUNK / 8][4], dx[M][CHUNK / 8][4];
+      unsigned weights[M][CHUNK / 16][4], pairs[M][CHUNK / 16][4] = {};
+      if (backward_scores<M, D, ROWS, N>(p, dx, s, which, first, row, at.start, column, sight, dropout, float(scale),
+                                         bias ? bias + (long long)at.head * queries * keys : bias)) {
+        round_to<M, CHUNK>(weights, p), round_to<M, CHUNK>(pairs, dx);
+        keep<M>(s.dx, pairs, row, column);
+        add_weighted_rows<D, M, CHUNK>(sum_v, weights, s.tile[which].dy, column);
+        add_weighted_rows<D, M, CHUNK>(sum_k, pairs, s.tile[which].q, column);
+      } else {
+        keep<M>(s.dx, pairs, row, column);
+      }
     }
-    keep(s.tile[(i + 1) % 2].queries, next);
+    __syncthreads();  // dx is here, of all keys
+    Query next = query(after(at));
+    int column = warp % CHUNKS * CHUNK, d = warp / CHUNKS * W;
+    float part[CHUNK / 16][W / 8][4];
+    columns_by_columns<W>(part, s.dx, column, s.k, d);
+    keep(s.tile[which ^ 1], next, s.tile[0].lse);
+    int before = sight.first_key(at.start) / ROWS, last_turn = (sight.last_key(at.start + N) - 1) / ROWS - before;
+    long long place = (((long long)b * heads + at.head) * tiles_of_queries + at.start / N) * WARPS + warp;
+    if (in_turn<W>(part, sums, turns, place, own - before, last_turn)) {
+      float factors[2][2] = {{float(scale), float(scale)}, {float(scale), float(scale)}};
+      store<W, 2>(part, dq + b * dq_batch + at.head * dq_head + d, dq_step, at.start + column, queries, size - d, factors);
+    }
   }
   copy_async_wait<0>();
-  float factors[1][2] = {{float(scale), float(scale)}}, ones[1][2] = {{1, 1}};
-  store<D, 1>(sum_k, dk + b * dk_batch + g * dk_head, dk_step, first + row, keys, size, factors);
-  store<D, 1>(sum_v, dv + b * dv_batch + g * dv_head, dv_step, first + row, keys, size, ones);
+  float factors[M][2], ones[M][2];
+#pragma unroll
+  for (int m = 0; m < M; m++) factors[m][0] = factors[m][1] = float(scale), ones[m][0] = ones[m][1] = 1;
+  store<D, M>(sum_k, dk + b * dk_batch + g * dk_head, dk_step, first + row, keys, size, factors);
+  store<D, M>(sum_v, dv + b * dv_batch + g * dv_head, dv_step, first + row, keys, size, ones);
 }
 
 // dbias (H, T, S) += sum_B dx. A block for each tile of it, so that the sum over the batch is its own, in a fixed order.
-// Grid: tiles of N keys, tiles of 16 WARPS queries, heads.
-template <int D, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WARP, 2) attention_backward_bias(
+// Grid: tiles of 16 M WARPS keys, tiles of N queries, heads.
+template <int D, int M, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WARP, 2) attention_backward_bias(
     const bfloat16* dy, const bfloat16* q, const bfloat16* k, const bfloat16* v, long long q_batch, long long q_step,
     long long q_head, long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step,
     long long v_head, const float* lse, const float* delta, float* dbias, int batch, int queries, int keys, int groups,
     int size, double scale, const unsigned char* mask, long long mask_batch, int mask_row, const bfloat16* bias,
     bool causal, int window, unsigned threshold, unsigned low, unsigned high, double factor) {
-  constexpr int ROWS = 16 * WARPS;
+  constexpr int ROWS = 16 * M * WARPS;
   typedef BackwardShared<D, ROWS, N> Shared;
   extern __shared__ __align__(16) unsigned char shared_memory[];
   Shared& s = *(Shared*)shared_memory;
-  int h = blockIdx.z, heads = gridDim.z, g = h / (heads / groups), start = blockIdx.x * N, first = blockIdx.y * ROWS;
-  int lane = threadIdx.x % WARP, row = threadIdx.x / WARP * 16;
+  int h = blockIdx.z, heads = gridDim.z, g = h / (heads / groups), first = blockIdx.x * ROWS, start = blockIdx.y * N;
+  int lane = threadIdx.x % WARP, row = threadIdx.x / WARP * 16 * M;
   Dropout dropout = {threshold, low, high, factor};
   long long step = (long long)heads * size;
   if (bias) bias += (long long)h * queries * keys;
 
-  float sum[N / 8][4] = {}, p[1][N / 8][4], dx[1][N / 8][4];
+  float sum[N / CHUNK][M][CHUNK / 8][4] = {};
   for (int b = 0; b < batch; b++) {
     Sight sight = {queries, keys, mask ? mask + b * mask_batch : mask, mask_row, causal, window};
     long long bht = ((long long)b * heads + h) * queries;
     __syncthreads();  // all have used the last sequence
-    load<WARPS>(s.own, q + b * q_batch + h * q_head, q_step, first, queries, size);
-    load<WARPS>(s.own_dp, dy + b * queries * step + h * size, step, first, queries, size);
-    load<WARPS>(s.tile[0].other, k + b * k_batch + g * k_head, k_step, start, keys, size);
-    load<WARPS>(s.tile[0].other_dp, v + b * v_batch + g * v_head, v_step, start, keys, size);
+    load<WARPS>(s.k, k + b * k_batch + g * k_head, k_step, first, keys, size);
+    load<WARPS>(s.v, v + b * v_batch + g * v_head, v_step, first, keys, size);
+    load<WARPS>(s.tile[0].q, q + b * q_batch + h * q_head, q_step, start, queries, size);
+    load<WARPS>(s.tile[0].dy, dy + b * queries * step + h * size, step, start, queries, size);
     copy_async_commit();
-    keep(s.own_queries, Query(lse + bht, delta + bht, first + (int)threadIdx.x, queries));
+    keep(s.tile[0], Query(lse, delta, bht, start + (int)threadIdx.x, queries, dropout), s.tile[0].lse);
     copy_async_wait<0>();
     __syncthreads();
-    if (!backward_tile<false, D, ROWS, N>(p, dx, s, 0, first, row, start, bht, sight, dropout, float(scale), bias)) continue;
 #pragma unroll
-    for (int n = 0; n < N / 8; n++)
+    for (int c = 0; c < N / CHUNK; c++) {
+      float p[M][CHUNK / 8][4], dx[M][CHUNK / 8][4];
+      if (!backward_scores<M, D, ROWS, N>(p, dx, s, 0, first, row, start, c * CHUNK, sight, dropout, float(scale), bias))
+        continue;
 #pragma unroll
-      for (int e = 0; e < 4; e++) sum[n][e] += dx[0][n][e];
+      for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < CHUNK / 8; n++)
+#pragma unroll
+          for (int e = 0; e < 4; e++) sum[c][m][n][e] += dx[m][n][e];
+    }
   }
 #pragma unroll
-  for (int n = 0; n < N / 8; n++)
+  for (int c = 0; c < N / CHUNK; c++)
 #pragma unroll
-    for (int e = 0; e < 4; e++) {
-      int t = first + row + lane / 4 + e / 2 * 8, key = start + 8 * n + lane % 4 * 2 + e % 2;
-      if (t < queries && key < keys) dbias[((long long)h * queries + t) * keys + key] += sum[n][e];
-    }
+    for (int m = 0; m < M; m++)
+#pragma unroll
+      for (int n = 0; n < CHUNK / 8; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+          int key = first + row + 16 * m + lane / 4 + e / 2 * 8, t = start + c * CHUNK + 8 * n + lane % 4 * 2 + e % 2;
+          if (t < queries && key < keys) dbias[((long long)h * queries + t) * keys + key] += sum[c][m][n][e];
+        }
 }

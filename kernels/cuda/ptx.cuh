@@ -45,3 +45,14 @@ __device__ __forceinline__ void copy_async(void* to, const void* from, bool want
 // The copies since the last commit make a group; wait<N> returns when all groups but the last N have arrived.
 __device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int N> __device__ __forceinline__ void copy_async_wait() { asm volatile("cp.async.wait_group %0;" :: "n"(N) : "memory"); }
+
+// Between blocks: `wait_for` returns when another block has put `value` there by `publish`. What that one's thread had
+// written before, or had seen written, is then to be seen.
+__device__ __forceinline__ void wait_for(const unsigned* place, unsigned value) {
+  unsigned found;
+  do asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(found) : "l"(place) : "memory");
+  while (found != value);
+}
+__device__ __forceinline__ void publish(unsigned* place, unsigned value) {
+  asm volatile("st.release.gpu.global.u32 [%0], %1;" :: "l"(place), "r"(value) : "memory");
+}

@@ -60,6 +60,10 @@ extern "C" __global__ void left_early(float* x) {
   x[threadIdx.x] += __shfl_down_sync(ALL, x[threadIdx.x], 8);
 }
 extern "C" __global__ void last_one_wins(float* x) { x[0] = blockIdx.x; }
+extern "C" __global__ void in_turn(unsigned* turn, unsigned first) {
+  if (blockIdx.x == first) publish(turn, 1);
+  else wait_for(turn, 1);
+}
 extern "C" __global__ void too_deep(float* x) {
   volatile char deep[100000];
   for (int i = 0; i < 100000; i += 100) deep[i] = 1;
@@ -238,6 +242,15 @@ def test_a_wrong_wait_for_a_copy_shows(run):
     (a, _), (b, _), c = bfloat16(numbers(16, 16)), bfloat16(numbers(16, 8)), np.zeros((16, 8), np.float32)
     run("tensor", 1, 32, a, b, c, np.int32(0))
     assert np.isnan(c).all()
+
+
+def test_a_block_that_waits_for_a_later_one(run):
+    """On a GPU that is at work with others the later one might not begin before this one has ended: never."""
+    turn = np.zeros(1, np.uint32)
+    run("in_turn", 2, 1, turn, np.uint32(0), order="forward")
+    assert turn == 1
+    with pytest.raises(EmulatorError, match="wait_for: 0 is there, not 1, and who would change it has not begun"):
+        run("in_turn", 2, 1, np.zeros(1, np.uint32), np.uint32(1), order="forward")
 
 
 def test_blocks_run_in_another_order_each_time(run):

@@ -89,3 +89,9 @@ template <int N> void copy_async_wait() {
   }
   f->copies = left;
 }
+
+// Blocks run one after another, each to its end: what is not there now will never be.
+inline void wait_for(const unsigned* place, unsigned value) {
+  if (*place != value) emulator::fail("wait_for: %u is there, not %u, and who would change it has not begun", *place, value);
+}
+inline void publish(unsigned* place, unsigned value) { *place = value; }
