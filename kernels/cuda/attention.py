@@ -206,7 +206,7 @@ def backward_in_turns(call: Call, read: tuple[Any, ...], dq: Any, dk: Any, dv: A
     size = least(TENSOR_HEAD_SIZES, D) * kernel.queries // WARPS if kernel.tiles_of_keys(S) > 1 else 0
     sums, turns = empty(q, (parts, size), np.float32), zeros(q, 1 + parts, np.uint32)
     gradients = dq, dk, dv, *(step for a in (dq, dk, dv) for step in steps(a))
-    kernel.launch(q, blocks, *read, *gradients, sums, turns[1:], turns[:1], T, S, H, G, D, *call.masking)
+    kernel.launch(q, (blocks,), *read, *gradients, sums, turns[1:], turns[:1], T, S, H, G, D, *call.masking)
 
 
 def prepared(q, k, v, mask, causal, window, scale, bias, dropout, seed) -> Call:

@@ -337,7 +337,8 @@ __device__ void columns_by_columns(float (&y)[CHUNK / 16][W / 8][4], const Tile<
 struct Query {
   float lse = 0, delta = 0;
   unsigned key = 0;
-  __device__ Query(const float* all_lse, const float* all_delta, long long first, int t, int queries, const Dropout& dropout) {
+  __device__ Query(const float* all_lse, const float* all_delta, long long first, int t, int queries,
+                   const Dropout& dropout) {
     if (t >= queries) return;
     lse = all_lse[first + t], delta = all_delta[first + t];
     lse = lse == -infinity<float>() ? 0 : lse * LOG2E;
@@ -378,9 +379,10 @@ template <int W> __device__ bool in_turn(float (&part)[CHUNK / 16][W / 8][4], fl
 }
 
 // dq, dk and dv by their strides. A block walks over the queries of all heads of its group, so that nobody else adds to its
-// dk and dv. DROPOUT: whether there is any, which takes registers. Grid: (tiles of 16 M WARPS keys) groups B blocks, which draw their numbers from `drawn`; sums and turns:
-// in_turn's, for each of (B, H, tiles of N queries, WARPS).
-template <int D, int M, int N, int WARPS, bool DROPOUT> __global__ void __launch_bounds__(WARPS * WARP, 2) attention_backward(
+// dk and dv. DROPOUT: whether there is any, which takes registers. Grid: (tiles of 16 M WARPS keys) groups B blocks, which
+// draw their numbers from `drawn`; sums and turns: in_turn's, for each of (B, H, tiles of N queries, WARPS).
+template <int D, int M, int N, int WARPS, bool DROPOUT>
+__global__ void __launch_bounds__(WARPS * WARP, 2) attention_backward(
     const bfloat16* dy, const bfloat16* q, const bfloat16* k, const bfloat16* v, long long q_batch, long long q_step,
     long long q_head, long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step,
     long long v_head, const float* lse, const float* delta, bfloat16* dq, bfloat16* dk, bfloat16* dv, long long dq_batch,
