@@ -1,10 +1,11 @@
-"""Greedy decoding of one sequence in float32, tinyllm beside transformers, and what the machine's memory allows.
+"""Greedy decoding of one sequence, tinyllm beside transformers, and what the machine's memory allows.
 
     python benchmarks/decoding.py gpt2
     python benchmarks/decoding.py tinyllama --new 16 --rounds 3      1.1 billion parameters: 16 GB of memory
 
 For each token all weights of the matrix products are read once, and nothing is as slow as that: the time to read so many
-bytes, measured in turns with the rest, is the bound that no program beats.
+bytes, measured in turns with the rest, is the bound that no program beats. Weights of 16 (bfloat16) or 8 bits are fewer
+bytes, and have a bound of their own, at the same bytes a second.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import harness
 import numpy as np
 from harness import Comparison, Contender, console
-from works import WORKS, Work, fresh_model, product_weights, write_weights
+from works import WORKS, Work, fresh_model, product_bytes, write_weights
 
 PROMPT = 16  # tokens
 DECODERS = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "opt": "OPTForCausalLM", "tinyllama": "LlamaForCausalLM"}
@@ -55,17 +56,20 @@ def weights(work: str, tiny: bool, directory: str, new: int, threads: int) -> It
     model = fresh_model(w)
     write_weights(directory, model, w.peer)
     next(tinyllm_tokens(work, tiny, directory, new, threads))
-    yield {"bytes": product_weights(model) * model.dtype.itemsize, "parameters": model.n_parameters}
+    yield {"bytes": product_bytes(model), "parameters": model.n_parameters}
 
 
 def tinyllm_tokens(
-    work: str, tiny: bool, directory: str, new: int, threads: int, dtype: str = "float32"
+    work: str, tiny: bool, directory: str, new: int, threads: int, bits: int | None = None
 ) -> Iterator[dict[str, Any]]:
     import tinyllm
+    from tinyllm.quantization import quantize
 
-    model, _ = tinyllm.load(directory, dtype=dtype)
+    model, _ = tinyllm.load(directory)
+    if bits is not None:
+        quantize(model, bits)
     tokens = prompt(chosen(work, tiny))
-    return turns(lambda: tinyllm.generate(model, tokens, max_new_tokens=new, eos_id=()), new)
+    return turns(lambda: tinyllm.generate(model, tokens, max_new_tokens=new, eos_id=()), new, bytes=product_bytes(model))
 
 
 def transformers_tokens(work: str, tiny: bool, directory: str, new: int, threads: int) -> Iterator[dict[str, Any]]:
@@ -81,9 +85,9 @@ def transformers_tokens(work: str, tiny: bool, directory: str, new: int, threads
     return turns(lambda: model.generate(tokens, attention_mask=torch.ones_like(tokens), **options), new)
 
 
-def turns(generate: Callable[[], Any], new: int) -> Iterator[dict[str, Any]]:
-    """The new tokens, then in each turn the seconds a token, the prompt's included."""
-    yield {"result": generate()[0, -new:].tolist()}
+def turns(generate: Callable[[], Any], new: int, **facts: Any) -> Iterator[dict[str, Any]]:
+    """The new tokens and other facts, then in each turn the seconds a token, the prompt's included."""
+    yield {"result": generate()[0, -new:].tolist(), **facts}
     while True:
         began = time.perf_counter()
         generate()
@@ -113,14 +117,15 @@ def compare(work: str, new: int, tiny: bool, threads: int, rounds: int, max_fore
         model = harness.once("decoding:weights", threads, **options).answer
         contenders = [
             Contender("tinyllm", "decoding:tinyllm_tokens", options, tolerance=0),
-            Contender("tinyllm bfloat16", "decoding:tinyllm_tokens", {**options, "dtype": "bfloat16"}, tolerance=None),
+            Contender("tinyllm bfloat16", "decoding:tinyllm_tokens", {**options, "bits": 16}, tolerance=None),
+            Contender("tinyllm 8 bits", "decoding:tinyllm_tokens", {**options, "bits": 8}, tolerance=None),
             Contender("transformers", "decoding:transformers_tokens", options, tolerance=0),
             Contender(BOUND, "decoding:reading", {"bytes": model["bytes"]}, tolerance=None),
         ]
         title = f"{chosen(work, tiny).about}, greedy, {PROMPT} tokens continued by {new}, time a token"
         result = harness.compare(title, contenders, threads, rounds, max_foreign)
-    for facts in result.facts.values():
-        facts.update(model)
+    for name, facts in result.facts.items():
+        result.facts[name] = {**model, **facts}
     return result
 
 
@@ -128,10 +133,12 @@ def show(result: Comparison) -> None:
     rates = {c.name: f"{1 / result.seconds(c.name):.1f}" for c in result.present} if result.rounds else {}
     bounded = {}
     if result.rounds and BOUND not in result.failed:
-        bounded = {c.name: f"{result.seconds(BOUND) / result.seconds(c.name):.2f}" for c in result.present}
-    harness.show(result, {"tokens\na second": rates, "of the\nbound": bounded})
-    if bounded:
         size = result.facts[BOUND]["bytes"]
+        for c in result.present:
+            bound = result.seconds(BOUND) * result.facts[c.name]["bytes"] / size
+            bounded[c.name] = f"{bound / result.seconds(c.name):.2f}"
+    harness.show(result, {"tokens\na second": rates, "of its\nbound": bounded})
+    if bounded:
         console.print(f"weights read for a token: {size / 2**20:,.0f} MiB, at {size / result.seconds(BOUND) / 1e9:.1f} GB/s")
 
 

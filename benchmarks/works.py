@@ -125,8 +125,17 @@ def batches(work: Work, number: int) -> list[tuple[np.ndarray, ...]]:
 
 
 def product_weights(model: Any) -> int:
-    """How many weights are factors of matrix products: what is read for each token that is generated."""
+    """How many weights are factors of matrix products."""
     return sum(layer.w.size for layer in _products(model))
+
+
+def product_bytes(model: Any) -> int:
+    """The bytes of the weights that are factors of matrix products: what is read for each token that is generated."""
+    from tinyllm.layers import QuantizedLinear, QuantizedOutput
+
+    packed = [layer.w for layer in model.layers() if isinstance(layer, (QuantizedLinear, QuantizedOutput))]
+    in_bits = sum(w.q.nbytes + (0 if w.q.dtype == np.uint16 else w.scales.nbytes) for w in packed)  # 16 bits have no scales
+    return product_weights(model) * model.dtype.itemsize + in_bits
 
 
 def step_flops(model: Any, rows: int, S: int) -> int:

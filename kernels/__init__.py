@@ -74,6 +74,8 @@ OPS = {
     "quantized": ("quantize", "dequantize", "quantized_linear_forward", "quantized_linear_backward"),
     "memory": ("empty", "zeros"),
 }
+# whose first argument is dloss, a number, or tokens, which may be the host's
+DECIDED_BY_SECOND = {"embedding_forward", "cross_entropy_backward", "linear_cross_entropy_backward"}
 FILE_OF = {op: file for file, ops in OPS.items() for op in ops}
 SETS = ("reference", "cpu", "cuda")
 
@@ -107,6 +109,8 @@ def implementation(op: str, name: str) -> Callable[..., Any]:
 
 def set_of(array: Any) -> str:
     """The name of the set that computes on this array."""
+    if type(array) is np.ndarray:
+        return _numpy_set
     if isinstance(array, np.ndarray):
         return "cuda" if isinstance(array, EmulatedArray) else _numpy_set
     if type(array).__module__.partition(".")[0] == "cupy":
@@ -115,11 +119,10 @@ def set_of(array: Any) -> str:
 
 
 def _dispatcher(op: str) -> Callable[..., Any]:
+    which = 1 if op in DECIDED_BY_SECOND else 0
+
     def call(*args: Any, **options: Any) -> Any:
-        array = args[0]
-        if isinstance(array, (float, int)) or op == "embedding_forward":  # dloss is a number; tokens may be the host's
-            array = args[1]
-        return implementation(op, set_of(array))(*args, **options)
+        return implementation(op, set_of(args[which]))(*args, **options)
 
     return functools.wraps(implementation(op, "reference"))(call)
 

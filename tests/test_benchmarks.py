@@ -231,6 +231,9 @@ def test_decoding_gives_equal_tokens(work, in_one_process, monkeypatch, tmp_path
     assert code == 0 and result["agree"] and not result["failed"]
     assert len(result["contenders"]["tinyllm"]["facts"]["result"]) == 12
     assert result["contenders"]["transformers"]["difference"] == 0
+    read = {name: entry["facts"]["bytes"] for name, entry in result["contenders"].items()}
+    assert read["tinyllm"] == read["transformers"] == read["reading the weights"]
+    assert read["tinyllm bfloat16"] < 0.6 * read["tinyllm"] and read["tinyllm 8 bits"] < 0.4 * read["tinyllm"]
 
 
 def test_tokenizers_give_equal_ids(in_one_process, monkeypatch, tmp_path):
@@ -322,7 +325,7 @@ def test_everything_in_one_go(in_one_process, monkeypatch, tmp_path):
         {"tinyllm", "NumPy", "torch", "ceiling"},
         {"tinyllm", "PyTorch eager"},
         {"tinyllm", "PyTorch eager"},
-        {"tinyllm", "tinyllm bfloat16", "transformers", "reading the weights"},
+        {"tinyllm", "tinyllm bfloat16", "tinyllm 8 bits", "transformers", "reading the weights"},
         {"tinyllm", "tokenizers"},
         {"tinyllm", "tokenizers", "tiktoken"},
         {"tinyllm", "tokenizers", "tiktoken"},

@@ -36,14 +36,11 @@ class Parameter:
 
     def __init__(self, shape: Sequence[int], initial: Initial):
         self.shape = tuple(shape)
+        self.size = math.prod(self.shape)
         self.initial = initial
         self.name = ""
         self.flat: Flat | None = None
         self.start = 0
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
 
     @property
     def trained(self) -> bool:

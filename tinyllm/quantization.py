@@ -7,6 +7,7 @@ tinyllm.save("small", model)      # a directory as any other, only smaller
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from .layers import (
 from .models import LanguageModel, Model
 from .parameter import Flat, Parameter
 
+LINE = 64  # bytes of memory that come together
 VOCABULARY_BITS = 8  # at least, of embeddings and output, whose errors meet every token
 
 Pack = Callable[[Parameter, int], Packed]
@@ -74,6 +76,7 @@ def _replace(model: Model, bits: int, pack: Pack) -> None:
     dtype = model.dtype
     for parent, attribute, layer in list(_matrices(model)):
         setattr(parent, attribute, _quantized(layer, bits, once, dtype))
+    _side_by_side(list(packed.values()))
     rest = model.parameters()
     values = [parameter.data for parameter in rest]
     model.bits, model.flat = bits, Flat(rest, dtype)
@@ -81,6 +84,23 @@ def _replace(model: Model, bits: int, pack: Pack) -> None:
         parameter.data = value
     for layer in model.layers():
         layer.mode = model.mode
+
+
+def _side_by_side(packed: list[Packed]) -> None:
+    """Moves the arrays into one stretch of memory: the system maps a large one in large pages, which are read faster."""
+    arrays = [array for matrix in packed for array in (matrix.q, matrix.scales)]
+    sizes = [-(-array.nbytes // LINE) * LINE for array in arrays]
+    starts = iter([0, *accumulate(sizes)])
+    memory = kernels.empty(arrays[0], sum(sizes), np.uint8)
+    for matrix in packed:
+        matrix.q, matrix.scales = (_copied(array, memory[next(starts) :]) for array in (matrix.q, matrix.scales))
+
+
+def _copied(array: np.ndarray, memory: np.ndarray) -> np.ndarray:
+    """The array at the beginning of this memory."""
+    copy = memory[: array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def _matrices(model: Model) -> Iterator[tuple[Layer, str, Layer]]:

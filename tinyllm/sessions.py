@@ -72,7 +72,7 @@ class DecoderSession(Session):
             self.cache = KVCache()
         else:
             tokens = np.array([row[-1:] for row in self.rows])
-            self.mask = np.pad(self.mask, ((0, 0), (0, 1)), constant_values=True)
+            self.mask = np.concatenate([self.mask, np.ones((len(self.mask), 1), bool)], 1)
         if self.mask.all():
             return self.model(tokens, cache=self.cache, last_only=True)
         positions = np.maximum(self.mask.cumsum(1) - 1, 0)[:, -tokens.shape[1] :]

@@ -19,8 +19,12 @@ from numba import get_num_threads
 from . import memory
 from .attention_rows import backward_rows, forward_rows
 from .attention_tiles import backward_scratch, backward_tiles, forward_scratch, forward_tiles
+from .jit import jit
 
 FEW_QUERIES = 4  # fewer than these per head are computed row by row
+FAR = 1 << 40  # a window that hides nothing
+NO_MASK = np.zeros((0, 0, 0), np.uint8)
+NO_BIAS = {np.dtype(dtype): np.zeros((0, 0, 0), dtype) for dtype in ("f4", "f8")}
 
 
 def attention_forward(q, k, v, mask=None, causal=False, window=None, scale=None, bias=None, dropout=0.0, seed=0):
@@ -79,19 +83,21 @@ def _threads(tasks):
 
 def _is_readable(x):
     """Whether the kernels can take x as it lies: the heads' numbers side by side, and rows whole numbers apart."""
-    return (x.strides[3] == x.itemsize or x.shape[3] == 1) and not any(stride % x.itemsize for stride in x.strides[:3])
+    b, s, h, d = x.strides
+    return (d == x.itemsize or x.shape[3] == 1) and (b | s | h) % x.itemsize == 0
 
 
+@jit
 def _place(x):
     """Address of the first number, and the strides of the first three axes, in bytes: (B, T, H, D) for a kernel."""
-    return x.__array_interface__["data"][0], *x.strides[:3]
+    b, s, h, _ = x.strides
+    return x.ctypes.data, b, s, h
 
 
 def _options(q, sizes, causal, window, scale, dropout, seed):
     """What is the same for all rows: causal, window, scale, dropout's threshold, its factor and the seed's halves."""
-    T, S, D = sizes[1], sizes[2], sizes[5]
-    scale = q.dtype.type(1 / math.sqrt(D) if scale is None else scale)
-    window = T + S if window is None else window  # none: further than any key
+    scale = q.dtype.type(1 / math.sqrt(sizes[5]) if scale is None else scale)
+    window = FAR if window is None else window
     threshold, factor = np.uint32(min(int(dropout * 2**32), 2**32 - 1)), q.dtype.type(1 / (1 - dropout))
     return bool(causal), window, scale, threshold, factor, np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF)
 
@@ -99,7 +105,7 @@ def _options(q, sizes, causal, window, scale, dropout, seed):
 def _masks(q, mask, bias):
     """mask as uint8 (1 or B, 1 or T, S) and bias (H, T, S), contiguous; empty arrays where there is none."""
     if mask is None:
-        mask = np.zeros((0, 0, 0), np.uint8)
+        mask = NO_MASK
     else:
         mask = np.ascontiguousarray(mask[:, None] if mask.ndim == 2 else mask).view(np.uint8)
-    return mask, np.zeros((0, 0, 0), q.dtype) if bias is None else np.ascontiguousarray(bias, q.dtype)
+    return mask, NO_BIAS[q.dtype] if bias is None else np.ascontiguousarray(bias, q.dtype)

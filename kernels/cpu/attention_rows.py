@@ -11,9 +11,13 @@ import numpy as np
 from numba import carray, prange, types
 from numba.extending import intrinsic
 
+from .arrays import share
 from .dropout import GOLDEN_WORD, mix, row_key
+from .few_rows import ask_for
 from .jit import jit, parallel_jit
 from .vmath import exp, maximum
+
+AHEAD = 8  # positions
 
 
 def _address_as_pointer(context: Any, address: Any, like: Any) -> Any:
@@ -135,6 +139,13 @@ def masked(x, b, h, t, first, last, mask, bias):
 
 
 @jit
+def ask_for_position(place, b, s, first, last, size):
+    """Position s of sequence b, heads first ... last - 1 of so many bytes, for the second-level cache."""
+    for g in range(first, last):
+        ask_for(place[0] + b * place[1] + s * place[2] + g * place[3], size)
+
+
+@jit
 def _scores(x, query, k, scale, b, h, g, t, first, last, mask, bias):
     for s in range(first, last):
         x[s] = dot(query, numbers(k, b, s, g, len(query), x)) * scale
@@ -143,28 +154,41 @@ def _scores(x, query, k, scale, b, h, g, t, first, last, mask, bias):
 
 @parallel_jit
 def forward_rows(q, k, v, y, lse, sizes, options, mask, bias, threads):
-    """y and lse of all heads; q, k, v: places, the rest as attention.py prepares them."""
+    """y and lse of all heads; q, k, v: places, the rest as attention.py prepares them.
+
+    A thread takes its heads together, as they lie in memory, through all keys and then through all values, and asks for what
+    it needs AHEAD positions before: each is somewhere else.
+    """
     B, T, S, H, G, D = sizes
     causal, window, scale, threshold, factor, low, high = options
     for thread in prange(threads):
-        x = np.empty(S, y.dtype)
-        for task in range(thread * B * H // threads, (thread + 1) * B * H // threads):
-            b, h = task // H, task % H
-            g = h * G // H
+        x, group = np.empty((H, S), y.dtype), np.arange(H) * G // H
+        start, stop = share(thread, threads, B * H)
+        for b in range(start // H, (stop + H - 1) // H):
+            h0, h1 = max(start - b * H, 0), min(stop - b * H, H)
+            g0, g1, size = group[h0], group[h1 - 1] + 1, D * x.itemsize
             for t in range(T):
-                out = y[b, t, h]
-                set_zero(out)
-                lse[b, h, t] = -np.inf
                 first, last = visible(t, T, S, causal, window)
-                if first >= last:
-                    continue
-                _scores(x, numbers(q, b, t, h, D, x), k, scale, b, h, g, t, first, last, mask, bias)
-                inverse, lse[b, h, t] = softmax_row(x[first:last])
-                if threshold:
-                    drop(x[first:last], row_key((b * H + h) * T + t, low, high), first, threshold, factor)
                 for s in range(first, last):
-                    add_scaled(out, x[s], numbers(v, b, s, g, D, x))
-                multiply(out, inverse)
+                    if s + AHEAD < last:
+                        ask_for_position(k, b, s + AHEAD, g0, g1, size)
+                    else:
+                        ask_for_position(v, b, s + AHEAD - last + first, g0, g1, size)
+                    for h in range(h0, h1):
+                        x[h, s] = dot(numbers(q, b, t, h, D, x), numbers(k, b, s, group[h], D, x)) * scale
+                for h in range(h0, h1):
+                    row = x[h, first:last]
+                    masked(x[h], b, h, t, first, last, mask, bias)
+                    inverse, lse[b, h, t] = softmax_row(row)
+                    if threshold:
+                        drop(row, row_key((b * H + h) * T + t, low, high), first, threshold, factor)
+                    multiply(row, inverse)
+                    set_zero(y[b, t, h])
+                for s in range(first, last):
+                    if s + AHEAD < last:
+                        ask_for_position(v, b, s + AHEAD, g0, g1, size)
+                    for h in range(h0, h1):
+                        add_scaled(y[b, t, h], x[h, s], numbers(v, b, s, group[h], D, x))
 
 
 @parallel_jit

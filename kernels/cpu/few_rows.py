@@ -4,8 +4,9 @@ Packing w would not be earned back: memory sets the pace, which reads w once and
 1. Each number of w meets all rows of x as it comes by, and rows x columns sums stay in registers over the whole of k. The
    rows of x lie interleaved, a vector of each in turn: one stream, whatever the distance of x's rows.
 2. Several rows of w in work at once (columns of the product) are several streams, and more than two are too many for the
-   processor to look ahead in. So the next ones are asked for meanwhile, front to back as they lie in memory, and no nearer
-   than the second-level cache, for the first is full of x.
+   processor to look ahead in. So those of the group after next are asked for meanwhile, front to back as they lie in memory,
+   and no nearer than the second-level cache, for the first is full of x. (The next group would do for floats. Numbers of 8
+   or 4 bits are at their end before memory answers.)
 From where the numbers of w come, a reader says: floats, pairs of bfloat16s, or a few bits (quantized.py).
 """
 
@@ -48,6 +49,8 @@ from .simd import (
 FEW_ROWS = 32  # with no more, a product goes this way
 ROWS = (1, 2, 4, 8)  # that are taken at once; the most for which there are vectors
 MOST_COLUMNS = 6
+AHEAD = 2  # groups of columns
+CACHED = 1 << 17  # bytes of w that stay in the second-level cache
 REGISTERS = (TILE_ROWS + 1) * TILE_VECTORS + 1  # as many as a tile has
 LINE = 64  # bytes of memory that come together
 byte = ir.IntType(8)
@@ -99,24 +102,19 @@ columns_of = jit(_columns)
 
 
 def make_dots(reader: Reader) -> Any:
-    """dots(rows, k, x, n, w, w_row, scales, scales_row, sums): sums (rows, columns) = x w^T over k numbers.
+    """dots(rows, k, x, n, w, w_row, scales, scales_row, sums): sums = x w^T over k numbers, one group of columns at a time.
 
-    rows is one of ROWS, columns follow from it. x is interleaved, see below. w and scales are addresses of n rows, so many
-    bytes apart; the last stands for those beyond.
+    rows is one of ROWS, and how many columns make a group follows from it. x is interleaved, see below. w and scales are
+    addresses of n rows, so many bytes apart; in the last group, the last row stands for those beyond. sums: (groups, rows,
+    columns), and room for LANES more.
     """
 
     def body(
         builder: ir.IRBuilder, rows: int, k: Any, x: Any, n: Any, w: Any, w_row: Any, scales: Any, scales_row: Any, sums: Any
     ) -> None:
         columns = _columns(rows, reader.vectors)
-        places = [[builder.alloca(VECTOR) for _ in range(columns)] for _ in range(rows)]
-        for place in sum(places, []):
-            builder.store(ZEROS, place)
-        last = builder.sub(n, _int(1))
-        inside = [builder.select(builder.icmp_signed("<", _int(j), n), _int(j), last) for j in range(columns)]
-        w_rows = [builder.gep(w, [builder.mul(w_row, j)]) for j in inside]
-        scale_rows = [builder.gep(scales, [builder.mul(scales_row, j)]) for j in inside]
-        ahead = builder.gep(w, [builder.mul(w_row, _int(columns))])
+        places = [[cgutils.alloca_once(builder, VECTOR) for _ in range(columns)] for _ in range(rows)]
+        last, whole = builder.sub(n, _int(1)), builder.sub(k, builder.srem(k, _int(reader.step)))
 
         def multiply(i: int, j: int, vectors: list[Any], scale: Any, x_vectors: list[Any]) -> None:
             total = before = builder.load(places[i][j])
@@ -128,10 +126,9 @@ def make_dots(reader: Reader) -> Any:
                 total = _multiply_add(builder, scale, total, before, False)
             builder.store(total, places[i][j])
 
-        def step(s: Any, *count: Any) -> None:
-            read_pieces = reader.rest if count else reader.pieces
+        def step(by_column: list[Any], s: Any) -> None:
+            """The pieces of a group's columns from number s on, times those of x."""
             x_step = builder.mul(builder.sdiv(s, _int(2 if reader.pairs else 1)), _int(rows))
-            by_column = [read_pieces(builder, row, scale, s, *count) for row, scale in zip(w_rows, scale_rows)]
             for piece in range(len(by_column[0])):
                 pieces = [found[piece] for found in by_column]
                 if rows > 1:  # scaling the numbers is less than scaling each row's sum
@@ -143,20 +140,29 @@ def make_dots(reader: Reader) -> Any:
                     for j, (vectors, scale) in enumerate(pieces):
                         multiply(i, j, vectors, scale, x_vectors)
 
-        whole = builder.sub(k, builder.srem(k, _int(reader.step)))
-        with cgutils.for_range_slice(builder, _int(0), whole, _int(reader.step)) as (s, _):
-            done = builder.mul(builder.sdiv(s, _int(reader.step)), _int(reader.size * columns))
-            for line in range(0, reader.size * columns, LINE):
-                _asks_for(builder, builder.gep(ahead, [builder.add(done, _int(line))]))
-            step(s)
-        with builder.if_then(builder.icmp_signed("<", whole, k)):
-            step(whole, builder.sub(k, whole))
+        with cgutils.for_range_slice(builder, _int(0), n, _int(columns)) as (first, _):
+            for place in sum(places, []):
+                builder.store(ZEROS, place)
+            group = [builder.add(first, _int(j)) for j in range(columns)]
+            group = [builder.select(builder.icmp_signed("<", j, n), j, last) for j in group]
+            w_rows = [builder.gep(w, [builder.mul(w_row, j)]) for j in group]
+            scale_rows = [builder.gep(scales, [builder.mul(scales_row, j)]) for j in group]
+            ahead = builder.gep(w, [builder.mul(w_row, builder.add(first, _int(AHEAD * columns)))])
 
-        vectors = [builder.load(place) for place in sum(places, [])]
-        for first in range(0, len(vectors), LANES):
-            group = vectors[first : first + LANES]
-            total = _across(builder, group + [ZEROS] * (LANES - len(group)))
-            _store(builder, total, _element(builder, sums, first))
+            with cgutils.for_range_slice(builder, _int(0), whole, _int(reader.step)) as (s, _):
+                done = builder.mul(builder.sdiv(s, _int(reader.step)), _int(reader.size * columns))
+                for line in range(0, reader.size * columns, LINE):
+                    _asks_for(builder, builder.gep(ahead, [builder.add(done, _int(line))]))
+                step([reader.pieces(builder, row, scale, s) for row, scale in zip(w_rows, scale_rows)], s)
+            with builder.if_then(builder.icmp_signed("<", whole, k)):
+                left = builder.sub(k, whole)
+                step([reader.rest(builder, row, scale, whole, left) for row, scale in zip(w_rows, scale_rows)], whole)
+
+            vectors, done = [builder.load(place) for place in sum(places, [])], builder.mul(first, _int(rows))
+            for place in range(0, len(vectors), LANES):
+                some = vectors[place : place + LANES]
+                total = _across(builder, some + [ZEROS] * (LANES - len(some)))
+                _store(builder, total, _element(builder, sums, done, place))
 
     def build(builder: ir.IRBuilder, rows: Any, k: Any, x: Any, n: Any, w: Any, w_row: Any, scales: Any, *rest: Any) -> None:
         scales_row, sums = rest
@@ -236,14 +242,25 @@ def scratch_of(m, k):
 
 
 @jit
-def _write_sums(p, i, m, j, n, sums, columns):
-    """c[i:i+m, j:j+n] = start + sums (m, columns)."""
+def columns_at_once(m, vectors, row_size):
+    """Columns, whole groups, whose sums have room aside; where rows of w are taken several times, they stay in the cache."""
+    rows = rows_at_once(m)
+    columns = columns_of(rows, vectors)
+    groups = (ASIDE - LANES) // (rows * columns)
+    return columns * (groups if m <= rows else max(1, min(groups, CACHED // (columns * row_size))))
+
+
+@jit
+def write_sums(m, n, sums, rows, columns, start, start_row, start_column, c, c_row, c_column):
+    """c (m, n) = start + sums (groups, rows, columns); start 0: nothing to add."""
+    width = n if rows == 1 else columns  # a single row's sums lie one behind the other
     for r in range(m):
-        for s in range(n):
-            value = floats(sums + 4 * (r * columns + s), 1)[0]
-            if p.start != 0:
-                value += floats(p.start + 4 * ((i + r) * p.start_row + (j + s) * p.start_column), 1)[0]
-            floats(p.c + 4 * ((i + r) * p.c_row + (j + s) * p.c_column), 1)[0] = value
+        for first in range(0, n, width):
+            for s in range(first, min(first + width, n)):
+                value = floats(sums + 4 * (first * rows + r * width + s - first), 1)[0]
+                if start != 0:
+                    value += floats(start + 4 * (r * start_row + s * start_column), 1)[0]
+                floats(c + 4 * (r * c_row + s * c_column), 1)[0] = value
 
 
 @Native
@@ -252,20 +269,23 @@ def few_rows_part(product, part, parts, scratch):
     p = read(product)
     first, last = share(part, parts, p.n)
     rows, filled, sums = rows_at_once(p.m), filled_steps(p.k) // p.unit, scratch + 4 * part * scratch_of(p.m, p.k)
-    x, columns = sums + 4 * ASIDE, columns_of(rows, 1)
+    x, columns, at_once = sums + 4 * ASIDE, columns_of(rows, 1), columns_at_once(p.m, 1, 4 * p.k)
     if p.unit == 2:
         pairs, x = x, x + 4 * p.m * filled
         copy_pairs(p.m, p.k, p.a, p.a_row, pairs, filled)
         interleave(p.m, filled, filled, pairs, filled, x)
     else:
         interleave(p.m, p.k, filled, p.a, p.a_row, x)
-    for j in range(first, last, columns):
-        n, w = min(columns, last - j), p.b + 4 * j * p.b_column
+    for j in range(first, last, at_once):
+        n, w = min(at_once, last - j), p.b + 4 * j * p.b_column
         for i in range(0, p.m, rows):
             if p.unit == 2:
                 dots_of_pairs(rows, p.k, x + 4 * i * filled, n, w, 4 * p.b_column, 0, 0, sums)
             else:
                 dots_of_floats(rows, p.k, x + 4 * i * filled, n, w, 4 * p.b_column, 0, 0, sums)
-            _write_sums(p, i, min(rows, p.m - i), j, n, sums, columns)
+            start = 0 if p.start == 0 else p.start + 4 * (i * p.start_row + j * p.start_column)
+            c = p.c + 4 * (i * p.c_row + j * p.c_column)
+            m = min(rows, p.m - i)
+            write_sums(m, n, sums, rows, columns, start, p.start_row, p.start_column, c, p.c_row, p.c_column)
     if p.y != 0:
         activate_block(p, 0, p.m, first, last - first, sums)

@@ -122,10 +122,10 @@ def norm_forward(x, r, w, b, eps, mean, rstd):
         s, s_rows, r_rows = x, x_rows, NO_ROWS[x.dtype]
     else:
         s, r_rows = empty(x, x.shape), rows(like(r, x, "r"))
-        s_rows = rows(s)
+        s_rows = s.reshape(x_rows.shape)
     w, b = vector(w, x, "w"), vector(b, x, "b")
     numbers = mean.reshape(-1), rstd.reshape(-1)
-    norm_rows(len(x_rows), parts_of(x.size), x_rows, r_rows, w, b, eps, s_rows, rows(y), *numbers)
+    norm_rows(len(x_rows), parts_of(x.size), x_rows, r_rows, w, b, eps, s_rows, y.reshape(x_rows.shape), *numbers)
     return s, y
 
 

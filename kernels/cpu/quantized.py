@@ -15,7 +15,17 @@ from numba.core import cgutils
 
 from ..reference.quantized import GROUP, dequantize, quantize
 from .arrays import NOTHING, divided, parts_of, plain
-from .few_rows import FEW_ROWS, Reader, columns_of, groups_of, interleave, make_dots, rows_at_once
+from .few_rows import (
+    FEW_ROWS,
+    Reader,
+    columns_at_once,
+    columns_of,
+    groups_of,
+    interleave,
+    make_dots,
+    rows_at_once,
+    write_sums,
+)
 from .jit import jit
 from .matmul import matmul
 from .memory import empty
@@ -127,23 +137,21 @@ def interleaved(x, target):
 def multiply(start, stop, N, x, q, scales, b, y):
     """y (N, F) = x w^T + b for rows [start, stop) of w; x interleaved."""
     k, w_row, scales_row = scales.shape[1] * GROUP, q.shape[1] * q.itemsize, 2 * scales.shape[1]
-    rows, sums = rows_at_once(N), np.empty(ASIDE, np.float32)
-    columns = columns_of(rows, VECTORS)
-    for first in range(start, stop, columns):
-        n = min(columns, stop - first)
+    rows, aside = rows_at_once(N), np.empty(ASIDE, np.float32)
+    columns, at_once, sums = columns_of(rows, VECTORS), columns_at_once(N, VECTORS, w_row), aside.ctypes.data
+    for first in range(start, stop, at_once):
+        n = min(at_once, stop - first)
         w, s = q.ctypes.data + first * w_row, scales.ctypes.data + first * scales_row
+        bias = b[first:].ctypes.data if b.size else 0
         for i in range(0, N, rows):
             if q.itemsize == 2:
-                dots16(rows, k, x[i * k :].ctypes.data, n, w, w_row, s, scales_row, sums.ctypes.data)
+                dots16(rows, k, x[i * k :].ctypes.data, n, w, w_row, s, scales_row, sums)
             elif w_row == k:
-                dots8(rows, k, x[i * k :].ctypes.data, n, w, w_row, s, scales_row, sums.ctypes.data)
+                dots8(rows, k, x[i * k :].ctypes.data, n, w, w_row, s, scales_row, sums)
             else:
-                dots4(rows, k, x[i * k :].ctypes.data, n, w, w_row, s, scales_row, sums.ctypes.data)
-            for r in range(i, min(i + rows, N)):
-                for f in range(n):
-                    y[r, first + f] = sums[(r - i) * columns + f]
-                    if b.size:
-                        y[r, first + f] += b[first + f]
+                dots4(rows, k, x[i * k :].ctypes.data, n, w, w_row, s, scales_row, sums)
+            m, target = min(rows, N - i), y[i:, first:].ctypes.data
+            write_sums(m, n, sums, rows, columns, bias, 0, 1, target, y.shape[1], 1)
 
 
 @divided
