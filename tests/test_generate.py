@@ -347,6 +347,13 @@ def test_a_damaged_model_is_told():
         generate(model, [[1]], 3)
 
 
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0}, {"repetition_penalty": 1.2}])
+def test_a_single_nan_among_the_logits_is_named(options):
+    logits = np.array([3, np.nan, 5], np.float32)
+    with pytest.raises(FloatingPointError, match="NaN"):
+        Sampler(**options).choose(logits, [0], np.random.default_rng(0))
+
+
 def test_no_rows_and_no_tokens(model):
     assert generate(model, np.zeros((0, 3), int), 5).shape == (0, 3)
     np.testing.assert_array_equal(generate(model, [[1, 2]], 0), [[1, 2]])

@@ -36,6 +36,10 @@ class Sampler:
 
     def choose(self, logits: np.ndarray, row: Sequence[int], random: np.random.Generator) -> int:
         """The token that follows on `row`, given its logits (V,)."""
+        if self.temperature == 0 and self.repetition_penalty == 1 and not self.no_repeat_ngram_size:
+            likeliest = int(logits.argmax())
+            as_scores(logits[likeliest])  # NumPy takes NaN for the greatest
+            return likeliest
         scores = self.penalized(as_scores(logits), row)
         if self.temperature == 0:
             return int(scores.argmax())
