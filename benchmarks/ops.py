@@ -92,8 +92,8 @@ def projected(n: int, classes: int) -> Op:
 
 
 def adam(k: Any, a: Any) -> Any:
-    k.scale(a.g, 1 / max(1.0, k.global_norm(a.g)))
-    k.adam_step(a.p, a.g, a.m, a.v, 1, 1e-3, 0.9, 0.99, 1e-8, 0.1)
+    factor = 1 / max(1.0, k.global_norm(a.g))
+    k.adam_step(a.p, a.g, a.m, a.v, 1, 1e-3, 0.9, 0.99, 1e-8, 0.1, factor)
     return a.p
 
 

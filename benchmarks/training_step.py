@@ -56,8 +56,8 @@ def tinyllm_steps(work: str, tiny: bool, directory: str, dtype: str, threads: in
         with tinyllm.kernels.precision(dtype):
             loss = model.loss(*batch)
             model.backward()
-        tinyllm.clip_grad_norm(model, w.clip)
-        optimizer.step()
+        norm = tinyllm.kernels.global_norm(model.flat.grad)
+        optimizer.step(tinyllm.optim.clip_factor(norm, w.clip))
         model.zero_grad()
         return loss
 

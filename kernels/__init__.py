@@ -70,7 +70,7 @@ OPS = {
         "linear_cross_entropy_forward",
         "linear_cross_entropy_backward",
     ),
-    "optimizer": ("adam_step", "global_norm", "scale"),
+    "optimizer": ("adam_step", "global_norm", "scale", "clear"),
     "quantized": ("quantize", "dequantize", "quantized_linear_forward", "quantized_linear_backward"),
     "memory": ("empty", "zeros"),
 }

@@ -24,7 +24,7 @@ import numpy as np
 from . import checkpoint, kernels, nonfinite
 from .device import check_device
 from .models import Model
-from .optim import Adafactor, Adam, Optimizer, learning_rate
+from .optim import Adafactor, Adam, Optimizer, clip_factor, learning_rate
 from .run import Run
 from .tokenizers import Tokenizer
 
@@ -210,10 +210,8 @@ class Trainer:
         norm = kernels.global_norm(self.model.flat.grad)
         if not math.isfinite(norm):
             raise self._diverged(f"the gradient's norm is {norm}", nonfinite.in_gradient(self.model))
-        if 0 < self.config.clip < norm:
-            kernels.scale(self.model.flat.grad, self.config.clip / (norm + 1e-6))
         self.optimizer.lr = self.config.learning_rate(self.step)
-        self.optimizer.step()
+        self.optimizer.step(clip_factor(norm, self.config.clip or math.inf))
         self.model.eval()
         self.step += 1
         self.tokens += count

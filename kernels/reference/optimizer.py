@@ -7,16 +7,17 @@ import math
 import numpy as np
 
 
-def adam_step(p, g, m, v, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
+def adam_step(p, g, m, v, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, factor=1.0):
     """One step, in place, of parameters p with gradient g and moments m, v: flat arrays (n,); step counts from 1.
 
     m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
     p = p - lr weight_decay p - lr (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + eps).
+    The gradient is taken times `factor`, which clips it as it is read; g itself stays as it is.
     """
     m *= beta1
-    m += (1 - beta1) * g
+    m += (1 - beta1) * factor * g
     v *= beta2
-    v += (1 - beta2) * g * g
+    v += (1 - beta2) * factor**2 * g * g
     unbiased_m, unbiased_v = m / (1 - beta1**step), v / (1 - beta2**step)
     p *= 1 - lr * weight_decay
     p -= lr * unbiased_m / (np.sqrt(unbiased_v) + eps)
@@ -32,10 +33,16 @@ def scale(g, factor):
     g *= factor
 
 
-def adafactor_step(p, g, v, step, lr, decay=0.8, eps=1e-30, clip=1.0, relative=1e-3, weight_decay=0.0):
+def clear(g):
+    """g = 0, in place."""
+    g[...] = 0
+
+
+def adafactor_step(p, g, v, step, lr, decay=0.8, eps=1e-30, clip=1.0, relative=1e-3, weight_decay=0.0, factor=1.0):
     """Adafactor (Shazeer & Stern 2018, algorithm 4), one step in place; step counts from 1.
 
     p, g (R, C) with v = (rows (R,), columns (C,)), means of the squared gradients; or p, g (n,) with v = (squares (n,),).
+    The gradient is taken times `factor`, as in adam_step.
     A matrix's second moments are the outer product of both means, over their common mean: R + C numbers in place of R C.
 
     beta = 1 - step^-decay,  v = beta v + (1 - beta) (g^2 + eps),  u = g / sqrt(v),  u = u / max(1, RMS(u) / clip),
@@ -44,8 +51,8 @@ def adafactor_step(p, g, v, step, lr, decay=0.8, eps=1e-30, clip=1.0, relative=1
     beta = 1 - step**-decay
     for axis, mean in enumerate(v):
         mean *= beta
-        mean += (1 - beta) * (mean_of_squares(g, axis) + eps)
-    u = g / np.sqrt(v[0]) if len(v) == 1 else g * np.sqrt(v[0].mean() / v[0])[:, None]
+        mean += (1 - beta) * (factor**2 * mean_of_squares(g, axis) + eps)
+    u = g * (factor / np.sqrt(v[0]) if len(v) == 1 else factor * np.sqrt(v[0].mean() / v[0])[:, None])
     if len(v) == 2:
         u *= 1 / np.sqrt(v[1])
     size = lr if relative is None else lr * max(relative, root_mean_square(p))

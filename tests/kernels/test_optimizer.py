@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 from calls import SETS, error, function
+from hypothesis import given
+from hypothesis import strategies as st
 from strategies import in_layout
 
 every_set = pytest.mark.parametrize("any_set", SETS)
@@ -39,6 +41,24 @@ def test_adam_step_is_the_papers(n, dtype, tolerance, layout, any_set):
     for a, b in zip((p, m, v), expected, strict=True):
         assert a.dtype == dtype and error(a, b) < tolerance
     assert np.array_equal(g, before)
+
+
+@every_set
+@dtypes
+@given(n=st.sampled_from([1, 2, 31, 64, 1000, 40_000]), largest=st.floats(1e-4, 1e4), step=st.integers(1, 1000))
+def test_a_step_with_a_factor_is_scaling_and_then_a_step(n, largest, step, dtype, tolerance, any_set):
+    """Clipping as the gradient is read, which itself stays as it is."""
+    p, g, m, v = buffers(n, dtype)
+    options = step, 0.01, 0.8, 0.95, 1e-6, 0.1
+    factor = min(1.0, largest / function("global_norm", any_set)(g))
+    expected, scaled = [a.copy() for a in (p, m, v)], g.copy()
+    function("scale", any_set)(scaled, factor)
+    function("adam_step", any_set)(expected[0], scaled, *expected[1:], *options)
+    before = g.copy()
+    function("adam_step", any_set)(p, g, m, v, *options, factor=factor)
+    assert np.array_equal(g, before)
+    for a, b in zip((p, m, v), expected, strict=True):
+        assert a.dtype == dtype and error(a, b) < tolerance
 
 
 @every_set
@@ -75,3 +95,14 @@ def test_scale(n, dtype, tolerance, any_set):
     before = g.copy()
     function("scale", any_set)(g, 0.3)
     assert g.dtype == dtype and error(g, before.astype("f8") * 0.3) < tolerance
+
+
+@every_set
+@sizes
+@dtypes
+@pytest.mark.parametrize("layout", ["C", "sliced"])
+def test_clear(n, dtype, tolerance, layout, any_set):
+    g = buffers(n, dtype, layout)[1]
+    g[: n // 2] = np.nan
+    assert function("clear", any_set)(g) is None
+    assert g.dtype == dtype and np.array_equal(g, np.zeros(n))

@@ -54,6 +54,15 @@ def test_equal_to_pytorch_with_weight_decay(shape):
     np.testing.assert_allclose(made, theirs.detach().numpy(), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("shape", [(7, 5), (9,)])
+def test_a_step_with_a_factor_is_scaling_and_then_a_step(shape):
+    p, gradients = arrays(shape)
+    before = [g.copy() for g in gradients]
+    made = ours(p, gradients, lr=0.02, factor=0.03)
+    np.testing.assert_allclose(made, ours(p, [0.03 * g for g in gradients], lr=0.02), rtol=1e-12, atol=1e-14)
+    assert all(np.array_equal(g, b) for g, b in zip(gradients, before))
+
+
 def test_the_step_without_lr_is_transformers():
     torch = pytest.importorskip("torch", reason="the peer")
     optimization = pytest.importorskip("transformers.optimization", reason="the peer")

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from .. import kernels
 from ..device import check_device, device_of, moved
 from ..layers import Context, Embedding, KVCache, Layer, Output, packed_arrays
 from ..layers.quantized import Packed
@@ -32,7 +33,7 @@ class Model(Layer):
 
     def zero_grad(self) -> None:
         """Sets all gradients to zero."""
-        self.flat.grad.fill(0)
+        kernels.clear(self.flat.grad)
 
     def train(self, on: bool = True) -> None:
         """Turns dropout on (or off). A fresh or loaded model has it off."""

@@ -1,8 +1,8 @@
 """Optimizers over a model's flat buffers, and learning-rate schedules."""
 
 from .adafactor import Adafactor
-from .adam import Adam, clip_grad_norm
+from .adam import Adam, clip_factor, clip_grad_norm
 from .optimizer import Optimizer
 from .schedule import SCHEDULES, learning_rate
 
-__all__ = ["SCHEDULES", "Adafactor", "Adam", "Optimizer", "clip_grad_norm", "learning_rate"]
+__all__ = ["SCHEDULES", "Adafactor", "Adam", "Optimizer", "clip_factor", "clip_grad_norm", "learning_rate"]

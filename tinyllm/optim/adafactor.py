@@ -37,13 +37,14 @@ class Adafactor:
         self.second = [[np.zeros_like(p.data, shape=n) for n in p.shape] for p in self.parameters]
         self.steps = 0
 
-    def step(self) -> None:
-        """One update of all parameters from their gradients."""
+    def step(self, factor: float = 1.0) -> None:
+        """One update of all parameters from their gradients, each taken times this factor (clip_factor)."""
         self.steps += 1
         lr = min(1e-2, 1 / math.sqrt(self.steps)) if self.lr is None else self.lr
         for p, v in zip(self.parameters, self.second):
             decayed = self.weight_decay if p.decays else 0.0
-            adafactor_step(p.data, p.grad, v, self.steps, lr, self.decay, self.eps, self.clip, self.relative, decayed)
+            constants = self.decay, self.eps, self.clip, self.relative, decayed, factor
+            adafactor_step(p.data, p.grad, v, self.steps, lr, *constants)
 
     def moments(self) -> dict[str, np.ndarray]:
         """The second moments of each parameter, for a checkpoint: rows.NAME and columns.NAME of a matrix, v.NAME else."""

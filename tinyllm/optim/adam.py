@@ -29,13 +29,13 @@ class Adam:
         self.v = np.zeros_like(self.flat.data)
         self.steps = 0
 
-    def step(self) -> None:
-        """One update of all parameters from their gradients."""
+    def step(self, factor: float = 1.0) -> None:
+        """One update of all parameters from their gradients, each taken times this factor (clip_factor)."""
         self.steps += 1
         matrices, vectors = slice(0, self.flat.decayed), slice(self.flat.decayed, self.flat.size)
         for part, decay in ((matrices, self.weight_decay), (vectors, 0.0)):
             arrays = (a[part] for a in (self.flat.data, self.flat.grad, self.m, self.v))
-            kernels.adam_step(*arrays, self.steps, self.lr, *self.betas, self.eps, decay)
+            kernels.adam_step(*arrays, self.steps, self.lr, *self.betas, self.eps, decay, factor)
 
     def moments(self) -> dict[str, np.ndarray]:
         """Both moments of each parameter as views, for a checkpoint: m.NAME and v.NAME."""
@@ -48,5 +48,13 @@ def clip_grad_norm(model: Model, max_norm: float) -> float:
     """Scales all gradients so that their global norm is at most max_norm -> the norm before (Pascanu et al. 2013)."""
     norm = kernels.global_norm(model.flat.grad)
     if norm > max_norm:
-        kernels.scale(model.flat.grad, max_norm / (norm + 1e-6))
+        kernels.scale(model.flat.grad, clip_factor(norm, max_norm))
     return norm
+
+
+def clip_factor(norm: float, max_norm: float) -> float:
+    """By what to multiply gradients of this global norm so that it is at most max_norm.
+
+    optimizer.step(clip_factor(norm, max_norm)) clips them as it reads them, for no further pass over them.
+    """
+    return max_norm / (norm + 1e-6) if norm > max_norm else 1.0

@@ -13,8 +13,8 @@ class Optimizer(Protocol):
     lr: Any
     steps: int
 
-    def step(self) -> None:
-        """One update of all parameters from their gradients."""
+    def step(self, factor: float = 1.0) -> None:
+        """One update of all parameters from their gradients, each taken times this factor: what clip_factor gives."""
 
     def moments(self) -> dict[str, np.ndarray]:
         """All that it keeps of the gradients so far, by name, as its own arrays: written to a checkpoint, and read back."""
