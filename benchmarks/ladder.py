@@ -91,8 +91,8 @@ def unrolled(a, b, c):
 def pack_all(b, packed):
     """b in panels of TILE_COLUMNS columns, each (k, TILE_COLUMNS) without gaps, one behind the other."""
     k, n = b.shape
-    for j in range(0, n, TILE_COLUMNS):
-        pack(k, TILE_COLUMNS, b.ctypes.data + 4 * j, n, packed.ctypes.data + 4 * j * k)
+    source, target = b.ctypes.data, packed.ctypes.data
+    pack(k, n, n, source, n, target, k * TILE_COLUMNS, TILE_COLUMNS)
 
 
 @jit

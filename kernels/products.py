@@ -5,6 +5,9 @@ precision instead of 24), and what they multiply to is summed in float32. Parame
 the optimizer stay float32, so that nothing need be scaled to train ("mixed precision": Micikevicius et al. 2018; Kalamkar et
 al. 2019 for bfloat16). Products of float64 are never rounded: gradients are checked in it.
 
+On a CPU activations in bfloat16 would gain next to nothing: what goes through memory of the largest, an MLP's 4 C features,
+is 1.6 GB in a step of nanoGPT's baby, 17 ms of 650 if nothing else were done meanwhile, of which half would be saved.
+
 On a GPU a model may compute in bfloat16 throughout (Model.in_bfloat16), as training does: the arrays are then bfloat16
 themselves, and this module has no part in it.
 """

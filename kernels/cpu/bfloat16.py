@@ -25,8 +25,6 @@ from .simd import (
     VECTOR,
     _element,
     _int,
-    _load_some,
-    _prefetch,
     _read_pairs,
     _read_some_pairs,
     _routine,
@@ -34,11 +32,11 @@ from .simd import (
     _store,
     _transpose,
     f32,
+    make_pack,
     narrow,
 )
 
 WORDS = ir.VectorType(ir.IntType(16), 2 * LANES)
-AHEAD = 12  # rows: far apart in memory, they are asked for before their turn
 ALTERNATING = [half + lane for lane in range(LANES) for half in (0, LANES)]
 
 
@@ -47,31 +45,13 @@ def _half(builder: ir.IRBuilder, n: Any) -> Any:
     return builder.sdiv(builder.add(n, _int(1)), _int(2))
 
 
-def _build_pack_pairs(
-    builder: ir.IRBuilder, k: Any, n: Any, filled: Any, b: Any, b_row: Any, panel: Any, panel_row: Any
-) -> None:
-    b, panel = (builder.inttoptr(address, f32.as_pointer()) for address in (b, panel))
-    with cgutils.for_range_slice(builder, _int(0), k, _int(2)) as (s, _):
-        first = _element(builder, b, builder.mul(s, b_row))
-        there = builder.icmp_signed("<", builder.add(s, _int(1)), k)  # a row for the second numbers
-        second, n_second = _element(builder, first, builder.select(there, b_row, _int(0))), builder.select(there, n, _int(0))
-        target = _element(builder, panel, builder.mul(builder.sdiv(s, _int(2)), panel_row))
-        later = _element(builder, first, builder.mul(b_row, _int(AHEAD)))
-        with cgutils.for_range_slice(builder, _int(0), filled, _int(LANES)) as (j, _):
-            _prefetch(builder, _element(builder, later, j), 0)
-            _prefetch(builder, _element(builder, later, b_row, j), 0)
-            firsts = _load_some(builder, _element(builder, first, j), builder.sub(n, j))
-            seconds = _load_some(builder, _element(builder, second, j), builder.sub(n_second, j))
-            words = builder.bitcast(narrow(builder, firsts, seconds), WORDS)
-            pairs = builder.bitcast(_shuffle(builder, words, words, ALTERNATING), VECTOR)
-            _store(builder, pairs, _element(builder, target, j))
+def _pairs(builder: ir.IRBuilder, firsts: Any, seconds: Any) -> Any:
+    """Of two rows the pairs of numbers that stand one below the other."""
+    words = builder.bitcast(narrow(builder, firsts, seconds), WORDS)
+    return builder.bitcast(_shuffle(builder, words, words, ALTERNATING), VECTOR)
 
 
-pack_pairs: Any = _routine("tinyllm_pack_pairs", 7, _build_pack_pairs)
-"""pack_pairs(k, n, filled, b, b_row, panel, panel_row): each two rows of b (k, n) as a row of pairs, panel (k/2, filled).
-
-Row s of b lies at b + s * b_row, row s of the panel at panel + s * panel_row, in floats. filled is n or more, and is rounded
-up to whole vectors: zeros stand beyond n."""
+pack_pairs: Any = make_pack("tinyllm_pack_pairs", 2, _pairs)
 
 
 def _build_pack_pairs_transposed(builder: ir.IRBuilder, k: Any, n: Any, b: Any, b_row: Any, panel: Any) -> None:

@@ -32,7 +32,10 @@ from .simd import BFLOAT16, LANES, TILE_COLUMNS, TILE_ROWS, floats, make_tile, p
 
 BLOCK_TILES = 8
 BLOCK_ROWS, BLOCK_STEPS = BLOCK_TILES * TILE_ROWS, 384  # of a: 150 kB at most, for a second-level cache of 256 kB or more
-PACKED_STEPS, PACKED_SIZE = 4 * BLOCK_STEPS, 1 << 22  # of b: rows packed at a time, floats packed at a time
+PACKED_STEPS, PACKED_SIZE = (
+    4 * BLOCK_STEPS,
+    1 << 21,
+)  # of b, at a time: rows at most, and floats if they are more than a block's
 SHARE = 1 << 19  # multiplications that make one more thread worth its start
 A_ROW = BLOCK_STEPS + LANES  # the distance of the copied rows is no power of two: 12 rows must not fall into one cache set
 A_BLOCK = BLOCK_ROWS * A_ROW
@@ -53,22 +56,23 @@ def _steps(p, k):
 @jit
 def _pack_panels(p, first, last, k0, k, j0, packed):
     """Panels first ... last - 1 of the columns from j0 on: k rows from k0 on."""
-    for panel in range(first, last):
-        j = j0 + panel * TILE_COLUMNS
-        n = min(TILE_COLUMNS, p.n - j)
-        source, target = p.b + 4 * (k0 * p.b_row + j * p.b_column), packed + 4 * panel * _steps(p, k) * TILE_COLUMNS
-        if p.b_column != 1:
-            for i in range(n):  # all of them at once are more than the processor looks ahead in: first asked for one by one
-                ask_for(source + 4 * i * p.b_column, 4 * k)
+    size, j = _steps(p, k) * TILE_COLUMNS, j0 + first * TILE_COLUMNS
+    n, filled = min(last * TILE_COLUMNS, p.n - j0) - first * TILE_COLUMNS, (last - first) * TILE_COLUMNS
+    source, target = p.b + 4 * (k0 * p.b_row + j * p.b_column), packed + 4 * first * size
+    if p.b_column == 1:
         if p.unit == 2:
-            if p.b_column == 1:
-                pack_pairs(k, n, TILE_COLUMNS, source, p.b_row, target, TILE_COLUMNS)
-            else:
-                pack_pairs_transposed(k, n, source, p.b_column, target)
-        elif p.b_column == 1:
-            pack(k, n, source, p.b_row, target)
+            pack_pairs(k, n, filled, source, p.b_row, target, size, TILE_COLUMNS)
         else:
-            pack_transposed(k, n, source, p.b_column, target)
+            pack(k, n, filled, source, p.b_row, target, size, TILE_COLUMNS)
+        return
+    for j in range(0, n, TILE_COLUMNS):
+        columns = min(TILE_COLUMNS, n - j)
+        for i in range(columns):  # all at once are more than the processor looks ahead in: first asked for one by one
+            ask_for(source + 4 * (j + i) * p.b_column, 4 * k)
+        if p.unit == 2:
+            pack_pairs_transposed(k, columns, source + 4 * j * p.b_column, p.b_column, target + 4 * j * _steps(p, k))
+        else:
+            pack_transposed(k, columns, source + 4 * j * p.b_column, p.b_column, target + 4 * j * k)
 
 
 @jit
@@ -82,7 +86,7 @@ def _copy_block(p, i, m, k0, k, block):
             for r in range(m, filled):
                 copy(source, 0, block + 4 * r * A_ROW, _steps(p, k))
         else:
-            pack_pairs(k, m, filled, source, p.a_column, block, BLOCK_ROWS)
+            pack_pairs(k, m, filled, source, p.a_column, block, TILE_COLUMNS, BLOCK_ROWS)
     elif p.a_column == 1:
         for r in range(filled):
             copy(source + 4 * r * p.a_row, k if r < m else 0, block + 4 * r * A_ROW, k)
@@ -156,17 +160,18 @@ def _multiply(p, i0, i1, first, last, k0, k, j0, packed, scratch):
 
 @jit
 def _row_parts(parts, rows, panels):
-    """The tiles' rows go into so many parts, and the panels into parts / so many, that the largest share is smallest.
+    """The tiles' rows go into so many parts, and the panels into parts / so many, that the largest share takes least time.
 
-    Of equal ones, that which reads the fewest panels, once for each block of rows, and copies the fewest rows.
+    In quarters of a tile's: copying a row of tiles takes one, and so does reading a panel, once for each block of rows.
     """
-    smallest, least, best = rows * panels + 1, 0, 1
+    least, best = 5 * rows * panels + rows + 1, 1
     for r in range(1, parts + 1):
         c = parts // r
         own_rows, own_panels = (rows + r - 1) // r, (panels + c - 1) // c
-        moved = own_panels * ((own_rows + BLOCK_TILES - 1) // BLOCK_TILES) + own_rows
-        if r * c == parts and (own_rows * own_panels, moved) < (smallest, least):
-            smallest, least, best = own_rows * own_panels, moved, r
+        blocks = (own_rows + BLOCK_TILES - 1) // BLOCK_TILES
+        time = 4 * own_rows * own_panels + own_rows + own_panels * blocks
+        if r * c == parts and time < least:
+            least, best = time, r
     return best
 
 
@@ -277,8 +282,9 @@ def _matmul32(a, b, out, plus, code=0, y=None) -> None:
         run(few_rows_part.address, parts, product, workspace.scratch(parts * scratch_of(m, k)))
         return
     run = _parallel if parts > 1 else _serial
-    for k0 in range(0, max(k, 1), PACKED_STEPS * unit):
-        numbers = min(PACKED_STEPS * unit, k - k0)
+    at_once = min(max(PACKED_SIZE // n // BLOCK_STEPS, 1) * BLOCK_STEPS, PACKED_STEPS) * unit
+    for k0 in range(0, max(k, 1), at_once):
+        numbers = min(at_once, k - k0)
         steps = -(-numbers // unit)
         columns = max(PACKED_SIZE // max(steps, 1) // TILE_COLUMNS, 1) * TILE_COLUMNS
         scratch = workspace.scratch(parts * THREAD_SCRATCH + steps * min(columns, n + TILE_COLUMNS))

@@ -3,7 +3,8 @@
 The operating system hands out memory that it maps and clears at the first touch of each page, which costs more than many a
 kernel that fills it. A training step asks for the same sizes each time, so a buffer once touched serves every step. NumPy
 keeps an array's `base` alive as long as any view of it: a Buffer is that base, and its end returns the memory. So nothing
-that anybody holds is ever handed out again, and nobody has to give anything back.
+that anybody holds is ever handed out again, and nobody has to give anything back. Buffers are of a class of their own, as
+NumPy leaves out from between a view and its base what is of the view's class: what is handed out is a plain array.
 """
 
 from __future__ import annotations
@@ -25,6 +26,16 @@ def _default_limit() -> int:
         return 2 << 30
 
 
+class Buffer(np.ndarray):
+    """An array over memory of the pool. With the end of one that has a `pool`, the memory goes back there."""
+
+    pool: Pool | None = None
+
+    def __del__(self) -> None:
+        if self.pool is not None and self.base is not None:
+            self.pool.give(self.base)
+
+
 class Pool:
     """Buffers waiting for use, by size; at most `limit` bytes of them."""
 
@@ -40,7 +51,7 @@ class Pool:
         except (KeyError, IndexError):
             whole = np.empty(size + ALIGNMENT, np.uint8)
             start = -whole.ctypes.data % ALIGNMENT
-            return whole[start : start + size]
+            return whole[start : start + size].view(Buffer)
         self.waiting -= size
         return raw
 
@@ -57,19 +68,6 @@ class Pool:
 pool = Pool(_default_limit())
 
 
-class Buffer:
-    """Memory of the pool for as long as this object lives, in the form in which NumPy takes arrays from others."""
-
-    def __init__(self, pool: Pool, shape: tuple[int, ...], dtype: np.dtype, size: int):
-        self.pool, self.raw = pool, pool.take(size)
-        address = self.raw.__array_interface__["data"]
-        self.__array_interface__ = {"shape": shape, "typestr": dtype.str, "data": address, "version": 3}
-
-    def __del__(self) -> None:
-        if hasattr(self, "raw"):
-            self.pool.give(self.raw)
-
-
 def size_class(n: int) -> int:
     """n bytes rounded up so that at most an eighth is wasted, and nearly equal sizes share buffers."""
     step = 1 << max(n.bit_length() - 4, 6)
@@ -82,7 +80,9 @@ def empty(like, shape, dtype=None):
     n = math.prod(shape) * dtype.itemsize
     if n < SMALL:
         return np.empty(shape, dtype)
-    return np.asarray(Buffer(pool, shape, dtype, size_class(n)))
+    buffer = Buffer(shape, dtype, pool.take(size_class(n)))
+    buffer.pool = pool
+    return buffer.view(np.ndarray)
 
 
 def zeros(like, shape, dtype=None):

@@ -81,6 +81,10 @@ def _element(builder: ir.IRBuilder, base: Any, *offsets: Any) -> Any:
     return base
 
 
+def _least(builder: ir.IRBuilder, a: Any, b: Any) -> Any:
+    return builder.select(builder.icmp_signed("<", a, b), a, b)
+
+
 def _load(builder: ir.IRBuilder, pointer: Any) -> Any:
     """LANES floats from here on; any address."""
     return builder.load(builder.bitcast(pointer, VECTOR.as_pointer()), align=4)
@@ -276,10 +280,6 @@ def make_tile(
             for place in row:
                 builder.store(ZEROS, place)
 
-        for i in range(rows):
-            for j in range(vectors):
-                _prefetch(builder, _element(builder, c, builder.mul(c_row, _int(i)), j * LANES), 1)
-
         def step(s: Any) -> None:
             b_step, a_offset = builder.mul(s, b_row), builder.mul(s, a_step)
             b_vectors = [_load(builder, _element(builder, b, b_step, j * LANES)) for j in range(vectors)]
@@ -291,6 +291,10 @@ def make_tile(
 
         whole = builder.sub(k, builder.srem(k, _int(unroll)))
         with cgutils.for_range_slice(builder, _int(0), whole, _int(unroll)) as (s, _):
+            # one row of c after the other: asked for all at once, they would keep the reads of b waiting
+            row = _least(builder, builder.sdiv(s, _int(unroll)), _int(rows - 1))
+            for j in range(vectors):
+                _prefetch(builder, _element(builder, c, builder.mul(c_row, row), j * LANES), 1)
             for u in range(unroll):
                 step(builder.add(s, _int(u)))
         with cgutils.for_range_slice(builder, whole, k, _int(1)) as (s, _):
@@ -407,20 +411,52 @@ def integers(address, n):
     return carray(_integer_pointer(address), n)
 
 
-@jit
-def pack(k, n, b, b_row, panel):
-    """panel (k, TILE_COLUMNS) = b (k, n), zeros where b ends; 0 < n <= TILE_COLUMNS. Row s of b lies at b + s * b_row."""
-    if n == TILE_COLUMNS:
-        for s in range(k):
-            for v in range(0, TILE_COLUMNS, LANES):
-                copy_vector(b + 4 * (s * b_row + v), panel + 4 * (s * TILE_COLUMNS + v))
-    else:
-        for s in range(k):
-            source, target = floats(b + 4 * s * b_row, n), floats(panel + 4 * s * TILE_COLUMNS, TILE_COLUMNS)
-            for j in range(n):
-                target[j] = source[j]
-            for j in range(n, TILE_COLUMNS):
-                target[j] = 0
+ROWS_TOGETHER = 8  # of b, a piece of each panel, before the next are packed: memory is read nearly in its order
+
+
+def make_pack(name: str, rows: int, combine: Callable[..., Any]) -> Any:
+    """pack(k, n, filled, b, b_row, panels, panel_size, panel_row): rows of b (k, n), cut into panels of TILE_COLUMNS.
+
+    combine(builder, vectors...) makes one row of a panel of each `rows` rows of b. Row s of b lies at b + s * b_row; panel i
+    at panels + i * panel_size, its rows panel_row apart, in floats. Zeros stand for rows beyond k, and for columns beyond n
+    up to `filled`, rounded up to whole vectors.
+    """
+
+    def build(
+        builder: ir.IRBuilder, k: Any, n: Any, filled: Any, b: Any, b_row: Any, panels: Any, panel_size: Any, panel_row: Any
+    ) -> None:
+        b, panels = (builder.inttoptr(address, f32.as_pointer()) for address in (b, panels))
+
+        def over(start: Any, stop: Any, step: int) -> Any:
+            return cgutils.for_range_slice(builder, start, stop, _int(step))
+
+        def pack_row(s: Any, column: Any, panel: Any) -> None:
+            first = _element(builder, b, builder.mul(s, b_row), column)
+            target = _element(builder, panel, builder.mul(builder.sdiv(s, _int(rows)), panel_row))
+            there = [builder.icmp_signed("<", builder.add(s, _int(i)), k) for i in range(rows)]
+            distances = [builder.select(inside, builder.mul(b_row, _int(i)), _int(0)) for i, inside in enumerate(there)]
+            sources = [_element(builder, first, distance) for distance in distances]
+            left = [builder.select(inside, builder.sub(n, column), _int(0)) for inside in there]
+            width = _least(builder, builder.sub(filled, column), _int(TILE_COLUMNS))
+            with builder.if_else(builder.icmp_signed(">=", left[-1], _int(TILE_COLUMNS))) as (whole, edge):
+                with whole:
+                    for j in range(0, TILE_COLUMNS, LANES):
+                        vectors = [_load(builder, _element(builder, row, j)) for row in sources]
+                        _store(builder, combine(builder, *vectors), _element(builder, target, j))
+                with edge, over(_int(0), width, LANES) as (j, _):
+                    places = [(_element(builder, row, j), builder.sub(count, j)) for row, count in zip(sources, left)]
+                    vectors = [_load_some(builder, place, count) for place, count in places]
+                    _store(builder, combine(builder, *vectors), _element(builder, target, j))
+
+        with over(_int(0), k, ROWS_TOGETHER) as (s0, _), over(_int(0), filled, TILE_COLUMNS) as (column, _):
+            panel = _element(builder, panels, builder.mul(builder.sdiv(column, _int(TILE_COLUMNS)), panel_size))
+            with over(s0, _least(builder, builder.add(s0, _int(ROWS_TOGETHER)), k), rows) as (s, _):
+                pack_row(s, column, panel)
+
+    return _routine(name, 8, build)
+
+
+pack: Any = make_pack("tinyllm_pack", 1, lambda builder, row: row)
 
 
 @jit
