@@ -7,7 +7,7 @@
 The array decides who computes; inside `with use("reference"):` (or with TINYLLM_KERNELS=reference in the environment)
 NumPy arrays go to the plain set. With TINYLLM_DEVICE=emulated, inside `with use("cuda"):` they go to the cuda set, whose
 kernels then run on the CPU, slowly, to learn from them. There is no silent fall-back: what the machine lacks is an error.
-Inside `with precision("bfloat16"):` float32 matrices are multiplied in bfloat16 (products.py).
+Inside `with precision("bfloat16"):` float32 matrices are multiplied in bfloat16, attention's too (products.py).
 
 The legend of all shapes:
     B batch   T time (query positions)   S source or key positions   C channels   H heads   G key/value heads

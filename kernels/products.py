@@ -24,10 +24,13 @@ dtype = "float32"  # the one in force, for the whole process
 
 @contextmanager
 def precision(name: str) -> Iterator[None]:
-    """Within the block, products of float32 matrices (linear maps, the loss's projection) are computed in this precision.
+    """Within the block, products of float32 matrices (linear maps, the loss's projection, attention's) are computed in it.
 
     name: "float32", or "bfloat16", which the cpu set computes where the processor has AVX512-BF16, and the reference set
     everywhere. ValueError for another name, and from the first product where the processor lacks it.
+
+    What is not rounded: attention of fewer than four queries on the cpu set (decoding: it waits for keys and values to be
+    read, not for products), and all attention of float32 arrays on the cuda set.
     """
     global dtype
     if name not in PRECISIONS:

@@ -58,8 +58,8 @@ def test_the_command_prints_a_table_and_fails_on_a_wrong_gradient(monkeypatch):
     assert good.exit_code == 0, good.output
     assert "All 28 gradients agree" in good.output
 
-    right = attention.softmax_backward
-    monkeypatch.setattr(attention, "softmax_backward", lambda dy, y: right(dy, y) * 1.001)
+    right = attention.sum_heads
+    monkeypatch.setattr(attention, "sum_heads", lambda dk, G: right(dk, G) * 1.001)
     bad = CliRunner().invoke(command, ["gpt", "--samples", "2"])
     assert bad.exit_code == 1
     assert "WRONG" in bad.output

@@ -272,7 +272,7 @@ def test_products_in_bfloat16() -> None:
 
 
 def test_a_processor_without_bfloat16_says_so_at_once(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tinyllm.kernels.cpu.matmul.BFLOAT16", False)
+    monkeypatch.setattr("tinyllm.kernels.cpu.bfloat16.BFLOAT16", False)
     with pytest.raises(ValueError, match="this processor cannot multiply in bfloat16"):
         tinyllm.train(data=[text], **TINY, dtype="bfloat16", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

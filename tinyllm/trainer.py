@@ -276,7 +276,8 @@ class Trainer:
         if value > self.best:
             self.best_step, self.best, self.waited = self.step, value, 0
         self.evaluated = True
-        sample = {"sample": self.data.sample(self.model)} if self.data.sample else {}
+        with kernels.precision(self.config.dtype):
+            sample = {"sample": self.data.sample(self.model)} if self.data.sample else {}
         self._record({"step": self.step, **{f"val_{name}": value for name, value in measured.items()}, **sample})
         self.save()
 

@@ -7,6 +7,9 @@ query heads, so that nobody else adds into its dk and dv), and the tasks are div
 
 Two ways: `_tiles` for float32, by products of tiles on padded copies in scratch memory, and `_rows`, one query at a time
 and for either dtype: for the few queries of a decoding step, bound by reading the cache, and for float64.
+
+Inside `with kernels.precision("bfloat16"):` the factors of all products of `_tiles` are rounded to bfloat16; softmax and
+sums are float32. `_rows` computes as ever: what bounds a decoding step is reading keys and values, which are float32.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from numba import get_num_threads
 from . import memory
 from .attention_rows import backward_rows, forward_rows
 from .attention_tiles import backward_scratch, backward_tiles, forward_scratch, forward_tiles
+from .bfloat16 import asked_for
 from .jit import jit
 
 FEW_QUERIES = 4  # fewer than these per head are computed row by row
@@ -36,7 +40,8 @@ def attention_forward(q, k, v, mask=None, causal=False, window=None, scale=None,
     options = _options(q, sizes, causal, window, scale, dropout, seed)
     threads = _threads(B * H)
     if _by_tiles(q, sizes):
-        forward_tiles(*places, _place(y), lse, sizes, options, *masks, memory.empty(q, (threads, forward_scratch(sizes))))
+        scratch = memory.empty(q, (threads, forward_scratch(sizes)))
+        forward_tiles(_pairs(), *places, _place(y), lse, sizes, options, *masks, scratch)
     else:
         forward_rows(*places, y, lse, sizes, options, *masks, threads)
     return y, lse
@@ -57,7 +62,7 @@ def attention_backward(
     arguments = *places, lse, sizes, options, *masks, bias_gradient
     threads = _threads(B * G if dbias is None else G)
     if _by_tiles(q, sizes):
-        backward_tiles(*arguments, memory.empty(q, (threads, backward_scratch(sizes))))
+        backward_tiles(_pairs(), *arguments, memory.empty(q, (threads, backward_scratch(sizes))))
     else:
         backward_rows(*arguments, threads)
     for target, array in zip((*out, dbias), (*written, bias_gradient)):
@@ -75,6 +80,11 @@ def _sizes(q, k):
 def _by_tiles(q, sizes):
     _, T, S, _, _, D = sizes
     return q.dtype == np.float32 and T >= FEW_QUERIES and S > 0 and D > 0
+
+
+def _pairs():
+    """True where the products are of pairs of bfloat16s, None where of floats: two types, for two compiled versions."""
+    return True if asked_for() else None
 
 
 def _threads(tasks):

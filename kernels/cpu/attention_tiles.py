@@ -1,9 +1,16 @@
-"""Attention in float32 by tiles: SIDE queries at a time against all keys that they see, on copies in scratch.
+"""Attention of float32 by tiles: SIDE queries at a time against all keys that they see, on copies in scratch.
 
 The copies are padded to whole tiles, so that tiles never read or write outside; the arrays of the caller are read and
 written row by row, and only there. Sizes: D numbers of a head are padded to Dp, and lie W apart from row to row; S keys are
 padded to Sp, and rows of scores lie P apart. `panels` is a matrix transposed for a tile: for each SIDE of its rows a panel
-(Dp, SIDE). `place` is where an array of the caller lies: its address and the distances of its first three axes, in bytes.
+(Dp, SIDE), N floats in all. `place` is where an array of the caller lies: its address and the distances of its first three
+axes, in bytes.
+
+In bfloat16 tiles multiply pairs (bfloat16.py): of two numbers of a head in q k^T and dy v^T, of two keys in p v and dx k, of
+two queries in dx^T q and p^T dy; panels are half as deep and twice as wide. What is rounded of q is scale q, and of p in the
+forward exp(x - max), which is divided by its sum afterwards. Scores, softmax, lse, deltas and all sums are float32. `pairs`
+is True then, and otherwise None: two types, for each of which Numba compiles a kernel when it is first asked to, leaving out
+what belongs to the other.
 """
 
 from __future__ import annotations
@@ -14,12 +21,15 @@ from numba import prange
 from .attention_rows import add as add_row
 from .attention_rows import dot, drop, masked, set_zero, visible
 from .attention_vectors import copy_rows, exp_rows, gradient_rows, hide_row
+from .bfloat16 import copy_pairs, pack_pairs
 from .dropout import row_key
 from .jit import jit, parallel_jit
 from .simd import LANES, floats, make_tile, transpose_block
 
 SIDE = max(LANES, 8)  # of a tile, in queries, in keys and in numbers of a head: a square wastes least along the diagonal
 tile = make_tile(rows=SIDE, vectors=SIDE // LANES, b_in_rows=True)
+tile_of_pairs = make_tile(rows=SIDE, vectors=SIDE // LANES, b_in_rows=True, pairs=True)
+flat_tile_of_pairs = make_tile(rows=SIDE // 2, vectors=2 * SIDE // LANES, b_in_rows=True, pairs=True)
 BLOCK_TILES = 4  # of queries that the backward takes together, as that many times SIDE are the steps of dk and dv,
 BLOCK_SCORES = 1 << 16  # or fewer, where their scores would leave the cache
 FLOAT = 4  # bytes
@@ -32,9 +42,9 @@ def round_up(n, multiple):
 
 @jit
 def _layout(sizes):
-    """(Sp, P, Dp, W): the padded sizes. P and W are odd numbers of vectors: rows of a tile fall into all sets of a cache."""
+    """(Sp, P, N, W): the padded sizes. P and W are odd numbers of vectors: rows of a tile fall into all sets of a cache."""
     Sp, Dp = round_up(sizes[2], SIDE), round_up(sizes[5], SIDE)
-    return Sp, Sp | LANES, Dp, Dp | LANES
+    return Sp, Sp | LANES, round_up(Sp, 2 * SIDE) * Dp, Dp | LANES
 
 
 @jit
@@ -46,15 +56,46 @@ def _block(sizes):
 
 def forward_scratch(sizes):
     """Floats of scratch for one thread of the forward."""
-    Sp, P, Dp, W = _layout(sizes)
-    return Sp * Dp + Sp * W + 2 * SIDE * W + SIDE * P
+    Sp, P, N, W = _layout(sizes)
+    return N + Sp * W + 2 * SIDE * W + SIDE * P
 
 
 def backward_scratch(sizes):
     """Floats of scratch for one thread of the backward."""
-    Sp, P, Dp, W = _layout(sizes)
+    Sp, P, N, W = _layout(sizes)
     block = _block(sizes)
-    return 2 * Sp * Dp + 3 * Sp * W + 2 * block * W + SIDE * W + 2 * block * P
+    return 2 * N + 3 * Sp * W + 2 * block * W + SIDE * W + 2 * block * P + SIDE * P
+
+
+@jit
+def _steps(pairs, n):
+    """How many steps of a tile n steps of a product are."""
+    return n if pairs is None else (n + 1) // 2
+
+
+@jit
+def _width(pairs):
+    """Columns of a panel."""
+    return SIDE if pairs is None else 2 * SIDE
+
+
+@jit
+def _multiply(pairs, k, n, a, a_row, a_step, b, b_row, b_column, adds, c, c_row):
+    """c (SIDE, n) = a b, or += where it adds, over k steps of a tile, and up to a whole tile's columns.
+
+    Column j of b, the first of a tile, lies at b + j * b_column. To spread a number over a vector, LLVM needs an instruction
+    where pairs are multiplied, and none for floats: in flat tiles, of half the rows and two vectors, two share it.
+    """
+    for j in range(0, n, _width(pairs)):
+        b_part, c_part = b + FLOAT * j * b_column, c + FLOAT * j
+        if pairs is None:
+            tile(k, a, a_row, a_step, b_part, b_row, c_part if adds else 0, c_row, c_part, c_row)
+        elif n - j <= SIDE:
+            tile_of_pairs(k, a, a_row, a_step, b_part, b_row, c_part if adds else 0, c_row, c_part, c_row)
+        else:
+            for i in range(0, SIDE, SIDE // 2):
+                rows, out = a + FLOAT * i * a_row, c_part + FLOAT * i * c_row
+                flat_tile_of_pairs(k, rows, a_row, a_step, b_part, b_row, out if adds else 0, c_row, out, c_row)
 
 
 @jit
@@ -76,24 +117,36 @@ def _write_rows(source, W, n, D, factors, step, place, b, t, h):
 
 
 @jit
-def _read_panels(place, b, h, S, D, one, aside, W, panels):
-    """A head's (S, D) as panels, zeros beyond S."""
-    Dp = round_up(D, SIDE)
-    for s in range(0, S, SIDE):
-        n = min(SIDE, S - s)
-        _read_rows(place, b, s, h, n, D, one, aside, W)
-        set_zero(floats(aside + FLOAT * n * W, (SIDE - n) * W))
-        for j in range(0, SIDE, LANES):
-            for d in range(0, Dp, LANES):
-                target = panels + FLOAT * (s * Dp + d * SIDE + j)
-                transpose_block(LANES, aside + FLOAT * (j * W + d), W, target, SIDE)
+def _read_steps(pairs, place, b, h, S, D, one, target, W):
+    """A head's (S, D), each row of which is a step of a product: rows, or rows of pairs of them."""
+    if pairs is None:
+        _read_rows(place, b, 0, h, S, D, one, target, W)
+    else:
+        pack_pairs(S, D, round_up(D, SIDE), _at(place, b, 0, h), place[2] // FLOAT, target, W)
 
 
 @jit
-def _keys_seen(t, n, T, S, causal, window):
+def _read_panels(pairs, place, b, h, S, D, one, aside, W, panels):
+    """A head's (S, D) as panels, zeros beyond S."""
+    steps, width = round_up(_steps(pairs, D), SIDE), _width(pairs)
+    for s in range(0, S, SIDE):
+        n = min(SIDE, S - s)
+        if pairs is None:
+            _read_rows(place, b, s, h, n, D, one, aside, W)
+        else:
+            copy_pairs(n, D, _at(place, b, s, h), place[2] // FLOAT, aside, W)
+        set_zero(floats(aside + FLOAT * n * W, (SIDE - n) * W))
+        for j in range(0, SIDE, LANES):
+            for d in range(0, steps, LANES):
+                target = panels + FLOAT * (s // width * width * steps + d * width + s % width + j)
+                transpose_block(LANES, aside + FLOAT * (j * W + d), W, target, width)
+
+
+@jit
+def _keys_seen(pairs, t, n, T, S, causal, window):
     """The keys [first, last) that any of the queries t ... t + n - 1 sees, first at the beginning of a panel."""
     first, last = visible(t, T, S, causal, window)[0], visible(t + n - 1, T, S, causal, window)[1]
-    return first // SIDE * SIDE, last
+    return first // _width(pairs) * _width(pairs), last
 
 
 @jit
@@ -104,27 +157,43 @@ def _seen_by(s, t, n, T, S, causal, window):
 
 
 @jit
-def _scores(a, W, panels, D, first, last, target, P):
-    """target (SIDE, P)[:, first:last] = a (SIDE, W) b^T, b in panels; up to a whole tile's columns."""
-    Dp = round_up(D, SIDE)
-    for s in range(first, last, SIDE):
-        tile(D, a, W, 1, panels + FLOAT * s * Dp, SIDE, 0, 0, target + FLOAT * s, P)
+def _scores(pairs, a, W, panels, D, first, last, target, P, narrowed):
+    """target (SIDE, P)[:, first:last] = a (SIDE, W) b^T, b in panels; up to a whole tile's columns.
+
+    narrowed: where pairs may be written, as far apart as what they are of, and in its place if it is not needed any more.
+    """
+    steps = _steps(pairs, D)
+    depth = round_up(steps, SIDE)
+    if pairs is not None:
+        copy_pairs(SIDE, D, a, W, narrowed, W)
+        a = narrowed
+    b, out = panels + FLOAT * first * depth, target + FLOAT * first
+    _multiply(pairs, steps, last - first, a, W, 1, b, _width(pairs), depth, False, out, P)
 
 
 @jit
-def _weighted_sum(a, P, first, last, rows, W, D, target):
+def _weighted_sum(pairs, a, P, first, last, rows, W, D, target, narrowed):
     """target (SIDE, W) = a (SIDE, P)[:, first:last] rows[first:last]."""
-    for d in range(0, D, SIDE):
-        b = rows + FLOAT * (first * W + d)
-        tile(max(0, last - first), a + FLOAT * first, P, 1, b, W, 0, 0, target + FLOAT * d, W)
+    a, b = a + FLOAT * first, rows + FLOAT * _steps(pairs, first) * W
+    if pairs is not None:
+        copy_pairs(SIDE, last - first, a, P, narrowed, P)
+        a = narrowed
+    _multiply(pairs, _steps(pairs, last - first), D, a, P, 1, b, W, 1, False, target, W)
 
 
 @jit
-def _add_transposed(a, P, begin, end, rows, W, D, target):
-    """target (SIDE, W) += a (n, P)[begin:end, :SIDE]^T rows[begin:end]."""
-    for d in range(0, D, SIDE):
-        out = target + FLOAT * d
-        tile(max(0, end - begin), a + FLOAT * begin * P, 1, P, rows + FLOAT * (begin * W + d), W, out, W, out, W)
+def _pair_queries(pairs, n, columns, x, row, target):
+    """In bfloat16, n queries' rows x become pairs of queries at target, which may be where they are or before it."""
+    if pairs is not None:
+        pack_pairs(n, columns, columns, x, row, target, row)
+
+
+@jit
+def _add_transposed(pairs, a, P, begin, end, rows, W, D, target):
+    """target (SIDE, W) += a (n, P)[begin:end, :SIDE]^T rows[begin:end]. Pairs may bring in one query more, of zeros in a."""
+    first = begin if pairs is None else begin // 2
+    steps = _steps(pairs, end) - first if begin < end else 0
+    _multiply(pairs, steps, D, a + FLOAT * first * P, 1, P, rows + FLOAT * first * W, W, 1, True, target, W)
 
 
 @jit
@@ -135,15 +204,15 @@ def _deltas(douts, W, y, b, t, h, n, D, deltas):
 
 
 @parallel_jit
-def forward_tiles(q, k, v, y, lse, sizes, options, mask, bias, scratch):
+def forward_tiles(pairs, q, k, v, y, lse, sizes, options, mask, bias, scratch):
     """y and lse of all heads; q, k, v, y: places, the rest as attention.py prepares them."""
     B, T, S, H, G, D = sizes
     causal, window, scale, threshold, factor, low, high = options
-    Sp, P, Dp, W = _layout(sizes)
+    Sp, P, N, W = _layout(sizes)
     threads = scratch.shape[0]
     for thread in prange(threads):
         keys = scratch[thread].ctypes.data  # panels
-        values = keys + FLOAT * Sp * Dp  # rows
+        values = keys + FLOAT * N  # rows
         queries = values + FLOAT * Sp * W
         result = queries + FLOAT * SIDE * W
         scores = result + FLOAT * SIDE * W
@@ -156,16 +225,16 @@ def forward_tiles(q, k, v, y, lse, sizes, options, mask, bias, scratch):
             g = h * G // H
             if packed != b * G + g:
                 packed = b * G + g
-                _read_panels(k, b, g, S, D, one, queries, W, keys)
-                _read_rows(v, b, 0, g, S, D, one, values, W)
+                _read_panels(pairs, k, b, g, S, D, one, queries, W, keys)
+                _read_steps(pairs, v, b, g, S, D, one, values, W)
             for t in range(0, T, SIDE):
                 n = min(SIDE, T - t)
-                first, last = _keys_seen(t, n, T, S, causal, window)
+                first, last = _keys_seen(pairs, t, n, T, S, causal, window)
                 _read_rows(q, b, t, h, n, D, to_scores, queries, W)
-                _scores(queries, W, keys, D, first, last, scores, P)
+                _scores(pairs, queries, W, keys, D, first, last, scores, P, queries)
                 end = round_up(last, SIDE)
                 _softmax_tile(scores, P, b, h, t, n, first, end, lse, tops, totals, sizes, options, mask, bias)
-                _weighted_sum(scores, P, first, last, values, W, D, result)
+                _weighted_sum(pairs, scores, P, first, last, values, W, D, result, scores)
                 _write_rows(result, W, n, D, totals.ctypes.data, 1, y, b, t, h)
 
 
@@ -200,18 +269,18 @@ def _hide_tile(scores, P, b, h, t, n, first, last, sizes, options, mask, bias):
 
 
 @parallel_jit
-def backward_tiles(q, k, v, dy, y, dq, dk, dv, lse, sizes, options, mask, bias, dbias, scratch):
+def backward_tiles(pairs, q, k, v, dy, y, dq, dk, dv, lse, sizes, options, mask, bias, dbias, scratch):
     """dq, dk, dv written, dbias added to; the arrays as places, the rest as attention.py prepares them."""
     B, T, S, H, G, D = sizes
     causal, window, scale, threshold, factor, low, high = options
-    Sp, P, Dp, W = _layout(sizes)
+    Sp, P, N, W = _layout(sizes)
     block, threads = _block(sizes), scratch.shape[0]
     together = B if dbias.size else 1  # dbias sums over the batch: one thread has a head's whole batch
     tasks = B * G // together
     for thread in prange(threads):
         keys_t = scratch[thread].ctypes.data  # panels
-        values_t = keys_t + FLOAT * Sp * Dp
-        keys = values_t + FLOAT * Sp * Dp  # rows
+        values_t = keys_t + FLOAT * N
+        keys = values_t + FLOAT * N  # rows
         dkeys = keys + FLOAT * Sp * W  # sums
         dvalues = dkeys + FLOAT * Sp * W
         queries = dvalues + FLOAT * Sp * W
@@ -219,14 +288,15 @@ def backward_tiles(q, k, v, dy, y, dq, dk, dv, lse, sizes, options, mask, bias, 
         result = douts + FLOAT * block * W
         p = result + FLOAT * SIDE * W  # (block, P) weights,
         dp = p + FLOAT * block * P  # and their gradients
+        narrowed = dp + FLOAT * block * P  # of these, pairs of keys
         lses, deltas = np.empty(SIDE, np.float32), np.empty(SIDE, np.float32)
         factors = np.array([1, scale], np.float32)
         one, to_scores = factors.ctypes.data, factors[1:].ctypes.data
         for task in range(thread * tasks // threads * together, (thread + 1) * tasks // threads * together):
             g, b = (task // B, task % B) if dbias.size else (task % G, task // G)
-            _read_panels(v, b, g, S, D, one, result, W, values_t)
-            _read_panels(k, b, g, S, D, one, result, W, keys_t)
-            _read_rows(k, b, 0, g, S, D, one, keys, W)
+            _read_panels(pairs, v, b, g, S, D, one, result, W, values_t)
+            _read_panels(pairs, k, b, g, S, D, one, result, W, keys_t)
+            _read_steps(pairs, k, b, g, S, D, one, keys, W)
             set_zero(floats(dkeys, Sp * W))
             set_zero(floats(dvalues, Sp * W))
             for h in range(g * (H // G), (g + 1) * (H // G)):
@@ -236,22 +306,27 @@ def backward_tiles(q, k, v, dy, y, dq, dk, dv, lse, sizes, options, mask, bias, 
                     _read_rows(dy, b, t0, h, n0, D, one, douts, W)
                     for i in range(0, n0, SIDE):
                         t, n = t0 + i, min(SIDE, n0 - i)
-                        first, last = _keys_seen(t, n, T, S, causal, window)
+                        first, last = _keys_seen(pairs, t, n, T, S, causal, window)
                         p_tile, dp_tile = p + FLOAT * i * P, dp + FLOAT * i * P
-                        _scores(queries + FLOAT * i * W, W, keys_t, D, first, last, p_tile, P)
-                        _scores(douts + FLOAT * i * W, W, values_t, D, first, last, dp_tile, P)
+                        _scores(pairs, queries + FLOAT * i * W, W, keys_t, D, first, last, p_tile, P, result)
+                        _scores(pairs, douts + FLOAT * i * W, W, values_t, D, first, last, dp_tile, P, result)
                         _deltas(douts + FLOAT * i * W, W, y, b, t, h, n, D, deltas)
                         end = round_up(last, SIDE)
                         _gradient_tile(
                             p_tile, dp_tile, P, b, h, t, n, first, end, lse, lses, deltas, sizes, options, mask, bias, dbias
                         )
-                        _weighted_sum(dp_tile, P, first, last, keys, W, D, result)
+                        _weighted_sum(pairs, dp_tile, P, first, last, keys, W, D, result, narrowed)
                         _write_rows(result, W, n, D, to_scores, 0, dq, b, t, h)
-                    first, last = _keys_seen(t0, n0, T, S, causal, window)
+                        place = FLOAT * (_steps(pairs, i) * P + first)
+                        _pair_queries(pairs, n, end - first, p_tile + FLOAT * first, P, p + place)
+                        _pair_queries(pairs, n, end - first, dp_tile + FLOAT * first, P, dp + place)
+                    _pair_queries(pairs, n0, round_up(D, SIDE), queries, W, queries)
+                    _pair_queries(pairs, n0, round_up(D, SIDE), douts, W, douts)
+                    first, last = _keys_seen(pairs, t0, n0, T, S, causal, window)
                     for s in range(first, last, SIDE):
                         begin, end = _seen_by(s, t0, n0, T, S, causal, window)
-                        _add_transposed(dp + FLOAT * s, P, begin, end, queries, W, D, dkeys + FLOAT * s * W)
-                        _add_transposed(p + FLOAT * s, P, begin, end, douts, W, D, dvalues + FLOAT * s * W)
+                        _add_transposed(pairs, dp + FLOAT * s, P, begin, end, queries, W, D, dkeys + FLOAT * s * W)
+                        _add_transposed(pairs, p + FLOAT * s, P, begin, end, douts, W, D, dvalues + FLOAT * s * W)
             _write_rows(dkeys, W, S, D, one, 0, dk, b, 0, g)
             _write_rows(dvalues, W, S, D, one, 0, dv, b, 0, g)
 

@@ -21,14 +21,13 @@ import numba
 import numpy as np
 from numba import prange
 
-from .. import products
 from .activation import activation_forward, code_of
 from .arrays import share
-from .bfloat16 import copy_pairs, pack_pairs, pack_pairs_transposed
+from .bfloat16 import asked_for, copy_pairs, pack_pairs, pack_pairs_transposed
 from .few_rows import FEW_ROWS, ask_for, few_rows_part, scratch_of
 from .jit import Native, call, jit, parallel_jit
 from .product import ASIDE, activate, activate_block, copy, describe, read, workspace
-from .simd import BFLOAT16, LANES, TILE_COLUMNS, TILE_ROWS, floats, make_tile, pack, pack_transposed
+from .simd import LANES, TILE_COLUMNS, TILE_ROWS, floats, make_tile, pack, pack_transposed
 
 BLOCK_TILES = 8
 BLOCK_ROWS, BLOCK_STEPS = BLOCK_TILES * TILE_ROWS, 384  # of a: 150 kB at most, for a second-level cache of 256 kB or more
@@ -272,7 +271,7 @@ def _matmul32(a, b, out, plus, code=0, y=None) -> None:
     if n < m and n <= FEW_ROWS and y is None:  # out^T = plus^T + b^T a^T
         a, b, out, plus, m, n = b.T, a.T, out.T, None if plus is None else plus.T, n, m
     after = 0 if y is None else activate.address
-    product, unit = workspace.product, _unit()
+    product, unit = workspace.product, 2 if asked_for() else 1
     start, y = out if plus is None else plus, out if y is None else y
     describe()(product, a, b, start, out, y, plus is not None, code, after, unit)
     parts = m * n * k // SHARE
@@ -291,18 +290,6 @@ def _matmul32(a, b, out, plus, code=0, y=None) -> None:
         for j0 in range(0, n, columns):
             now = min(columns, n - j0)
             run(_pack_part.address, _multiply_part.address, parts, product, k0, numbers, j0, now, scratch)
-
-
-def _unit() -> int:
-    """How many numbers of a row are packed in 32 bits, for the precision in force."""
-    if products.dtype == "float32":
-        return 1
-    if not BFLOAT16:
-        raise ValueError(
-            "this processor cannot multiply in bfloat16: it lacks AVX512-BF16, which 4th generation Xeon and EPYC and Ryzen "
-            'have from 7000 on. Compute in float32, or by the reference set: with kernels.use("reference")'
-        )
-    return 2
 
 
 def _rows_contiguous(x: np.ndarray) -> bool:

@@ -144,7 +144,7 @@ if llvm_version_info[0] < 16:
 
 
 def _on_pairs(builder: ir.IRBuilder, name: str, result: ir.Type, *values: Any) -> Any:
-    """An instruction of AVX512-BF16. Without it, undefined numbers: matmul.py refuses before anybody comes here."""
+    """An instruction of AVX512-BF16. Without it, undefined numbers: bfloat16.py refuses before anybody comes here."""
     if not BFLOAT16:
         return ir.Constant(result, ir.Undefined)
     kind = ir.FunctionType(result, [value.type for value in values])

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
+from .bfloat16 import product
 from .dropout import dropout_backward, dropout_forward
-from .softmax import allowed, softmax_backward
+from .softmax import allowed
 
 
 def repeat_heads(k, H):
@@ -21,9 +22,14 @@ def sum_heads(dk, G):
     return dk.reshape(B, S, G, H // G, D).sum(3)
 
 
-def scores(q, k, ok, scale, bias):
-    """scale q k^T + bias, -inf where not allowed.  -> (B, H, T, S)."""
-    x = np.einsum("bthd,bshd->bhts", q, k) * q.dtype.type(scale)
+def heads(x):
+    """(B, T, H, D) -> (B, H, T, D), and back: the matrices of products stand last."""
+    return x.swapaxes(1, 2)
+
+
+def scores(q, k, ok, bias):
+    """q k^T + bias, -inf where not allowed.  q, k (B, H, T or S, D) -> (B, H, T, S)."""
+    x = product(q, k.swapaxes(2, 3))
     if bias is not None:
         x = x + bias
     return x if ok is None else np.where(ok, x, x.dtype.type(-np.inf))
@@ -35,17 +41,17 @@ def attention_forward(q, k, v, mask=None, causal=False, window=None, scale=None,
     q (B, T, H, D), k and v (B, S, G, D), H a multiple of G; mask, causal, window as `softmax.allowed` says; scale
     1 / sqrt(D) by default; bias (H, T, S) or None -> y (B, T, H, D), lse (B, H, T): the logarithm of each softmax's
     denominator, all that the backward needs to compute the weights again. A query that may see nothing gives zeros, and
-    its lse is -inf.
+    its lse is -inf. The denominator divides at the end, as in the fused sets: what is rounded in bfloat16 is exp(x - max).
     """
     (T, H, D), S = q.shape[1:], k.shape[1]
-    scale = 1 / math.sqrt(D) if scale is None else scale
-    x = scores(q, repeat_heads(k, H), allowed(T, S, mask, causal, window), scale, bias)  # (B, H, T, S)
+    q = q * q.dtype.type(1 / math.sqrt(D) if scale is None else scale)
+    x = scores(heads(q), heads(repeat_heads(k, H)), allowed(T, S, mask, causal, window), bias)  # (B, H, T, S)
     top = np.maximum(x.max(-1, initial=-np.inf), np.finfo(x.dtype).min)  # finite, for rows that see nothing
+    e = np.exp(x - top[..., None])
+    total = e.sum(-1)  # (B, H, T): at least 1, or 0
+    y = product(dropout_forward(e, dropout, seed) if dropout else e, heads(repeat_heads(v, H)))
     with np.errstate(divide="ignore"):
-        lse = top + np.log(np.exp(x - top[..., None]).sum(-1))  # (B, H, T)
-    p = weights(x, lse)
-    y = np.einsum("bhts,bshd->bthd", dropout_forward(p, dropout, seed) if dropout else p, repeat_heads(v, H))
-    return y, lse
+        return heads(y / np.maximum(total, 1)[..., None]), top + np.log(total)
 
 
 def weights(x, lse):
@@ -61,22 +67,22 @@ def attention_backward(
 
     With x = scale q k^T + bias, p = softmax(x), y = p v:
     dv = p^T dy,  dp = dy v^T,  dx = p (dp - sum_S(dp p)),  dq = scale dx k,  dk = scale dx^T q,  dbias = sum_B dx.
+    sum_S(dp p) is sum_D(dy y), which the output gives (Dao et al. 2022, appendix B).
     With dropout, y = drop(p) v, so dv takes drop(p), and dp goes back through the same mask.
-    (sum_S(dp p) = sum_D(dy y): the fused sets take it from the output, Dao et al. 2022, appendix B.)
     """
     (T, H, D), (S, G) = q.shape[1:], k.shape[1:3]
-    scale = 1 / math.sqrt(D) if scale is None else scale
-    k, v = repeat_heads(k, H), repeat_heads(v, H)
-    p = weights(scores(q, k, allowed(T, S, mask, causal, window), scale, bias), lse)  # (B, H, T, S)
-    dv = np.einsum("bhts,bthd->bshd", dropout_forward(p, dropout, seed) if dropout else p, dy)
-    dp = np.einsum("bthd,bshd->bhts", dy, v)
-    dx = softmax_backward(dropout_backward(dp, dropout, seed) if dropout else dp, p)
+    scale = q.dtype.type(1 / math.sqrt(D) if scale is None else scale)
+    dy, q, k, v, y = (heads(a) for a in (dy, q * scale, repeat_heads(k, H), repeat_heads(v, H), y))
+    p = weights(scores(q, k, allowed(T, S, mask, causal, window), bias), lse)  # (B, H, T, S)
+    dv = product((dropout_forward(p, dropout, seed) if dropout else p).swapaxes(2, 3), dy)
+    dp = product(dy, v.swapaxes(2, 3))
+    dp = dropout_backward(dp, dropout, seed) if dropout else dp
+    dx = p * (dp - (dy * y).sum(-1, keepdims=True))
     if dbias is not None:
         dbias += dx.sum(0)
-    dx = dx * q.dtype.type(scale)
-    dq = np.einsum("bhts,bshd->bthd", dx, k)
-    dk = np.einsum("bhts,bthd->bshd", dx, q)
-    gradients = dq, sum_heads(dk, G), sum_heads(dv, G)
+    dq = scale * product(dx, k)
+    dk = product(dx.swapaxes(2, 3), q)
+    gradients = heads(dq), sum_heads(heads(dk), G), sum_heads(heads(dv), G)
     if out is None:
         return gradients
     for written, gradient in zip(out, gradients):

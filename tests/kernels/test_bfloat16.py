@@ -222,9 +222,14 @@ with kernels.precision("bfloat16"):
         kernels.linear_forward(x, x)
     except ValueError as error:
         print(error)
+    try:
+        kernels.attention_forward(*[x.reshape(1, 40, 4, 10)] * 3)
+    except ValueError as error:
+        print(error)
     with kernels.use("reference"):
         print(kernels.linear_forward(x, x)[0, 0])
 """
-    refusal, product_by_reference = run(code, TINYLLM_SIMD="avx2").splitlines()
+    refusal, of_attention, product_by_reference = run(code, TINYLLM_SIMD="avx2").splitlines()
     assert refusal.startswith("this processor cannot multiply in bfloat16: it lacks AVX512-BF16")
+    assert of_attention == refusal
     assert product_by_reference == "40.0"
