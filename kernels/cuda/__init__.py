@@ -10,4 +10,5 @@ model can be trained whose parameters and activations are bfloat16.
     common.cuh  what kernels share: bfloat16, reductions, rows      ptx.cuh  instructions that CUDA C++ has no name for
     module.py   compiles a .cu file and launches its kernels        device.py  GPU or emulator
     arrays.py   arrays in the form that kernels take                blas.py    matrix products by cuBLAS
+    graph.py    many launches as one (recording.py, step.py)        few_rows.py  products of few rows
 """

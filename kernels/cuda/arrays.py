@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import recording
-from .device import to_device
+from .device import name_of, to_device
 
 WARP = 32
 LONG_ROW = 1024  # numbers: above it a block computes a row, and not a warp
@@ -23,7 +23,7 @@ def plain(a: Any) -> Any:
 
 
 def computable(x: Any) -> Any:
-    if x.dtype.name not in WIDE:
+    if name_of(x.dtype) not in WIDE:
         raise TypeError(
             f"the cuda set computes with {', '.join(WIDE)}, and got {x.dtype}: convert, or use the reference set"
         )
@@ -60,7 +60,7 @@ def vector(w: Any, x: Any, name: str) -> Any:
 
 def per_row(a: Any, x: Any, name: str) -> Any:
     """One number for each row of x, in the dtype of its sums: (...) -> (N,)."""
-    if a.shape != x.shape[:-1] or a.dtype.name != wide(x):
+    if a.shape != x.shape[:-1] or name_of(a.dtype) != wide(x):
         raise ValueError(
             f"{name} is {a.dtype} {a.shape}; rows {x.shape} of {x.dtype} need {x.shape[:-1]} numbers of {wide(x)}"
         )
@@ -69,7 +69,7 @@ def per_row(a: Any, x: Any, name: str) -> Any:
 
 def wide(x: Any) -> str:
     """The dtype of sums over numbers of x: float32 for bfloat16. In it are parameters' gradients, lse, mean and rstd."""
-    return WIDE[x.dtype.name]
+    return WIDE[name_of(x.dtype)]
 
 
 def accumulator(dw: Any, shape: tuple[int, ...], like: Any, name: str) -> Any:
@@ -78,7 +78,7 @@ def accumulator(dw: Any, shape: tuple[int, ...], like: Any, name: str) -> Any:
     if dw is None:
         return None
     writeable = getattr(dw.flags, "writeable", True)  # CuPy has no read-only arrays
-    if dw.shape != shape or dw.dtype.name != wide(like) or not writeable:
+    if dw.shape != shape or name_of(dw.dtype) != wide(like) or not writeable:
         kind = "writeable" if writeable else "read-only"
         raise ValueError(f"{name} is {kind} {dw.dtype} {dw.shape}; the gradient needs writeable {wide(like)} {shape}")
     return plain(dw)

@@ -14,7 +14,7 @@ import numpy as np
 
 from .arrays import WARP, accumulator, plain, settle, wide
 from .blas import address
-from .device import array_module, uploaded
+from .device import array_module, name_of, uploaded
 from .memory import empty, zeros
 from .module import TYPES, Kernels
 
@@ -107,7 +107,7 @@ class Call(NamedTuple):
         dtype = self.arrays[0].dtype
         if name in TENSOR[32] and on_tensor_cores(dtype, self.D):
             return TENSOR[least(TENSOR_HEAD_SIZES, self.D)][name]
-        return PLAIN[least(HEAD_SIZES, self.D), TYPES[dtype.name]][name]
+        return PLAIN[least(HEAD_SIZES, self.D), TYPES[name_of(dtype)]][name]
 
     def places(self) -> tuple[Any, ...]:
         return (*self.arrays, *(step for a in self.arrays for step in steps(a)))
@@ -211,7 +211,7 @@ def backward_in_turns(call: Call, read: tuple[Any, ...], dq: Any, dk: Any, dv: A
 
 def prepared(q, k, v, mask, causal, window, scale, bias, dropout, seed) -> Call:
     """The arguments, checked: kernels read where these say. Raises ValueError or TypeError for what does not fit."""
-    if q.dtype.name not in TYPES or not q.dtype == k.dtype == v.dtype:
+    if name_of(q.dtype) not in TYPES or not q.dtype == k.dtype == v.dtype:
         raise TypeError(
             f"q, k, v are {q.dtype}, {k.dtype}, {v.dtype}; attention needs all three in one of {', '.join(TYPES)}"
         )
@@ -238,7 +238,7 @@ def least(sizes: tuple[int, ...], D: int) -> int:
 
 
 def on_tensor_cores(dtype, D: int) -> bool:
-    return dtype.name == "bfloat16" and D % 8 == 0 and D <= TENSOR_HEAD_SIZES[-1]
+    return name_of(dtype) == "bfloat16" and D % 8 == 0 and D <= TENSOR_HEAD_SIZES[-1]
 
 
 def mask_of(mask, B, T, S):

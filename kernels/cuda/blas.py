@@ -7,13 +7,14 @@ c^T = b^T a^T, which needs no copy; and a transposed operand is one that is said
 from __future__ import annotations
 
 import ctypes
+import functools
 from typing import Any
 
 import numpy as np
 
 from .. import products
 from . import recording
-from .device import INSTALL, array_module
+from .device import INSTALL, array_module, name_of
 
 # as cublas_api.h and library_types.h number them
 NO, TRANSPOSED = 0, 1
@@ -30,7 +31,7 @@ def product(a: Any, b: Any, c: Any, add: bool = False) -> Any:
 
 def rounded(a: Any, b: Any) -> tuple[Any, Any]:
     """The factors of a product, as precise as they shall be."""
-    if products.dtype == "bfloat16" and a.dtype.name == b.dtype.name == "float32":
+    if products.dtype == "bfloat16" and name_of(a.dtype) == name_of(b.dtype) == "float32":
         return a.astype(bfloat16()), b.astype(bfloat16())
     return a, b
 
@@ -59,18 +60,24 @@ def gemm(a: Any, b: Any, c: Any, add: bool = False) -> Any:
     if c.strides[1] != c.itemsize and N > 1:
         raise ValueError(f"c has strides {c.strides}; the numbers of each row must be neighbours")
     ldc = max(c.strides[0] // c.itemsize, N) if M > 1 else N
-    scalar = np.float64 if c.dtype.name == "float64" else np.float32  # what alpha and beta are held in
-    alpha, beta = np.ones(1, scalar), np.full(1, add, scalar)
-    compute = COMPUTE_64F if scalar is np.float64 else COMPUTE_32F
-    kind, into = DATA_TYPE[a.dtype.name], DATA_TYPE[c.dtype.name]
+    scalar = "float64" if name_of(c.dtype) == "float64" else "float32"  # what alpha and beta are held in
+    alpha, beta = number(1, scalar), number(int(add), scalar)
+    compute = COMPUTE_64F if scalar == "float64" else COMPUTE_32F
+    kind, into = DATA_TYPE[name_of(a.dtype)], DATA_TYPE[name_of(c.dtype)]
     sizes = N, M, K, alpha.ctypes.data, address(b), kind, ldb, address(a), kind, lda, beta.ctypes.data, address(c), into, ldc
     gemm_ex(a, op_b, op_a, *sizes, compute, DEFAULT_ALGORITHM)
     return c
 
 
+@functools.cache
+def number(value: int, dtype: str) -> np.ndarray:
+    """The number where cuBLAS can read it."""
+    return np.full(1, value, dtype)
+
+
 def refuse_misfits(a: Any, b: Any, c: Any) -> None:
     """Raises ValueError where c cannot be a b."""
-    fits = a.dtype == b.dtype and (c.dtype == a.dtype or (a.dtype.name, c.dtype.name) == ("bfloat16", "float32"))
+    fits = a.dtype == b.dtype and (c.dtype == a.dtype or (name_of(a.dtype), name_of(c.dtype)) == ("bfloat16", "float32"))
     if b.shape[0] != a.shape[1] or c.shape != (len(a), b.shape[1]) or not fits:
         raise ValueError(f"a {a.dtype} {a.shape} times b {b.dtype} {b.shape} does not give c {c.dtype} {c.shape}")
 

@@ -26,6 +26,12 @@ def emulated() -> bool:
 
 
 @functools.cache
+def name_of(dtype: Any) -> str:
+    """dtype.name, which NumPy puts together each time: as long as half a launch takes, and several times for each."""
+    return dtype.name
+
+
+@functools.cache
 def cupy() -> Any:
     """CuPy, with a GPU that it can use. Raises RuntimeError where either is missing."""
     try:

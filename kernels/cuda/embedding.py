@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from .arrays import accumulator, checked, indices, plain, row_layout, rows, settle, wide
-from .device import to_device
+from .device import name_of, to_device
 from .memory import empty
 from .module import Kernels
 
@@ -30,7 +30,7 @@ def embedding_backward(dy, tokens, dw):
 
 def scatter(dy, index, dw):
     """dw[index] += dy, an index for each row. dw: of a parameter, or of activations and then of their dtype."""
-    dy_rows, narrow = rows(dy), dw.dtype == dy.dtype and dw.dtype.name != wide(dy)
+    dy_rows, narrow = rows(dy), dw.dtype == dy.dtype and name_of(dw.dtype) != wide(dy)
     sums = plain(dw) if narrow else accumulator(dw, dw.shape, dy, "dw")
     name = f"scatter_rows<T, {'T' if narrow else 'wide<T>'}>"
     place = np.argsort(index, kind="stable")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import recording
-from .device import EmulatedArray, array_module, cupy, refuse_host_arrays, shared_memory
+from .device import EmulatedArray, array_module, cupy, name_of, refuse_host_arrays, shared_memory
 from .emulator import MAX_SHARED, EmulatedModule
 from .source import with_includes
 
@@ -66,7 +66,7 @@ class Kernels:
 
     def type_of(self, like: Any) -> str:
         """T for the arrays's dtype. Raises TypeError where there is no kernel for it."""
-        name = TYPES.get(like.dtype.name)
+        name = TYPES.get(name_of(like.dtype))
         if name not in self.types:
             possible = [dtype for dtype, its_name in TYPES.items() if its_name in self.types]
             raise TypeError(f"{self.file} computes with {', '.join(possible)}, and got {like.dtype}: convert")

@@ -12,6 +12,7 @@ from tinyllm import kernels
 from tinyllm.device import to_host
 from tinyllm.kernels.cuda import device
 from tinyllm.kernels.cuda.emulator.loader import require_compiler
+from tinyllm.kernels.cuda.module import Kernels
 from tinyllm.layers import KVCache, cache
 from tinyllm.lora import LoRAConfig, add
 from tinyllm.models import MODELS
@@ -163,6 +164,22 @@ def test_in_bfloat16(counted):
     with model.in_bfloat16():
         model(TOKENS[:, :1], cache=kv)
     assert kv.step is not one
+
+
+def test_launches_of_a_step(monkeypatch):
+    """Ten a block and four beside them, as blogs/kernels.md says; and none once they are recorded."""
+    launched, launch = [], Kernels.launch
+    monkeypatch.setattr(Kernels, "launch", lambda self, name, *args, **options: (
+        launched.append(name), launch(self, name, *args, **options)
+    ))  # fmt: skip
+    model, kv = made("GPT").to("cuda"), KVCache()
+    model(TOKENS, cache=kv)
+    counts = []
+    for _ in range(4):
+        launched.clear()
+        model(TOKENS[:, :1], cache=kv)
+        counts.append(len(launched))
+    assert counts == [24, 24, 0, 0]
 
 
 def test_logits_that_a_caller_holds_stay():
