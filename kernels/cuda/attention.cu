@@ -134,17 +134,19 @@ template <class T, int D, int R> __global__ void __launch_bounds__(THREADS, 2) a
   }
 }
 
-// delta (B, H, T) = sum_D(dy y), which is sum_S(dp p) of the softmax's backward. A warp for each row of dy and y (B, T,
-// H, D).
-template <class T> __global__ void attention_delta(const T* dy, const T* y, wide<T>* delta, int rows, int queries, int heads,
-                                                   int size) {
+// delta (B, H, T) = sum_D(dy y), which is sum_S(dp p) of the softmax's backward. blockDim.x threads, a power of two of at
+// most 32, have a row of dy and y (B, T, H, D) together.
+template <class T> __global__ void attention_delta(const T* __restrict__ dy, const T* __restrict__ y, wide<T>* delta,
+                                                   int rows, int queries, int heads, int size) {
   long long row = own_row();
-  if (row >= rows) return;
   wide<T> sum = 0;
-  for (int d = threadIdx.x; d < size; d += WARP) sum += wide<T>(dy[row * size + d]) * wide<T>(y[row * size + d]);
-  sum = warp_reduce(sum, Sum());
+  if (row < rows) {
+    dy += row * size, y += row * size;
+    Columns<T>(size, dy, y).each([&](int, T dy, T y) { sum += wide<T>(dy) * wide<T>(y); }, dy, y);
+  }
+  for (int offset = blockDim.x / 2; offset > 0; offset /= 2) sum += __shfl_xor_sync(ALL, sum, offset);
   long long h = row % heads, bt = row / heads;
-  if (threadIdx.x == 0) delta[(bt / queries * heads + h) * queries + bt % queries] = sum;
+  if (row < rows && threadIdx.x == 0) delta[(bt / queries * heads + h) * queries + bt % queries] = sum;
 }
 
 // One score on its way back. From x and dp = dy v^T: the weight after dropout, and dx = p (drop(dp) - delta).

@@ -167,7 +167,9 @@ def attention_backward(
     out = tuple(empty(q, a.shape) for a in (q, k, v)) if out is None else out
     dq, dk, dv = written = [gradient(a, x) for a, x in zip(out, (q, k, v))]
     delta = empty(q, (B, H, T), wide(q))
-    DELTA.launch("attention_delta<T>", q, -(-B * T * H // 4), (WARP, 4), dy, y, delta, B * T * H, T, H, D)
+    threads = min(WARP, 1 << max(-(-D * q.itemsize // 16) - 1, 0).bit_length())  # of a row: 16 bytes for each
+    block = threads, 4 * WARP // threads
+    DELTA.launch("attention_delta<T>", q, -(-B * T * H // block[1]), block, dy, y, delta, B * T * H, T, H, D)
     read = dy, *call.places(), lse, delta
     if on_tensor_cores(q.dtype, D):
         backward_in_turns(call, read, dq, dk, dv)

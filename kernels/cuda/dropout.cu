@@ -9,5 +9,6 @@ template <class T> __global__ void dropout(const T* __restrict__ x, T* __restric
   if (row >= rows) return;
   x += row * columns, y += row * columns;
   unsigned key = row_key(row, low, high);
-  for (int c = threadIdx.x; c < columns; c += blockDim.x) y[c] = T(kept(key, c, threshold) ? W(x[c]) * W(factor) : W(0));
+  auto dropped = [=](int c, T x, T& y) { y = T(kept(key, c, threshold) ? W(x) * W(factor) : W(0)); };
+  Columns<T>(columns, x, y).each(dropped, x, out(y));
 }

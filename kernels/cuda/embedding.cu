@@ -15,18 +15,36 @@ template <class T> __global__ void gather_rows(const T* __restrict__ x, const lo
 }
 
 // dw[index] += the rows of dy that have it. `sorted` has the indices in order, `place` the rows of dy where they stood. The
-// block of an index's first row adds all of them, in that order: the same sums in every run, which atomic additions are not.
-// dw is of type T, a gradient of activations, or wide<T>, one of a parameter.
+// warps of an index's first row add all of them, in that order: the same sums in every run, which atomic additions are not.
+// dw is of type T, a gradient of activations, or wide<T>, one of a parameter. A warp has a pack for each lane of one row of
+// dw; grid: rows by 4, packs by 32.
 template <class T, class S> __global__ void scatter_rows(const T* __restrict__ dy, const long long* __restrict__ sorted,
                                                          const long long* __restrict__ place, S* __restrict__ dw, int rows,
                                                          int columns) {
   typedef wide<T> W;
+  constexpr int P = PACK<T>;
   long long first = own_row();
-  if (first >= rows || (first > 0 && sorted[first - 1] == sorted[first])) return;
-  long long index = sorted[first];
-  for (int c = threadIdx.x; c < columns; c += blockDim.x) {
-    W total = 0;
-    for (long long i = first; i < rows && sorted[i] == index; i++) total += W(dy[place[i] * columns + c]);
-    dw[index * columns + c] = S(W(dw[index * columns + c]) + total);
+  int c = (blockIdx.y * WARP + threadIdx.x) * P;
+  if (first >= rows || c >= columns || (first > 0 && sorted[first - 1] == sorted[first])) return;
+  long long index = sorted[first], last = rows;  // the rows that have it: first ... last - 1
+  for (long long low = first; low + 1 < last;) {
+    long long middle = (low + last) / 2;
+    (sorted[middle] == index ? low : last) = middle;
   }
+  W total[P] = {};
+  auto add_rows = [&](bool whole) {  // inlined twice: a condition in the loop would keep loads from being made ahead
+#pragma unroll 8
+    for (long long i = first; i < last; i++) {
+      W number[P];
+      read_pack(number, dy + place[i] * columns, c, columns, whole);
+#pragma unroll
+      for (int k = 0; k < P; k++) total[k] += number[k];
+    }
+  };
+  if (lies_whole(dy, columns)) add_rows(true);
+  else add_rows(false);
+  dw += index * columns + c;
+#pragma unroll
+  for (int k = 0; k < P; k++)
+    if (c + k < columns) dw[k] = S(W(dw[k]) + total[k]);
 }

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..reference import quantized as reference
 from .arrays import WARP, plain, row_layout, rows, vector
-from .blas import gemm
+from .blas import address, gemm
 from .device import to_device, to_host
 from .linear import KERNELS as LINEAR
 from .linear import add_gradients
@@ -17,8 +17,11 @@ from .memory import empty
 from .module import Kernels
 
 FEW = 8  # rows: up to so many are multiplied by the packed weight
-NAMES = (f"{name}<T, {bits}>" for name in ("widen", "quantized_product") for bits in (16, 8, 4))
-KERNELS = Kernels("quantized.cu", *NAMES)
+ROWS, FEATURES = (1, 2, 4, FEW), 2  # that there are kernels for; of a warp, as in quantized.cu
+KERNELS = {
+    bits: Kernels("quantized.cu", f"widen<T, {bits}>", *(f"quantized_product<T, {bits}, {rows}>" for rows in ROWS))
+    for bits in (16, 8, 4)
+}
 
 
 def quantize(w, bits=8):
@@ -31,9 +34,15 @@ def dequantize(q, scales, C, dtype=np.float32):
     """w (F, C) = scale q."""
     w = empty(q, (*q.shape[:-1], C), dtype)
     w_rows = rows(w)
-    parts = plain(q), plain(scales), w_rows, *w_rows.shape, scales.shape[-1]
-    KERNELS.launch(f"widen<T, {bits_of(q)}>", w, *row_layout(w_rows), *parts)
+    parts = packs(q), plain(scales), w_rows, *w_rows.shape, scales.shape[-1]
+    KERNELS[bits_of(q)].launch(f"widen<T, {bits_of(q)}>", w, *row_layout(w_rows), *parts)
     return w
+
+
+def packs(q):
+    """q, or a copy, as kernels read it: by 16 bytes, at multiples of as many."""
+    q = plain(q)
+    return q if address(q) % 16 == 0 else q.copy()
 
 
 def bits_of(q):
@@ -46,9 +55,10 @@ def quantized_linear_forward(x, q, scales, b=None):
     y_rows = rows(y)
     (n, C), F = x_rows.shape, len(q)
     if n <= FEW:
-        grid = -(-F // 4), n
-        packed = plain(q), plain(scales), y_rows, F, C, scales.shape[1]
-        KERNELS.launch(f"quantized_product<T, {bits_of(q)}>", x, grid, (WARP, 4), x_rows, *packed)
+        bits, grid = bits_of(q), -(-F // (4 * FEATURES))
+        name = f"quantized_product<T, {bits}, {next(rows for rows in ROWS if n <= rows)}>"
+        arrays = x_rows, packs(q), plain(scales), y_rows
+        KERNELS[bits].launch(name, x, grid, (WARP, 4), *arrays, n, F, C, scales.shape[1])
     else:
         gemm(x_rows, dequantize(q, scales, C, x.dtype).T, y_rows)
     if b is not None:

@@ -1,25 +1,30 @@
 // Relative position biases. A bucket hangs on the distance alone: bucket[T - 1 - t + s] is that of query t and key s.
-#include "common.cuh"
+#include "columns.cuh"
 
 // bias_hts = w[bucket of (t, s)][h].  w (buckets, heads), bias (heads, T, S), a block for each of its rows.
 template <class T> __global__ void look_up(const T* __restrict__ w, const long long* __restrict__ bucket,
                                            T* __restrict__ bias, int heads, int queries, int keys) {
   int h = blockIdx.x / queries, t = blockIdx.x % queries;
-  bias += (long long)blockIdx.x * keys;
-  for (int s = threadIdx.x; s < keys; s += blockDim.x) bias[s] = w[bucket[queries - 1 - t + s] * heads + h];
+  bias += (long long)blockIdx.x * keys, bucket += queries - 1 - t;
+  Columns<T>(keys, bias).each([&](int s, T& bias) { bias = w[bucket[s] * heads + h]; }, out(bias));
 }
 
-// sums[h][i] = the sum of dbias[h] along the diagonal i = T - 1 - t + s; a thread for each.
-template <class T> __global__ void sum_diagonals(const T* __restrict__ dbias, wide<T>* __restrict__ sums, int queries, int keys) {
-  int i = blockIdx.x * blockDim.x + threadIdx.x, h = blockIdx.y, diagonals = queries + keys - 1;
-  if (i >= diagonals) return;
+// sums[h][i] = the sum of dbias[h] along the diagonal i = T - 1 - t + s. A block of (32, SHARING) has 32 diagonals side by
+// side: what its lanes read at a time are neighbours, and of the rows each lane has every SHARING-th.
+template <class T> __global__ void sum_diagonals(const T* __restrict__ dbias, wide<T>* __restrict__ sums, int queries,
+                                                  int keys) {
+  __shared__ wide<T> of_thread[SHARING][WARP];
+  int i = blockIdx.x * WARP + threadIdx.x, h = blockIdx.y, diagonals = queries + keys - 1;
   dbias += (long long)h * queries * keys;
+  int first = max(0, queries - 1 - i), last = min(queries, queries - 1 - i + keys);  // of the diagonal's queries
   wide<T> total = 0;
-  for (int t = max(0, queries - 1 - i); t < queries; t++) {
-    int s = i - (queries - 1 - t);
-    if (s >= keys) break;
-    total += wide<T>(dbias[(long long)t * keys + s]);
-  }
+#pragma unroll 8
+  for (int t = first + threadIdx.y; t < last; t += SHARING)
+    total += wide<T>(dbias[(long long)t * keys + i - (queries - 1 - t)]);
+  of_thread[threadIdx.y][threadIdx.x] = total;
+  __syncthreads();
+  if (threadIdx.y > 0 || i >= diagonals) return;
+  for (int y = 1; y < SHARING; y++) total += of_thread[y][threadIdx.x];
   sums[(long long)h * diagonals + i] = total;
 }
 

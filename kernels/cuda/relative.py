@@ -6,6 +6,7 @@ import numpy as np
 
 from ..reference.relative import buckets
 from .arrays import BLOCK, WARP, accumulator, plain, settle, wide
+from .columns import SHARING
 from .device import uploaded
 from .memory import empty
 from .module import Kernels
@@ -26,8 +27,8 @@ def relative_bias_backward(dbias, dw, bidirectional=True, max_distance=128):
     (H, T, S), n_buckets = dbias.shape, len(dw)
     bucket = diagonal_buckets(dbias, T, S, n_buckets, bidirectional, max_distance)
     sums, total = empty(dbias, (H, bucket.size), wide(dbias)), accumulator(dw, (n_buckets, H), dbias, "dw")
-    grid = -(-bucket.size // BLOCK), H
-    KERNELS.launch("sum_diagonals<T>", dbias, grid, BLOCK, plain(dbias), sums, T, S)
+    grid = -(-bucket.size // WARP), H
+    KERNELS.launch("sum_diagonals<T>", dbias, grid, (WARP, SHARING), plain(dbias), sums, T, S)
     KERNELS.launch("sum_buckets<T>", dbias, (n_buckets, H), WARP, sums, bucket, total, bucket.size)
     settle(dw, total)
 

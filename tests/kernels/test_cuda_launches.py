@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from calls import function
 
-from tinyllm.kernels.cuda import device, module
+from tinyllm.kernels.cuda import attention, device, module
 from tinyllm.kernels.cuda.module import MOST_BLOCKS, argument
 
 RNG = np.random.default_rng(3)
@@ -38,6 +38,10 @@ def test_every_other_head_fits(small, D, dtype):
     bias, dbias = (np.zeros((1, 9, 9), dtype) for _ in range(2))
     y, lse = function("attention_forward", "cuda")(q, q, q, bias=bias)
     function("attention_backward", "cuda")(q, q, q, q, y, lse, bias=bias, dbias=dbias)
+
+
+def test_tensor_cores_fit_into_any_gpu_that_has_them():
+    assert all(kernel.shared <= 99 << 10 for ways in attention.TENSOR.values() for kernel in ways.values())
 
 
 def test_more_blocks_than_a_grid_has(small):

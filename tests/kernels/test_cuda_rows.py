@@ -32,6 +32,9 @@ OPS = {
     "cross_entropy_forward": ("x", "t"),
     "cross_entropy_backward": ("one", "x", "t", "lse"),
     "position_forward": ("x3", "w2", "t"),
+    "embedding_forward": ("t", "w2"),
+    "embedding_backward": ("x", "t", "d2"),
+    "dropout_forward": ("x", "half_of", "seed"),
     "gated_forward": ("x", "silu"),
     "gated_backward": ("half", "x", "silu"),
 }
@@ -43,6 +46,7 @@ def inputs(n, C):
         "x": x, "w": RNG.standard_normal(C), "mean": x.mean(1), "rstd": 1 / (x.std(1) + 0.1), "dw": RNG.standard_normal(C),
         "t": RNG.integers(0, C, n), "one": 1.0, "lse": np.log(np.exp(x).sum(1)), "silu": "silu",
         "w2": RNG.standard_normal((C, C)), "half": RNG.standard_normal((n, C // 2)), "x3": x[None],
+        "d2": RNG.standard_normal((C, C)), "half_of": 0.5, "seed": 3,
     }  # fmt: skip
 
 
@@ -53,7 +57,7 @@ def test_wherever_arrays_begin(op, dtype, data):
     if dtype == "bfloat16":
         dtype = pytest.importorskip("ml_dtypes", reason="bfloat16 on the CPU: pip install ml_dtypes").bfloat16
     n, C = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 70)) * (2 if "gated" in op else 1)
-    wide = {"mean", "rstd", "dw", "lse"}  # with bfloat16 these are float32
+    wide = {"mean", "rstd", "dw", "lse", "d2"}  # with bfloat16 these are float32
     together = data.draw(st.booleans())  # all arrays lie alike, or each as it happens
     first = data.draw(st.integers(0, 8))
     ours, truth, made = [], [], inputs(n, C)
@@ -66,8 +70,8 @@ def test_wherever_arrays_begin(op, dtype, data):
         else:
             truth.append(value)
         ours.append(value)
-    found = flat([function(op, "cuda")(*ours), *(a for a, name in zip(ours, OPS[op]) if name == "dw")])
-    expected = flat([function(op, "reference")(*truth), *(a for a, name in zip(truth, OPS[op]) if name == "dw")])
+    found = flat([function(op, "cuda")(*ours), *(a for a, name in zip(ours, OPS[op]) if name in ("dw", "d2"))])
+    expected = flat([function(op, "reference")(*truth), *(a for a, name in zip(truth, OPS[op]) if name in ("dw", "d2"))])
     close = {2: 3e-2, 4: 2e-5, 8: 1e-12}[np.dtype(dtype).itemsize]
     assert all(error(a, b) < close for a, b in zip(found, expected, strict=True))
 
