@@ -24,7 +24,7 @@ from .attention_vectors import copy_rows, exp_rows, gradient_rows, hide_row
 from .bfloat16 import copy_pairs, pack_pairs
 from .dropout import row_key
 from .jit import jit, parallel_jit
-from .simd import LANES, floats, make_tile, transpose_block
+from .simd import LANES, TILE_COLUMNS, floats, make_tile, transpose_block
 
 SIDE = max(LANES, 8)  # of a tile, in queries, in keys and in numbers of a head: a square wastes least along the diagonal
 tile = make_tile(rows=SIDE, vectors=SIDE // LANES, b_in_rows=True)
@@ -122,7 +122,7 @@ def _read_steps(pairs, place, b, h, S, D, one, target, W):
     if pairs is None:
         _read_rows(place, b, 0, h, S, D, one, target, W)
     else:
-        pack_pairs(S, D, round_up(D, SIDE), _at(place, b, 0, h), place[2] // FLOAT, target, W)
+        pack_pairs(S, D, round_up(D, SIDE), _at(place, b, 0, h), place[2] // FLOAT, target, TILE_COLUMNS, W)
 
 
 @jit
@@ -185,7 +185,7 @@ def _weighted_sum(pairs, a, P, first, last, rows, W, D, target, narrowed):
 def _pair_queries(pairs, n, columns, x, row, target):
     """In bfloat16, n queries' rows x become pairs of queries at target, which may be where they are or before it."""
     if pairs is not None:
-        pack_pairs(n, columns, columns, x, row, target, row)
+        pack_pairs(n, columns, columns, x, row, target, TILE_COLUMNS, row)
 
 
 @jit
