@@ -89,6 +89,7 @@ def bandwidth_rows(tiny: bool = False) -> Iterator[Row]:
             "activation_backward": ((gate, gate, "gelu_tanh"), 3 * gate.size),
             "gated_forward": ((gate, "silu"), 3 * x.size),
             "dropout_forward": ((x, 0.1, 1), 2 * x.size),
+            "rotary_forward": ((x.reshape(8, N // 8, -1, 32), np.arange(N // 8), 1 / np.arange(1, 17)), 2 * x.size),
             "cross_entropy_forward": ((logits, t), logits.size),
             "cross_entropy_backward": ((1.0, logits, t, lse), 2 * logits.size),
             "adam_step": ((*flat, 1, 1e-3), 7 * n),
@@ -117,7 +118,7 @@ def training_rows(tiny: bool = False) -> Iterator[Row]:
         {"vocab_size": 101, "n_positions": 16, "n_layer": 1, "n_head": 2, "n_embd": 16} if tiny else {"vocab_size": 50304}
     )
     config = tinyllm.GPTConfig(**sizes, embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0)
-    B, T, steps = (2, 16, 2) if tiny else (8, 1024, 5)
+    B, T, steps = (2, 16, 2) if tiny else (sequences(), 1024, 5)
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, (B, T + 1))
     x, y = tokens[:, :-1], tokens[:, 1:]
     ceilings = {dtype: rate_of_products(64 if tiny else 8192, dtype) for dtype in kernels.PRECISIONS}
@@ -137,6 +138,12 @@ def training_rows(tiny: bool = False) -> Iterator[Row]:
                 raise SystemExit(f"the first loss is {ours['first loss']}, and PyTorch's {theirs['first loss']}")
         if has_torch():  # it takes a minute to compile: last
             yield from beside(ours, torch_row(folder + "/same", dtype, True, x, y, steps, operations, ceiling), dtype)
+
+
+def sequences() -> int:
+    """In a batch: as many as fill a large card, or fewer where PyTorch would not find room for them."""
+    _, memory = device.cupy().cuda.runtime.memGetInfo()
+    return 32 if memory > 60 * 2**30 else 8
 
 
 def beside(ours: Row, theirs: Row, dtype: str) -> Iterator[Row]:

@@ -30,7 +30,7 @@ def gpu(monkeypatch):
 def test_bandwidth_and_training_give_rows(gpu):
     rows = list(gpu.bandwidth_rows(tiny=True))
     assert {row["dtype"] for row in rows} == {"float32", "bfloat16"}
-    assert all(row["GB/s"] > 0 for row in rows) and len(rows) == 2 * 16 + 1
+    assert all(row["GB/s"] > 0 for row in rows) and len(rows) == 2 * 17 + 1
     rows = [row for row in gpu.training_rows(tiny=True) if row["name"].startswith("tinyllm") and "tokens/s" in row]
     assert [row["name"] for row in rows] == ["tinyllm float32", "tinyllm bfloat16"]
     assert all(row["last loss"] < row["first loss"] for row in rows)

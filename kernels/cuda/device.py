@@ -13,7 +13,7 @@ from . import recording
 
 INSTALL = 'pip install "tinyllm[cuda]"'
 SHARED_MEMORY = 97  # cudaDevAttrMaxSharedMemoryPerBlockOptin
-SMALL, UPLOADS = 1 << 14, 32  # bytes of an array that `uploaded` keeps, and how many of them
+SMALL, UPLOADS = 1 << 16, 32  # bytes of an array that `uploaded` keeps, and how many of them
 _uploads: dict[Any, Any] = {}
 
 
