@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from . import recording
 from .device import name_of, to_device
 
 WARP = 32
 LONG_ROW = 1024  # numbers: above it a block computes a row, and not a warp
 BLOCK = 256  # threads, where nothing speaks for another number
+PACK = 16  # bytes, the most that a thread loads at once
 WIDE = {"float32": "float32", "float64": "float64", "bfloat16": "float32"}  # in what the numbers of a dtype are summed
 
 
@@ -28,6 +31,15 @@ def computable(x: Any) -> Any:
             f"the cuda set computes with {', '.join(WIDE)}, and got {x.dtype}: convert, or use the reference set"
         )
     return plain(x)
+
+
+def address(a: Any) -> int:
+    return a.ctypes.data if isinstance(a, np.ndarray) else a.data.ptr
+
+
+def lies_whole(a: Any, *distances: int) -> bool:
+    """Whether a, and what lies in it so many bytes apart, begins at multiples of PACK: then packs can be loaded from it."""
+    return all(place % PACK == 0 for place in (address(a), *distances))
 
 
 def rows(x: Any) -> Any:
@@ -113,8 +125,8 @@ def checked(index: Any, n: int, name: str, ignore: int = 0) -> Any:
 
 
 def flat_layout(x: Any) -> tuple[int, int]:
-    """grid, block for a kernel over all numbers, each thread 16 bytes of them, as common.cuh's map."""
-    return -(-x.nbytes // (16 * BLOCK)), BLOCK
+    """grid, block for a kernel over all numbers, each thread a pack of them, as common.cuh's map."""
+    return -(-x.nbytes // (PACK * BLOCK)), BLOCK
 
 
 def row_layout(x: Any, threads: int = BLOCK) -> tuple[Any, Any]:

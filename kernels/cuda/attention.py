@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import WARP, accumulator, plain, settle, wide
-from .blas import address
+from .arrays import PACK, WARP, accumulator, lies_whole, plain, settle, wide
 from .device import array_module, name_of, uploaded
 from .memory import empty, zeros
 from .module import TYPES, Kernels
@@ -145,7 +144,7 @@ def decode(call: Call, y: Any, lse: Any, end: Any = None) -> None:
     length = max(STRETCH, -(-S // max(1, DECODING_WARPS // max(rows, 1))))
     stretches = max(1, -(-S // length))
     sums, tops, totals = (empty(q, (B, H, T, stretches, *last), wide(q)) for last in ((size,), (), ()))
-    whole = all(n % 16 == 0 for a in call.arrays for n in (address(a), D * a.itemsize, *a.strides[:3]))
+    whole = all(lies_whole(a, D * a.itemsize, *a.strides[:3]) for a in call.arrays)
     block = WARP, max(1, min(H // max(G, 1) * T, 8))
     arguments = *call.places(), sums, tops, totals, end, length, whole, T, S, H, D, *call.masking
     DECODE[size].launch(f"attention_decode<T, {size}>", q, (stretches, G, B), block, *arguments)
@@ -167,7 +166,7 @@ def attention_backward(
     out = tuple(empty(q, a.shape) for a in (q, k, v)) if out is None else out
     dq, dk, dv = written = [gradient(a, x) for a, x in zip(out, (q, k, v))]
     delta = empty(q, (B, H, T), wide(q))
-    threads = min(WARP, 1 << max(-(-D * q.itemsize // 16) - 1, 0).bit_length())  # of a row: 16 bytes for each
+    threads = min(WARP, 1 << max(-(-D * q.itemsize // PACK) - 1, 0).bit_length())  # of a row: a pack for each
     block = threads, 4 * WARP // threads
     DELTA.launch("attention_delta<T>", q, -(-B * T * H // block[1]), block, dy, y, delta, B * T * H, T, H, D)
     read = dy, *call.places(), lse, delta
@@ -270,7 +269,7 @@ def readable(a):
 def is_readable(a):
     if a.strides[3] != a.itemsize and a.shape[3] != 1:
         return False
-    return not on_tensor_cores(a.dtype, a.shape[3]) or all(n % 16 == 0 for n in (address(a), *a.strides[:3]))
+    return not on_tensor_cores(a.dtype, a.shape[3]) or lies_whole(a, *a.strides[:3])
 
 
 def gradient(a, x):

@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import products
 from . import recording
+from .arrays import address
 from .device import INSTALL, array_module, name_of
 
 # as cublas_api.h and library_types.h number them
@@ -91,10 +92,6 @@ def operand(a: Any) -> tuple[Any, int, int]:
     if (row == 1 or M == 1) and (column >= M or N == 1):
         return a, TRANSPOSED, column if N > 1 else M
     return a.copy("C"), NO, N
-
-
-def address(a: Any) -> int:
-    return a.ctypes.data if isinstance(a, np.ndarray) else a.data.ptr
 
 
 def gemm_ex(like: Any, *arguments: int) -> None:

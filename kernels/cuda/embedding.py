@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arrays import WARP, accumulator, checked, indices, plain, row_layout, rows, settle, wide
+from .arrays import PACK, WARP, accumulator, checked, indices, plain, row_layout, rows, settle, wide
 from .device import name_of, to_device
 from .memory import empty
 from .module import Kernels
@@ -35,6 +35,6 @@ def scatter(dy, index, dw):
     name = f"scatter_rows<T, {'T' if narrow else 'wide<T>'}>"
     place = np.argsort(index, kind="stable")
     in_order = to_device(index[place], dy), to_device(place, dy)
-    grid = -(-len(dy_rows) // 4), -(-dy_rows.shape[1] * dy.itemsize // (16 * WARP))
+    grid = -(-len(dy_rows) // 4), -(-dy_rows.shape[1] * dy.itemsize // (PACK * WARP))
     KERNELS.launch(name, dy, grid, (WARP, 4), dy_rows, *in_order, sums, *dy_rows.shape)
     settle(dw, sums)

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from .arrays import WARP, plain, vector
-from .blas import address, refuse_misfits
+from .arrays import WARP, lies_whole, plain, vector
+from .blas import refuse_misfits
 from .module import Kernels
 
 FEW = 8  # rows: a thread has a sum for each
@@ -16,7 +16,7 @@ def few_rows(x, w, b, y):
     """y = x w^T + b.  x (N, C), w (F, C), b (F,) or None, into y (N, F), of x's dtype, or float32 where that is bfloat16."""
     refuse_misfits(x, w.T, y)
     x, w, (n, C) = plain(x), plain(w), x.shape
-    whole = all(number % 16 == 0 for number in (address(x), address(w), C * x.itemsize))
+    whole = lies_whole(x, C * x.itemsize) and lies_whole(w)
     R = 1 if n == 1 else FEW
     name = f"few_rows<T, {'T' if y.dtype == x.dtype else 'wide<T>'}, {R}>"
     sizes = n, C, len(w), whole

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .blas import NO, address, gemm, operand
+from .arrays import lies_whole
+from .blas import NO, gemm, operand
 from .module import Kernels
 
 STEPS = "naive", "shared", "registers", "tensor", "cublas"
@@ -53,8 +54,8 @@ def tensor(a, b, c, add, grid):
     (M, K), N = a.shape, b.shape[1]
     (a, a_operation, a_step), (b, b_operation, b_step) = operand(a), operand(b)
     a_rows, b_rows = a_operation == NO, b_operation == NO
-    lengths = K if a_rows else M, N if b_rows else K, a_step, b_step
-    whole = all(n % 8 == 0 for n in lengths) and (address(a) | address(b)) % 16 == 0
+    lines = (a, K if a_rows else M, a_step), (b, N if b_rows else K, b_step)
+    whole = all(lies_whole(x, length * x.itemsize, step * x.itemsize) for x, length, step in lines)
     panels = [(EDGE["tensor"], DEPTH) if rows else (DEPTH, EDGE["tensor"]) for rows in (a_rows, not b_rows)]
     shared = STAGES * sum(2 * n * (length + PAD) for n, length in panels)
     name = f"matmul_tensor<{int(a_rows)}, {int(b_rows)}>"

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..reference import quantized as reference
-from .arrays import WARP, plain, row_layout, rows, vector
-from .blas import address, gemm
+from .arrays import WARP, lies_whole, plain, row_layout, rows, vector
+from .blas import gemm
 from .device import to_device, to_host
 from .linear import KERNELS as LINEAR
 from .linear import add_gradients
@@ -40,9 +40,9 @@ def dequantize(q, scales, C, dtype=np.float32):
 
 
 def packs(q):
-    """q, or a copy, as kernels read it: by 16 bytes, at multiples of as many."""
+    """q, or a copy, as kernels read it: by packs."""
     q = plain(q)
-    return q if address(q) % 16 == 0 else q.copy()
+    return q if lies_whole(q) else q.copy()
 
 
 def bits_of(q):

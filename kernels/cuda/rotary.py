@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arrays import BLOCK, WARP, plain
-from .blas import address
+from .arrays import BLOCK, PACK, WARP, lies_whole, plain
 from .device import uploaded
 from .memory import empty
 from .module import Kernels
 
 KERNELS = Kernels("rotary.cu", "rotary<T, false>", "rotary<T, true>")
-PACK = 16  # bytes that a thread loads at once
 
 
 def rotary_forward(x, positions, frequencies, scale=1.0, neighbours=False, out=None):
@@ -42,15 +40,10 @@ def turned(x, positions, frequencies, scale, neighbours, out, sign):
     strides = (np.int64(stride // x.itemsize) for a in (x, y) for stride in a.strides)
     angles = plain(everywhere), uploaded(plain(frequencies.astype("float64")), x), sign, float(scale)
     of_next = np.int64(0 if len(everywhere) == 1 else T)
-    whole = D // 2 * x.itemsize % PACK == 0 and lies_whole(x) and lies_whole(y)
+    whole = all(a.strides[3] == a.itemsize and lies_whole(a, D // 2 * a.itemsize, *a.strides[:3]) for a in (x, y))
     items = H * (D // 2) // (PACK // x.itemsize if whole else 1)
     block = max(WARP, min(BLOCK, -(-items // WARP) * WARP))
     shared = D * (8 if x.dtype == np.float64 else 4)  # bytes of a cosine and a sine for each pair
     name = f"rotary<T, {'true' if neighbours else 'false'}>"
     KERNELS.launch(name, x, B * T, block, x, *angles, y, *strides, of_next, T, H, D // 2, whole, shared=shared)
     return y
-
-
-def lies_whole(a):
-    """Whether each head's numbers are neighbours, and begin at a multiple of 16 bytes."""
-    return a.strides[3] == a.itemsize and all(n % PACK == 0 for n in (address(a), *a.strides[:3]))

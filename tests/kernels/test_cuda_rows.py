@@ -103,3 +103,30 @@ def test_the_sum_of_exponentials_in_one_go():
         y = function("softmax_forward", "cuda")(rows)
     assert not y[0].any() and y[1, 39] == 1 and not y[1, :39].any()
     assert np.isnan(y[2, 3]) and np.isnan(y[3]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@given(data=st.data())
+def test_few_queries_wherever_they_and_the_keys_begin(dtype, data):
+    T, S, D, first = (data.draw(st.sampled_from(sizes)) for sizes in ((1, 3), (5, 70), (4, 7, 8), range(5)))
+    apart = data.draw(st.sampled_from([D, D + 1, 8]))  # from one head's first number to the next's
+    together = placed(RNG.standard_normal((2, S, 3, 2, apart)).astype(dtype), first)[..., :D]
+    q, k, v = together[:, -T:, 0], together[:, :, 1], together[:, :, 2]
+    for mine, right in zip(
+        function("attention_forward", "cuda")(q, k, v, causal=True),
+        function("attention_forward", "reference")(*(a.astype("f8") for a in (q, k, v)), causal=True),
+        strict=True,
+    ):
+        assert error(mine, right) < (1e-5 if dtype == "float32" else 1e-12)
+
+
+@pytest.mark.parametrize("bits", [16, 8, 4])
+@given(data=st.data())
+def test_few_rows_wherever_they_and_quantized_weights_begin(bits, data):
+    n, C, F, first, of_q = (data.draw(st.sampled_from(sizes)) for sizes in ((1, 3), (64, 40), (1, 5), range(5), range(17)))
+    x, b = placed(RNG.standard_normal((n, C)).astype("f4"), first), RNG.standard_normal(F).astype("f4")
+    q, scales = function("quantize", "reference")(RNG.standard_normal((F, C)).astype("f4"), bits)
+    mine = function("quantized_linear_forward", "cuda")(x, placed(q, of_q), scales, b)
+    assert error(mine, function("quantized_linear_forward", "reference")(x.astype("f8"), q, scales, b)) < 1e-5
+    widened = function("dequantize", "cuda")(placed(q, of_q), scales, C)
+    assert error(widened, function("dequantize", "reference")(q, scales, C)) < 1e-6
