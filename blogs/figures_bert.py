@@ -67,10 +67,13 @@ class Stack(Layer):
         return self.norm.add(x, r)[1] if self.pre else x
 
     def backward(self, dy):
-        dx = self.norm.add_backward(dy) if self.pre else dy
+        dx, dr = self.norm.add_backward(dy) if self.pre else (dy, None)
         self.gradients = [np.linalg.norm(dx)]
         for block in reversed(self.blocks):
-            dx = block.backward(dx)
+            if self.pre:
+                dx, dr = block.backward(dx, dr)
+            else:
+                dx = block.backward(dx)
             self.gradients.append(np.linalg.norm(dx))
         self.gradients.reverse()
         return dx
@@ -183,9 +186,9 @@ class PreNormBERT(tinyllm.BERT):
         return self.last_norm.add(x, r)[1]
 
     def hidden_backward(self, dh):
-        dx = self.last_norm.add_backward(dh)
+        dx, dr = self.last_norm.add_backward(dh)
         for block in reversed(self.blocks):
-            dx = block.backward(dx)
+            dx, dr = block.backward(dx, dr)
         self.tokens.backward(self.positions.backward(self.norm.backward(self.dropout.backward(dx))))
 
 

@@ -30,8 +30,10 @@ def row_key(i, low, high):
 
 
 @jit
-def dropout_row(x, key, threshold, factor, y):
-    zero = x.dtype.type(0)
+def dropout_row(i, x, low, high, threshold, factor, y):
+    """Row i of an array; the mask's numbers are mask_of's."""
+    key, threshold = row_key(i, np.uint32(low), np.uint32(high)), np.uint32(threshold)
+    factor, zero = x.dtype.type(factor), x.dtype.type(0)
     for j in range(y.size):
         h = mix(np.uint32(key + np.uint32(np.uint32(j) * GOLDEN_WORD)))
         y[j] = x[j] * factor if h >= threshold else zero
@@ -39,15 +41,18 @@ def dropout_row(x, key, threshold, factor, y):
 
 @divided
 def dropout_rows(start, stop, x, low, high, threshold, factor, y):
-    low, high, threshold, factor = np.uint32(low), np.uint32(high), np.uint32(threshold), x.dtype.type(factor)
     for i in range(start, stop):
-        dropout_row(x[i], row_key(i, low, high), threshold, factor, y[i])
+        dropout_row(i, x[i], low, high, threshold, factor, y[i])
+
+
+def mask_of(p, seed):
+    """low, high, threshold of the reference's mask, and the factor of what stays: 1 where nothing is dropped."""
+    return seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, int(min(p * 2**32, 2**32 - 1)), 1 / (1 - p)
 
 
 def dropout_forward(x, p, seed):
     y, x = empty(x, x.shape), rows(x)
-    low, high, threshold = seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, int(min(p * 2**32, 2**32 - 1))
-    dropout_rows(len(x), parts_of(x.size), x, low, high, threshold, 1 / (1 - p), rows(y))
+    dropout_rows(len(x), parts_of(x.size), x, *mask_of(p, seed), rows(y))
     return y
 
 

@@ -9,6 +9,5 @@ template <class T> __global__ void dropout(const T* __restrict__ x, T* __restric
   if (row >= rows) return;
   x += row * columns, y += row * columns;
   unsigned key = row_key(row, low, high);
-  auto dropped = [=](int c, T x, T& y) { y = T(kept(key, c, threshold) ? W(x) * W(factor) : W(0)); };
-  Columns<T>(columns, x, y).each(dropped, x, out(y));
+  Columns<T>(columns, x, y).each([=](int c, T x, T& y) { y = T(dropped(W(x), key, c, threshold, W(factor))); }, x, out(y));
 }

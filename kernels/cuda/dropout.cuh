@@ -16,3 +16,8 @@ __device__ __forceinline__ unsigned row_key(unsigned row, unsigned low, unsigned
 __device__ __forceinline__ bool kept(unsigned key, unsigned column, unsigned threshold) {
   return mix(key + column * 0x9E3779B9u) >= threshold;
 }
+
+// The row's number in this column, times factor, 1 / (1 - p), or 0.
+template <class W> __device__ __forceinline__ W dropped(W x, unsigned key, unsigned column, unsigned threshold, W factor) {
+  return kept(key, column, threshold) ? x * factor : W(0);
+}

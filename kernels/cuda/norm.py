@@ -1,4 +1,4 @@
-"""Layer and RMS normalisation, the sum with the residual taken on the way (norm.cu)."""
+"""Layer and RMS normalisation, the sum with the residual and its dropout taken on the way (norm.cu)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from .arrays import BLOCK, LONG_ROW, WARP, accumulator, like, per_row, row_layout, rows, settle, vector, wide
 from .columns import add_parts, parts_of
+from .dropout import mask_arguments
 from .memory import empty
 from .module import UNASKED, Kernels
 
@@ -13,7 +14,7 @@ NAMES = (f"norm_{way}<T, {centred}>" for way in ("forward", "backward") for cent
 KERNELS = Kernels("norm.cu", *NAMES, "add_parts<T>")
 
 
-def norm_forward(x, r, w, b, eps, centred):
+def norm_forward(x, r, w, b, eps, centred, dropout=0.0, seed=0):
     """s, y, mean, rstd; s is x without a residual, and mean None where rows are not centred."""
     x_rows, y, rstd = rows(x), empty(x, x.shape), empty(x, x.shape[:-1], wide(x))
     mean = empty(x, x.shape[:-1], wide(x)) if centred else None
@@ -23,12 +24,14 @@ def norm_forward(x, r, w, b, eps, centred):
         sums = s
     name = f"norm_forward<T, {'true' if centred else 'false'}>"
     inputs = x_rows, residual, vector(w, x, "w"), vector(b, x, "b"), float(eps)
-    KERNELS.launch(name, x, *row_layout(x_rows), *inputs, sums, y, mean, rstd, *x_rows.shape)
+    outputs = sums, y, mean, rstd
+    KERNELS.launch(name, x, *row_layout(x_rows), *inputs, *outputs, *x_rows.shape, *mask_arguments(dropout, seed))
     return s, y, mean, rstd
 
 
-def norm_backward(dy, ds, s, w, mean, rstd, dw, db, centred):
+def norm_backward(dy, ds, s, w, mean, rstd, dw, db, centred, dropout=0.0, seed=0):
     s_rows, dx = rows(s), empty(s, s.shape)
+    dr = empty(s, s.shape) if dropout else None
     n, C = s_rows.shape
     dw_sums, db_sums = accumulator(dw, (C,), s, "dw"), accumulator(db, (C,), s, "db")
     threads, together = backward_block(C, np.dtype(wide(s)).itemsize)
@@ -37,14 +40,14 @@ def norm_backward(dy, ds, s, w, mean, rstd, dw, db, centred):
     inputs = rows(like(dy, s, "dy")), None if ds is None else rows(like(ds, s, "ds")), s_rows, vector(w, s, "w")
     means = None if mean is None else per_row(mean, s, "mean")
     name = f"norm_backward<T, {'true' if centred else 'false'}>"
-    outputs = means, per_row(rstd, s, "rstd"), dx, sums
-    shared = together * 2 * C * sums.itemsize
-    KERNELS.launch(name, s, parts, (threads, together), *inputs, *outputs, n, C, shared=shared)
+    outputs = means, per_row(rstd, s, "rstd"), dx, dr, sums
+    shared, mask = together * 2 * C * sums.itemsize, mask_arguments(dropout, seed)
+    KERNELS.launch(name, s, parts, (threads, together), *inputs, *outputs, n, C, *mask, shared=shared)
     for total, whole, first in ((dw_sums, dw, 0), (db_sums, db, C)):
         if total is not None:
             add_parts(KERNELS, s, sums, total, first)
             settle(whole, total)
-    return dx
+    return dx, dx if dr is None else dr
 
 
 def backward_block(C, width):
@@ -59,17 +62,17 @@ def layernorm_forward(x, w, b=None, eps=1e-5):
 
 def layernorm_backward(dy, x, w, mean, rstd, dw=None, db=None):
     """dx (N, C) = rstd (dn - mean_C(dn) - n mean_C(dn n)), dn = dy w; adds into dw and db (C,)."""
-    return norm_backward(dy, None, x, w, mean, rstd, dw, db, True)
+    return norm_backward(dy, None, x, w, mean, rstd, dw, db, True)[0]
 
 
-def add_layernorm_forward(x, r, w, b=None, eps=1e-5):
-    """s = x + r, y = layernorm(s).  x, r (N, C); r None: s is x -> s (N, C), y (N, C), mean (N,), rstd (N,)."""
-    return norm_forward(x, r, w, b, eps, True)
+def add_layernorm_forward(x, r, w, b=None, eps=1e-5, dropout=0.0, seed=0):
+    """s = x + drop(r), y = layernorm(s).  x, r (N, C); r None: s is x -> s (N, C), y (N, C), mean (N,), rstd (N,)."""
+    return norm_forward(x, r, w, b, eps, True, dropout, seed)
 
 
-def add_layernorm_backward(dy, ds, s, w, mean, rstd, dw=None, db=None):
-    """dx (N, C), which is dr too; adds into dw and db (C,).  dx = ds + layernorm_backward(dy)."""
-    return norm_backward(dy, ds, s, w, mean, rstd, dw, db, True)
+def add_layernorm_backward(dy, ds, s, w, mean, rstd, dw=None, db=None, dropout=0.0, seed=0):
+    """dx, dr (N, C); adds into dw and db (C,).  dx = ds + layernorm_backward(dy), dr = drop(dx)."""
+    return norm_backward(dy, ds, s, w, mean, rstd, dw, db, True, dropout, seed)
 
 
 def rmsnorm_forward(x, w, eps=1e-6):
@@ -80,15 +83,15 @@ def rmsnorm_forward(x, w, eps=1e-6):
 
 def rmsnorm_backward(dy, x, w, rstd, dw=None):
     """dx (N, C) = rstd (dn - n mean_C(dn n)), n = x rstd, dn = dy w; adds into dw (C,)."""
-    return norm_backward(dy, None, x, w, None, rstd, dw, None, False)
+    return norm_backward(dy, None, x, w, None, rstd, dw, None, False)[0]
 
 
-def add_rmsnorm_forward(x, r, w, eps=1e-6):
-    """s = x + r, y = rmsnorm(s).  x, r (N, C); r None: s is x -> s (N, C), y (N, C), rstd (N,)."""
-    s, y, _, rstd = norm_forward(x, r, w, None, eps, False)
+def add_rmsnorm_forward(x, r, w, eps=1e-6, dropout=0.0, seed=0):
+    """s = x + drop(r), y = rmsnorm(s).  x, r (N, C); r None: s is x -> s (N, C), y (N, C), rstd (N,)."""
+    s, y, _, rstd = norm_forward(x, r, w, None, eps, False, dropout, seed)
     return s, y, rstd
 
 
-def add_rmsnorm_backward(dy, ds, s, w, rstd, dw=None):
-    """dx (N, C), which is dr too; adds into dw (C,).  dx = ds + rmsnorm_backward(dy)."""
-    return norm_backward(dy, ds, s, w, None, rstd, dw, None, False)
+def add_rmsnorm_backward(dy, ds, s, w, rstd, dw=None, dropout=0.0, seed=0):
+    """dx, dr (N, C); adds into dw (C,).  dx = ds + rmsnorm_backward(dy), dr = drop(dx)."""
+    return norm_backward(dy, ds, s, w, None, rstd, dw, None, False, dropout, seed)

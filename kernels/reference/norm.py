@@ -2,12 +2,14 @@
 
 N rows of C channels; statistics over C, for each row on its own. The `add_` ops normalise the sum of the residual
 stream and the branch that comes back to it, since every norm of a transformer but the first stands behind such a sum.
+In training the branch is thinned out by dropout before (dropout.py has its mask): that is done on the way.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from .dropout import dropout_backward, dropout_forward
 from .linear import rows
 
 
@@ -39,19 +41,32 @@ def layernorm_backward(dy, x, w, mean, rstd, dw=None, db=None):
     return rstd[..., None] * (dn - dn.mean(-1, keepdims=True) - n * (dn * n).mean(-1, keepdims=True))
 
 
-def add_layernorm_forward(x, r, w, b=None, eps=1e-5):
-    """s = x + r, y = layernorm(s).  x, r (N, C); r None: s is x -> s (N, C), y (N, C), mean (N,), rstd (N,)."""
-    s = x if r is None else x + r
+def add_forward(x, r, dropout, seed):
+    """x + drop(r), the dropout of that probability and seed; r None: x."""
+    if r is None:
+        return x
+    return x + (dropout_forward(r, dropout, seed) if dropout else r)
+
+
+def add_backward(ds, dropout, seed):
+    """dx = ds, dr = drop(ds) of the same mask; without dropout both are ds."""
+    return ds, dropout_backward(ds, dropout, seed) if dropout else ds
+
+
+def add_layernorm_forward(x, r, w, b=None, eps=1e-5, dropout=0.0, seed=0):
+    """s = x + drop(r), y = layernorm(s).  x, r (N, C); r None: s is x -> s (N, C), y (N, C), mean (N,), rstd (N,)."""
+    s = add_forward(x, r, dropout, seed)
     return s, *layernorm_forward(s, w, b, eps)
 
 
-def add_layernorm_backward(dy, ds, s, w, mean, rstd, dw=None, db=None):
-    """dx (N, C), which is dr too; adds into dw and db (C,).
+def add_layernorm_backward(dy, ds, s, w, mean, rstd, dw=None, db=None, dropout=0.0, seed=0):
+    """dx, dr (N, C), one array where nothing is dropped; adds into dw and db (C,).
 
-    s goes on beside y, with a gradient ds of its own (None: it goes nowhere), so dx = ds + layernorm_backward(dy).
+    s goes on beside y, with a gradient ds of its own (None: it goes nowhere), so dx = ds + layernorm_backward(dy);
+    dr = drop(dx).
     """
     dx = layernorm_backward(dy, s, w, mean, rstd, dw, db)
-    return dx if ds is None else ds + dx
+    return add_backward(dx if ds is None else ds + dx, dropout, seed)
 
 
 def rmsnorm_forward(x, w, eps=1e-6):
@@ -72,13 +87,16 @@ def rmsnorm_backward(dy, x, w, rstd, dw=None):
     return rstd[..., None] * (dn - n * (dn * n).mean(-1, keepdims=True))
 
 
-def add_rmsnorm_forward(x, r, w, eps=1e-6):
-    """s = x + r, y = rmsnorm(s).  x, r (N, C); r None: s is x -> s (N, C), y (N, C), rstd (N,)."""
-    s = x if r is None else x + r
+def add_rmsnorm_forward(x, r, w, eps=1e-6, dropout=0.0, seed=0):
+    """s = x + drop(r), y = rmsnorm(s).  x, r (N, C); r None: s is x -> s (N, C), y (N, C), rstd (N,)."""
+    s = add_forward(x, r, dropout, seed)
     return s, *rmsnorm_forward(s, w, eps)
 
 
-def add_rmsnorm_backward(dy, ds, s, w, rstd, dw=None):
-    """dx (N, C), which is dr too; adds into dw (C,).  dx = ds + rmsnorm_backward(dy)."""
+def add_rmsnorm_backward(dy, ds, s, w, rstd, dw=None, dropout=0.0, seed=0):
+    """dx, dr (N, C), one array where nothing is dropped; adds into dw (C,).
+
+    dx = ds + rmsnorm_backward(dy), dr = drop(dx).
+    """
     dx = rmsnorm_backward(dy, s, w, rstd, dw)
-    return dx if ds is None else ds + dx
+    return add_backward(dx if ds is None else ds + dx, dropout, seed)

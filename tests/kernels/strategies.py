@@ -152,7 +152,8 @@ def layernorm(d: Draw) -> dict[str, Any]:
 def with_residual(norm: Callable[[Draw], dict[str, Any]]) -> Callable[[Draw], dict[str, Any]]:
     def draw(d: Draw) -> dict[str, Any]:
         arguments = norm(d)
-        return {**arguments, "r": d.normal(*arguments["x"].shape) if d.maybe() else None}
+        r = d.normal(*arguments["x"].shape) if d.maybe() else None
+        return {**arguments, "r": r, "dropout": d.of(0.0, 0.0, 0.3), "seed": d.draw(st.integers(0, 2**64 - 1))}
 
     return draw
 
@@ -248,9 +249,9 @@ OPS = {
     "position": Op(position, returns=(), same={"x": "dy"}),
     "rotary": Op(rotary),
     "layernorm": Op(layernorm, ("y", "mean", "rstd")),
-    "add_layernorm": Op(with_residual(layernorm), ("s", "y", "mean", "rstd"), same={"r": "dx"}),
+    "add_layernorm": Op(with_residual(layernorm), ("s", "y", "mean", "rstd"), ("dx", "dr")),
     "rmsnorm": Op(rmsnorm, ("y", "rstd")),
-    "add_rmsnorm": Op(with_residual(rmsnorm), ("s", "y", "rstd"), same={"r": "dx"}),
+    "add_rmsnorm": Op(with_residual(rmsnorm), ("s", "y", "rstd"), ("dx", "dr")),
     "activation": Op(activation),
     "gated": Op(gated),
     "softmax": Op(softmax),

@@ -25,8 +25,9 @@ def placed(array, offset):
 OPS = {
     "softmax_forward": ("x",),
     "softmax_backward": ("x", "x"),
-    "add_layernorm_forward": ("x", "x", "w", "w"),
-    "add_layernorm_backward": ("x", "x", "x", "w", "mean", "rstd", "dw", "dw"),
+    "add_layernorm_forward": ("x", "x", "w", "w", "eps", "half_of", "seed"),
+    "add_layernorm_backward": ("x", "x", "x", "w", "mean", "rstd", "dw", "dw", "half_of", "seed"),
+    "add_rmsnorm_forward": ("x", "x", "w"),
     "rmsnorm_forward": ("x", "w"),
     "rmsnorm_backward": ("x", "x", "w", "rstd", "dw"),
     "cross_entropy_forward": ("x", "t"),
@@ -46,7 +47,7 @@ def inputs(n, C):
         "x": x, "w": RNG.standard_normal(C), "mean": x.mean(1), "rstd": 1 / (x.std(1) + 0.1), "dw": RNG.standard_normal(C),
         "t": RNG.integers(0, C, n), "one": 1.0, "lse": np.log(np.exp(x).sum(1)), "silu": "silu",
         "w2": RNG.standard_normal((C, C)), "half": RNG.standard_normal((n, C // 2)), "x3": x[None],
-        "d2": RNG.standard_normal((C, C)), "half_of": 0.5, "seed": 3,
+        "d2": RNG.standard_normal((C, C)), "half_of": 0.5, "seed": 3, "eps": 1e-5,
     }  # fmt: skip
 
 

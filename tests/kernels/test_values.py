@@ -132,6 +132,32 @@ def test_dropout_is_the_references_bit_for_bit(shape, p, seed, fast_set):
     )
 
 
+@every_set
+@pytest.mark.parametrize("op", ["add_layernorm", "add_rmsnorm"])
+@given(
+    shape=st.sampled_from(((1, 1), (7, 3), (3, 5, 17), (300, 100))),
+    p=st.floats(0.01, 0.99),
+    seed=st.integers(0, 2**64 - 1),
+    both=st.booleans(),
+)
+def test_a_norm_drops_as_dropout_does(shape, p, seed, both, op, any_set):
+    """The op with dropout is dropout and then the op without, bit for bit, forward and backward."""
+    x, r, dy, ds = RNG.standard_normal((4, *shape)).astype(np.float32)
+    w, ds = RNG.standard_normal(shape[-1]).astype(np.float32), ds if both else None
+    forward, backward = function(f"{op}_forward", any_set), function(f"{op}_backward", any_set)
+    drop, options = function("dropout_forward", any_set), {"dropout": p, "seed": seed}
+    s, y, *statistics = forward(x, r, w, **options)
+    if any_set == "cuda":  # which rounds x + factor r once
+        assert np.array_equal(forward(np.zeros_like(x), r, w, **options)[0], drop(r, p, seed))
+    else:
+        assert all(map(np.array_equal, (s, y, *statistics), forward(x, drop(r, p, seed), w)))
+    sums = [(np.zeros_like(w), np.zeros_like(w))[: len(statistics)] for _ in range(2)]
+    dx, dr = backward(dy, ds, s, w, *statistics, *sums[0], **options)
+    expected, _ = backward(dy, ds, s, w, *statistics, *sums[1])
+    assert np.array_equal(dx, expected) and np.array_equal(dr, drop(dx, p, seed))
+    assert np.array_equal(sums[0], sums[1])
+
+
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_dropout_masks_look_random(p):
     """1 - p of all entries stay, in each row, column and diagonal about as many; another seed gives another mask."""

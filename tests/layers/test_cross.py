@@ -34,12 +34,11 @@ class Decoder(Layer):
     def __init__(self, recompute=False, dropout=0.0):
         super().__init__()
         self.bias = RelativeBias(8, 2, bidirectional=False, max_distance=6)
-        drops = {"dropout": dropout, "residual_dropout": dropout}
         self.blocks = [
             CrossBlock(
-                RMSNorm(C), Attention(C, 2, **drops),
-                RMSNorm(C), CrossAttention(C, 2, D=3, **drops),
-                RMSNorm(C), mlp,
+                RMSNorm(C, dropout=dropout), Attention(C, 2, dropout=dropout),
+                RMSNorm(C, dropout=dropout), CrossAttention(C, 2, D=3, dropout=dropout),
+                RMSNorm(C, dropout=dropout), mlp,
             )
             for mlp in (MLP(C, 6, "gelu", inner_dropout=dropout), GatedMLP(C, 6, "silu", inner_dropout=dropout))
         ]  # fmt: skip
@@ -57,10 +56,11 @@ class Decoder(Layer):
 
     def backward(self, dy):
         (shared,) = self.kept()
+        dx = dr = dy
         for block in reversed(self.blocks):
-            dy = block.backward(dy)
+            dx, dr = block.backward(dx, dr)
         self.bias.backward()
-        return dy, shared.grad
+        return dx, shared.grad
 
 
 @pytest.mark.parametrize("kernel_set", ["reference", "cpu"])

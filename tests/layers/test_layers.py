@@ -48,14 +48,18 @@ class Sum(Layer):
         return x + r
 
     def backward(self, dy, ds=None):
-        d = self.inner.backward(dy) if ds is None else self.inner.add_backward(dy, ds)
-        return d, d
+        return self.inner.backward(dy, dy) if ds is None else self.inner.add_backward(dy, ds)
 
 
 def block(recompute=False, dropout=0.0):
-    attention = Attention(C, 4, G=2, dropout=dropout, residual_dropout=dropout)
-    made = PreNormBlock(LayerNorm(C), attention, RMSNorm(C), MLP(C, 12, "gelu_new", dropout=dropout))
+    attention = Attention(C, 4, G=2, dropout=dropout)
+    made = PreNormBlock(LayerNorm(C, dropout=dropout), attention, RMSNorm(C, dropout=dropout), MLP(C, 12, "gelu_new"))
     return Sum(Recompute(made) if recompute else made)
+
+
+def post_norm_block(dropout=0.0):
+    norms = (LayerNorm(C, dropout=dropout) for _ in range(2))
+    return PostNormBlock(Attention(C, 2, dropout=dropout), next(norms), MLP(C, 12, "gelu"), next(norms))
 
 
 CASES = {
@@ -67,6 +71,8 @@ CASES = {
     "rmsnorm": (RMSNorm(C), X),
     "residual + layernorm": (Sum(LayerNorm(C)), X, R),
     "residual + rmsnorm": (Sum(RMSNorm(C)), X, R),
+    "dropped residual + layernorm": (Sum(LayerNorm(C, dropout=0.3)), X, R),
+    "dropped residual + rmsnorm": (Sum(RMSNorm(C, dropout=0.3)), X, R),
     "embedding of repeated tokens": (Embedding(4, C), np.array([[1, 1, 3], [0, 1, 1]])),
     "positions": (PositionEmbedding(7, C), X, np.arange(T)),
     "positions by row": (PositionEmbedding(7, C), X, np.array([[0, 0, 1, 2, 3], [0, 1, 2, 3, 4]])),
@@ -78,10 +84,11 @@ CASES = {
     "attention, padded": (Attention(C, 4), X, Context(MASK)),
     "attention, packed": (Attention(C, 4), X, Context(PACKED)),
     "attention, bidirectional, grouped": (Attention(C, 4, G=2, causal=False), X, Context(MASK)),
-    "attention with dropout": (Attention(C, 2, G=1, dropout=0.3, residual_dropout=0.2, bias=False), X, Context(MASK)),
+    "attention with dropout": (Attention(C, 2, G=1, dropout=0.3, bias=False), X, Context(MASK)),
     "block": (block(), X, R, Context(MASK)),
     "block with dropout": (block(dropout=0.2), X, R, Context(MASK)),
-    "post-norm block": (PostNormBlock(Attention(C, 2), LayerNorm(C), MLP(C, 12, "gelu"), LayerNorm(C)), X, Context(MASK)),
+    "post-norm block": (post_norm_block(), X, Context(MASK)),
+    "post-norm block with dropout": (post_norm_block(dropout=0.2), X, Context(MASK)),
     "block, recomputed, with dropout": (block(recompute=True, dropout=0.2), X, R, Context(MASK)),
 }
 
@@ -119,11 +126,35 @@ def test_recompute_gives_the_same_and_keeps_less():
         layer.mode.training = True
         y = layer(X.astype("f4"), R.astype("f4"), Context())
         held = sum(a.nbytes for part in layer.layers() for kept in part._kept for a in flatten(kept))
-        dx, _ = layer.backward(np.ones_like(y))
-        results.append((y, dx, layer.flat.grad.copy(), held))
-    for a, b in zip(results[0][:3], results[1][:3]):
+        dx, dr = layer.backward(np.ones_like(y))
+        assert (dr == 0).mean() == pytest.approx(0.2, abs=0.1)  # of the branch that was given
+        results.append((y, dx, dr, layer.flat.grad.copy(), held))
+    for a, b in zip(results[0][:4], results[1][:4]):
         np.testing.assert_array_equal(a, b)
-    assert results[1][3] < results[0][3] / 2
+    assert results[1][4] < results[0][4] / 2
+
+
+@pytest.mark.parametrize("kernel_set", ["reference", "cpu"])
+@pytest.mark.parametrize("norm", [LayerNorm, RMSNorm])
+def test_a_norm_drops_as_a_layer_of_its_own(norm, kernel_set):
+    """The same mask from the same random state, and none where there is no branch or no training."""
+    whole, drop, plain = (layer.initialize() for layer in (norm(C, dropout=0.5), Dropout(0.5), norm(C)))
+    whole.mode.training = drop.mode.training = True
+    x, r, dy, ds = RANDOM.standard_normal((4, B, T, C)).astype("f4")
+    with kernels.use(kernel_set):
+        for a, b in zip(whole.add(x, r), plain.add(x, drop(r)), strict=True):
+            np.testing.assert_array_equal(a, b)
+        dx, dr = whole.add_backward(dy, ds)
+        expected, _ = plain.add_backward(dy, ds)
+        np.testing.assert_array_equal(dx, expected)
+        np.testing.assert_array_equal(dr, drop.backward(expected))
+        state = whole.mode.random.bit_generator.state
+        for training, branch in ((True, None), (False, r)):
+            whole.mode.training = training
+            np.testing.assert_array_equal(whole.add(x, branch)[1], plain.add(x, branch)[1])
+            dx, dr = whole.add_backward(dy)
+            assert dr is dx
+        assert whole.mode.random.bit_generator.state == state
 
 
 def flatten(kept):

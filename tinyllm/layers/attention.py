@@ -46,20 +46,20 @@ class Attention(Layer):
     """y = proj(attention(q, k, v)) with [q | k | v] = qkv(x).  x (B, T, C) -> y (B, T, C).
 
     H query heads of D = C / H numbers, G key/value heads (H by default). proj_bias: where proj differs from qkv in having a
-    bias; window: each query sees that many keys, up to its own; rotary: turns q and k by their positions.
+    bias; window: each query sees that many keys, up to its own; rotary: turns q and k by their positions; dropout: of the
+    attention weights (of y: the norm's that adds it).
     """
 
-    def __init__(self, C, H, G=None, D=None, bias=True, causal=True, scale=None, dropout=0.0, residual_dropout=0.0,
-                 std=0.02, residual_std=0.02, proj_bias=None, window=None, rotary=None):  # fmt: skip
+    def __init__(self, C, H, G=None, D=None, bias=True, causal=True, scale=None, dropout=0.0, std=0.02,
+                 residual_std=0.02, proj_bias=None, window=None, rotary=None):  # fmt: skip
         super().__init__()
         self.H, self.G, self.D = H, G or H, D or C // H
         self.causal, self.window = causal, window
         self.scale = 1 / math.sqrt(self.D) if scale is None else scale
         self.qkv = Linear(C, (self.H + 2 * self.G) * self.D, bias, std)
         self.rotary: Rotary | None = rotary
-        self.weights_dropout = Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.proj = Linear(self.H * self.D, C, bias if proj_bias is None else proj_bias, residual_std)
-        self.dropout = Dropout(residual_dropout)
 
     def split(self, qkv):
         """[q | k | v] (B, T, (H + 2G) D) -> views q (B, T, H, D), k and v (B, T, G, D)."""
@@ -71,10 +71,10 @@ class Attention(Layer):
         B, T, _ = qkv.shape
         return qkv.reshape(B, T, self.H + 2 * self.G, self.D)
 
-    def options(self, context, seed):
-        on = {} if seed is None else {"dropout": self.weights_dropout.p, "seed": seed}
+    def options(self, context):
+        seen = {"mask": context.mask, "causal": self.causal, "window": self.window}
         bias = context.bias and context.bias.data
-        return {"mask": context.mask, "causal": self.causal, "window": self.window, "scale": self.scale, "bias": bias, **on}
+        return {**seen, "scale": self.scale, "bias": bias, **self.dropout.options()}
 
     def forward(self, x, context):
         B, T, _ = x.shape
@@ -84,17 +84,17 @@ class Attention(Layer):
         q, k, v = self.split(qkv)
         if context.cache is not None:
             k, v = context.cache.extend(self, k, v)  # (B, S, G, D)
-        options = self.options(context, self.weights_dropout.seed())
+        options = self.options(context)
         if context.cache is not None and context.cache.end is not None:
             y, lse = attention_step(q, k, v, context.cache.end, **options), None
         else:
             y, lse = kernels.attention_forward(q, k, v, **options)
         self.keep(qkv, y, lse, options, context.bias)
-        return self.dropout(self.proj(y.reshape(B, T, self.H * self.D)))
+        return self.proj(y.reshape(B, T, self.H * self.D))
 
     def backward(self, dy):
         qkv, y, lse, options, bias = self.kept()
-        dy = self.proj.backward(self.dropout.backward(dy)).reshape(y.shape)
+        dy = self.proj.backward(dy).reshape(y.shape)
         dqkv = kernels.empty(qkv, qkv.shape)
         dbias = bias and bias.grad
         kernels.attention_backward(dy, *self.split(qkv), y, lse, **options, dbias=dbias, out=self.split(dqkv))
@@ -109,15 +109,14 @@ class CrossAttention(Layer):
     The source is the context's; its gradient is added into context.source.grad: each layer of a decoder has a part in it.
     """
 
-    def __init__(self, C, H, D=None, bias=True, scale=None, dropout=0.0, residual_dropout=0.0, std=0.02, residual_std=0.02):
+    def __init__(self, C, H, D=None, bias=True, scale=None, dropout=0.0, std=0.02, residual_std=0.02):
         super().__init__()
         self.H, self.D = H, D or C // H
         self.scale = 1 / math.sqrt(self.D) if scale is None else scale
         self.q = Linear(C, self.H * self.D, bias, std)
         self.kv = Linear(C, 2 * self.H * self.D, bias, std)
-        self.weights_dropout = Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.proj = Linear(self.H * self.D, C, bias, residual_std)
-        self.dropout = Dropout(residual_dropout)
 
     def split(self, kv):
         """[k | v] (B, S, 2 H D) -> views k and v (B, S, H, D)."""
@@ -133,17 +132,14 @@ class CrossAttention(Layer):
         else:
             kv = self.kv(context.source.data)
             k, v = self.split(kv)
-        seed = self.weights_dropout.seed()
-        options = {"mask": context.source_mask, "scale": self.scale}
-        if seed is not None:
-            options |= {"dropout": self.weights_dropout.p, "seed": seed}
+        options = {"mask": context.source_mask, "scale": self.scale, **self.dropout.options()}
         y, lse = kernels.attention_forward(q, k, v, **options)
         self.keep(q, kv, y, lse, options, context.source)
-        return self.dropout(self.proj(y.reshape(B, T, self.H * self.D)))
+        return self.proj(y.reshape(B, T, self.H * self.D))
 
     def backward(self, dy):
         q, kv, y, lse, options, source = self.kept()
-        dy = self.proj.backward(self.dropout.backward(dy)).reshape(y.shape)
+        dy = self.proj.backward(dy).reshape(y.shape)
         dq, dkv = kernels.empty(q, q.shape), kernels.empty(kv, kv.shape)
         kernels.attention_backward(dy, q, *self.split(kv), y, lse, **options, out=(dq, *self.split(dkv)))
         source.grad += self.kv.backward(dkv)

@@ -11,8 +11,8 @@ from .norm import LayerNorm, RMSNorm
 class PreNormBlock(Layer):
     """x + attention(norm1(x)), then x + mlp(norm2(x)) (Radford et al. 2019, section 2.3).
 
-    A block takes and gives the residual stream as a pair: x, and the branch r that is still to be added to it, since the
-    addition and the norm behind it are one pass over memory. The gradient of both is that of their sum.
+    A block takes and gives the residual stream as a pair: x, and the branch r that is still to be added to it, since its
+    dropout, the addition and the norm behind it are one pass over memory. Their gradients dx and dr differ by the dropout.
     """
 
     def __init__(self, norm1: LayerNorm | RMSNorm, attention: Attention, norm2: LayerNorm | RMSNorm, mlp: MLP | GatedMLP):
@@ -24,9 +24,9 @@ class PreNormBlock(Layer):
         x, h = self.norm2.add(x, self.attention(h, context))
         return x, self.mlp(h)
 
-    def backward(self, dx):
-        dx = self.norm2.add_backward(self.mlp.backward(dx), dx)
-        return self.norm1.add_backward(self.attention.backward(dx), dx)
+    def backward(self, dx, dr):
+        dx, dr = self.norm2.add_backward(self.mlp.backward(dr), dx)
+        return self.norm1.add_backward(self.attention.backward(dr), dx)
 
 
 class CrossBlock(Layer):
@@ -51,10 +51,10 @@ class CrossBlock(Layer):
         x, h = self.norm3.add(x, self.cross(h, context))
         return x, self.mlp(h)
 
-    def backward(self, dx):
-        dx = self.norm3.add_backward(self.mlp.backward(dx), dx)
-        dx = self.norm2.add_backward(self.cross.backward(dx), dx)
-        return self.norm1.add_backward(self.attention.backward(dx), dx)
+    def backward(self, dx, dr):
+        dx, dr = self.norm3.add_backward(self.mlp.backward(dr), dx)
+        dx, dr = self.norm2.add_backward(self.cross.backward(dr), dx)
+        return self.norm1.add_backward(self.attention.backward(dr), dx)
 
 
 class PostNormBlock(Layer):
@@ -70,9 +70,9 @@ class PostNormBlock(Layer):
         return x
 
     def backward(self, dx):
-        dx = self.norm2.add_backward(dx)
-        dx = self.norm1.add_backward(dx + self.mlp.backward(dx))
-        return dx + self.attention.backward(dx)
+        dx, dr = self.norm2.add_backward(dx)
+        dx, dr = self.norm1.add_backward(dx + self.mlp.backward(dr))
+        return dx + self.attention.backward(dr)
 
 
 class Recompute(Layer):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import kernels
 from .layer import Layer
 
@@ -17,6 +19,11 @@ class Dropout(Layer):
         """A fresh seed where dropout is on, else None."""
         on = self.mode.training and self.p > 0
         return int(self.mode.random.integers(1 << 63)) if on else None
+
+    def options(self) -> dict[str, Any]:
+        """For an op that drops on its way, forward and backward: p and a fresh seed; nothing where dropout is off."""
+        seed = self.seed()
+        return {} if seed is None else {"dropout": self.p, "seed": seed}
 
     def forward(self, x):
         seed = self.seed()

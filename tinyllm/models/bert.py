@@ -94,18 +94,13 @@ class BERTBase(Model):
 
     def _block(self):
         c = self.config
-        std = c.initializer_range
+        std, dropout = c.initializer_range, c.attention_probs_dropout_prob
         block = PostNormBlock(
-            Attention(
-                c.hidden_size, c.num_attention_heads, causal=False, dropout=c.attention_probs_dropout_prob,
-                residual_dropout=c.hidden_dropout_prob, std=std, residual_std=std,
-            ),
-            LayerNorm(c.hidden_size, eps=c.layer_norm_eps),
-            MLP(
-                c.hidden_size, c.intermediate_size, c.hidden_act, dropout=c.hidden_dropout_prob, std=std, residual_std=std
-            ),
-            LayerNorm(c.hidden_size, eps=c.layer_norm_eps),
-        )  # fmt: skip
+            Attention(c.hidden_size, c.num_attention_heads, causal=False, dropout=dropout, std=std, residual_std=std),
+            LayerNorm(c.hidden_size, eps=c.layer_norm_eps, dropout=c.hidden_dropout_prob),
+            MLP(c.hidden_size, c.intermediate_size, c.hidden_act, std=std, residual_std=std),
+            LayerNorm(c.hidden_size, eps=c.layer_norm_eps, dropout=c.hidden_dropout_prob),
+        )
         return Recompute(block) if c.recompute else block
 
     @classmethod

@@ -61,9 +61,13 @@ class GPT(LanguageModel):
         self.positions = PositionEmbedding(c.n_positions, c.n_embd, c.initializer_range)
         self.dropout = Dropout(c.embd_pdrop)
         self.blocks = [self._block(layer) for layer in range(c.n_layer)]
-        self.norm = LayerNorm(c.n_embd, c.bias, c.layer_norm_epsilon)
+        self.norm = self._norm()
         self.add_head(c.n_embd, c.initializer_range)
         self.initialize(seed, dtype)
+
+    def _norm(self):
+        c = self.config
+        return LayerNorm(c.n_embd, c.bias, c.layer_norm_epsilon, dropout=c.resid_pdrop)
 
     def _block(self, layer: int):
         c = self.config
@@ -73,14 +77,13 @@ class GPT(LanguageModel):
         if c.scale_attn_by_inverse_layer_idx:
             scale /= layer + 1
         block = PreNormBlock(
-            LayerNorm(c.n_embd, c.bias, c.layer_norm_epsilon),
+            self._norm(),
             Attention(
-                c.n_embd, c.n_head, bias=c.bias, scale=scale, dropout=c.attn_pdrop, residual_dropout=c.resid_pdrop,
-                std=std, residual_std=residual_std,
+                c.n_embd, c.n_head, bias=c.bias, scale=scale, dropout=c.attn_pdrop, std=std, residual_std=residual_std
             ),
-            LayerNorm(c.n_embd, c.bias, c.layer_norm_epsilon),
-            MLP(c.n_embd, c.n_inner or 4 * c.n_embd, c.activation_function, c.bias, c.resid_pdrop, std, residual_std),
-        )  # fmt: skip
+            self._norm(),
+            MLP(c.n_embd, c.n_inner or 4 * c.n_embd, c.activation_function, c.bias, std, residual_std),
+        )
         return Recompute(block) if c.recompute else block
 
     @classmethod
@@ -100,9 +103,9 @@ class GPT(LanguageModel):
         return h
 
     def hidden_backward(self, dh):
-        dx = self.norm.add_backward(dh)
+        dx, dr = self.norm.add_backward(dh)
         for block in reversed(self.blocks):
-            dx = block.backward(dx)
+            dx, dr = block.backward(dx, dr)
         self.tokens.backward(self.positions.backward(self.dropout.backward(dx)))
 
 

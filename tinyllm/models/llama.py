@@ -128,9 +128,9 @@ class Llama(LanguageModel):
         return h
 
     def hidden_backward(self, dh):
-        dx = self.norm.add_backward(dh)
+        dx, dr = self.norm.add_backward(dh)
         for block in reversed(self.blocks):
-            dx = block.backward(dx)
+            dx, dr = block.backward(dx, dr)
         self.tokens.backward(dx)
 
 

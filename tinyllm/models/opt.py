@@ -15,6 +15,7 @@ import numpy as np
 from ..layers import (
     MLP,
     Attention,
+    Dropout,
     Embedding,
     Layer,
     LayerNorm,
@@ -81,21 +82,23 @@ class OPT(LanguageModel):
         self.positions = PositionEmbedding(c.max_position_embeddings + OFFSET, C, std)
         self.blocks = [self._block() for _ in range(c.num_hidden_layers)]
         self.norm = self._norm() if c.do_layer_norm_before and not c._remove_final_layer_norm else None
+        self.dropout = Dropout(c.dropout)  # of the last branch, where no norm adds it
         self.project_out = None if E == C else Linear(C, E, bias=False, std=std)
         self.add_head(E, std)
         self.initialize(seed, dtype)
 
     def _norm(self):
-        return LayerNorm(self.config.hidden_size, affine=self.config.layer_norm_elementwise_affine)
+        c = self.config
+        return LayerNorm(c.hidden_size, affine=c.layer_norm_elementwise_affine, dropout=c.dropout)
 
     def _block(self):
         c = self.config
         std, residual_std = c.init_std, c.init_std / math.sqrt(2 * c.num_hidden_layers)
         attention = Attention(
-            c.hidden_size, c.num_attention_heads, bias=c.enable_bias, dropout=c.attention_dropout,
-            residual_dropout=c.dropout, std=std, residual_std=residual_std,
+            c.hidden_size, c.num_attention_heads, bias=c.enable_bias, dropout=c.attention_dropout, std=std,
+            residual_std=residual_std,
         )  # fmt: skip
-        mlp = MLP(c.hidden_size, c.ffn_dim, c.activation_function, c.enable_bias, c.dropout, std, residual_std)
+        mlp = MLP(c.hidden_size, c.ffn_dim, c.activation_function, c.enable_bias, std, residual_std)
         block: Layer
         if c.do_layer_norm_before:
             block = PreNormBlock(self._norm(), attention, self._norm(), mlp)
@@ -143,15 +146,14 @@ class OPT(LanguageModel):
         for block in self.blocks:
             x, r = block(x, r, context)
         if self.norm is None:
-            return x + r
+            return x + self.dropout(r)
         _, h = self.norm.add(x, r)
         return h
 
     def pre_norm_backward(self, dx):
-        if self.norm is not None:
-            dx = self.norm.add_backward(dx)
+        dx, dr = (dx, self.dropout.backward(dx)) if self.norm is None else self.norm.add_backward(dx)
         for block in reversed(self.blocks):
-            dx = block.backward(dx)
+            dx, dr = block.backward(dx, dr)
         return dx
 
     def post_norm(self, x, context):

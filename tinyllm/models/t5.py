@@ -200,7 +200,7 @@ class Stack(Layer):
         )
         self.dropout = Dropout(c.dropout_rate)
         self.blocks = [block(c, is_decoder) for _ in range(n)]
-        self.norm = RMSNorm(c.d_model, c.layer_norm_epsilon)
+        self.norm = norm(c)
         self.last_dropout = Dropout(c.dropout_rate)
 
     def forward(self, x, context):
@@ -216,9 +216,9 @@ class Stack(Layer):
         return self.last_dropout(h)
 
     def backward(self, dh):
-        dx = self.norm.add_backward(self.last_dropout.backward(dh))
+        dx, dr = self.norm.add_backward(self.last_dropout.backward(dh))
         for block in reversed(self.blocks):
-            dx = block.backward(dx)
+            dx, dr = block.backward(dx, dr)
         self.bias.backward()  # when all blocks have added to its gradient
         return self.dropout.backward(dx)
 
@@ -230,7 +230,7 @@ def block(c: T5Config, is_decoder: bool) -> Layer:
 
 
 def norm(c: T5Config) -> RMSNorm:
-    return RMSNorm(c.d_model, c.layer_norm_epsilon)
+    return RMSNorm(c.d_model, c.layer_norm_epsilon, c.dropout_rate)
 
 
 def attention(c: T5Config, causal: bool) -> Attention:
@@ -238,7 +238,7 @@ def attention(c: T5Config, causal: bool) -> Attention:
     HD = c.num_heads * c.d_kv
     layer = Attention(
         c.d_model, c.num_heads, D=c.d_kv, bias=False, causal=causal, scale=1.0, dropout=c.dropout_rate,
-        residual_dropout=c.dropout_rate, residual_std=c.initializer_factor * HD**-0.5,
+        residual_std=c.initializer_factor * HD**-0.5,
     )  # fmt: skip
     layer.qkv.w.initial = stacked((HD, query_initial(c)), (2 * HD, normal(c.initializer_factor * c.d_model**-0.5)))
     return layer
@@ -246,7 +246,7 @@ def attention(c: T5Config, causal: bool) -> Attention:
 
 def cross_attention(c: T5Config) -> CrossAttention:
     layer = CrossAttention(
-        c.d_model, c.num_heads, c.d_kv, bias=False, scale=1.0, dropout=c.dropout_rate, residual_dropout=c.dropout_rate,
+        c.d_model, c.num_heads, c.d_kv, bias=False, scale=1.0, dropout=c.dropout_rate,
         std=c.initializer_factor * c.d_model**-0.5, residual_std=c.initializer_factor * (c.num_heads * c.d_kv) ** -0.5,
     )  # fmt: skip
     layer.q.w.initial = query_initial(c)
@@ -265,4 +265,4 @@ def feed_forward(c: T5Config) -> MLP | GatedMLP:
         activation = "gelu_new"  # what the published weights were trained with
     std, residual_std = (c.initializer_factor * n**-0.5 for n in (c.d_model, c.d_ff))
     make = GatedMLP if kind else MLP
-    return make(c.d_model, c.d_ff, activation, False, c.dropout_rate, std, residual_std, c.dropout_rate)
+    return make(c.d_model, c.d_ff, activation, False, std, residual_std, c.dropout_rate)
