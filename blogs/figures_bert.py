@@ -171,7 +171,7 @@ class PreNormBERT(tinyllm.BERT):
 
     def __init__(self, config, seed=0, dtype="float32"):
         BERTBase.__init__(self, config)
-        self.last_norm = LayerNorm(config.hidden_size)
+        self.last_norm = LayerNorm(config.hidden_size, dropout=config.hidden_dropout_prob)
         self.head = PretrainingHead(config, self.tokens)
         self.initialize(seed, dtype)
 
