@@ -28,6 +28,11 @@ def project(x, w, b, y):
         few_rows(*rounded(x, w), b, y)
         return
     product(x, w.T, y)
+    add_bias(y, b)
+
+
+def add_bias(y, b):
+    """y += b, for each row.  y (N, F), b (F,) or None."""
     if b is not None:
         KERNELS.launch("add_bias<T>", y, *row_layout(y), y, vector(b, y, "b"), *y.shape)
 

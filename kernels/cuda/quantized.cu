@@ -1,8 +1,8 @@
-// Weights of a few bits: groups of 32 numbers of a row share a scale, a bfloat16; the reference set tells how they are packed.
-// A row is as long as its groups, and begins at a multiple of 16 bytes: it is read by packs of so many.
+// Weights of a few bits: groups of 32 numbers of a row share a scale, a bfloat16; the reference set tells how they are
+// packed. A row is as long as its groups, and begins at a multiple of 16 bytes: it is read by packs of so many.
 #include "common.cuh"
 
-constexpr int GROUP = 32, SLICE = 8;            // numbers that are widened at a time
+constexpr int GROUP = 32, SLICE = 8;                     // numbers of a scale; numbers that are widened at a time
 template <int BITS> constexpr int IN_PACK = 128 / BITS;  // numbers of a pack
 typedef Packed<unsigned> Bits;
 
@@ -55,18 +55,18 @@ template <class T, int BITS> __global__ void widen(const unsigned char* __restri
   }
 }
 
-// y (rows, features) = x w^T for up to ROWS rows; w is read once, and never written wide. A warp has FEATURES rows of w:
+// y (rows, features) = x w^T + b (null: nothing) for up to ROWS rows; w is read once, and never written wide. x's rows are
+// as long as w's groups, zeros behind its columns, and begin at multiples of 16 bytes too. A warp has FEATURES rows of w:
 // what it reads of x serves them all, and their packs are on the way at the same time.
 constexpr int FEATURES = 2;
 template <class T, int BITS, int ROWS> __global__ void quantized_product(
     const T* __restrict__ x, const unsigned char* __restrict__ q, const unsigned short* __restrict__ scales,
-    T* __restrict__ y, int rows, int features, int columns, int groups) {
+    const T* __restrict__ b, T* __restrict__ y, int rows, int features, int groups) {
   typedef wide<T> W;
   constexpr int N = IN_PACK<BITS>, P = PACK<T>;
   long long first = own_row() * FEATURES;
   if (first >= features) return;
-  bool whole = lies_whole(x, columns) && columns % SLICE == 0;
-  int packs = groups * (GROUP / N);
+  int packs = groups * (GROUP / N), columns = groups * GROUP;
   W total[FEATURES][ROWS] = {};
 #pragma unroll 2
   for (int p = threadIdx.x; p < packs; p += WARP) {
@@ -79,19 +79,20 @@ template <class T, int BITS, int ROWS> __global__ void quantized_product(
     }
 #pragma unroll
     for (int s = 0; s < N / SLICE; s++) {
-      W w[FEATURES][SLICE], numbers[SLICE];
+      W w[FEATURES][SLICE];
 #pragma unroll
       for (int f = 0; f < FEATURES; f++) widened<W, BITS>(w[f], pack[f], s);
 #pragma unroll
       for (int r = 0; r < ROWS; r++) {
         if (r >= rows) break;
 #pragma unroll
-        for (int k = 0; k < SLICE; k += P)
-          read_pack(numbers + k, x + (long long)r * columns, p * N + s * SLICE + k, columns, whole);
+        for (int k = 0; k < SLICE; k += P) {
+          Packed<T> numbers = *(const Packed<T>*)(x + r * columns + p * N + s * SLICE + k);
 #pragma unroll
-        for (int f = 0; f < FEATURES; f++)
+          for (int f = 0; f < FEATURES; f++)
 #pragma unroll
-          for (int i = 0; i < SLICE; i++) of_pack[f][r] += w[f][i] * numbers[i];
+            for (int i = 0; i < P; i++) of_pack[f][r] += w[f][k + i] * W(numbers.at[i]);
+        }
       }
     }
 #pragma unroll
@@ -104,6 +105,7 @@ template <class T, int BITS, int ROWS> __global__ void quantized_product(
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
       W sum = warp_reduce(total[f][r], Sum());
-      if (threadIdx.x == 0 && r < rows && first + f < features) y[(long long)r * features + first + f] = T(sum);
+      if (threadIdx.x == 0 && r < rows && first + f < features)
+        y[(long long)r * features + first + f] = T(sum + (b ? W(b[first + f]) : W(0)));
     }
 }

@@ -11,8 +11,7 @@ from ..reference import quantized as reference
 from .arrays import WARP, lies_whole, plain, row_layout, rows, vector
 from .blas import gemm
 from .device import to_device, to_host
-from .linear import KERNELS as LINEAR
-from .linear import add_gradients
+from .linear import add_bias, add_gradients
 from .memory import empty
 from .module import Kernels
 
@@ -52,18 +51,29 @@ def bits_of(q):
 def quantized_linear_forward(x, q, scales, b=None):
     """y = x w^T + b, w being quantized.  x (N, C), q and scales as `quantize` gives them, b (F,) or None -> y (N, F)."""
     x_rows, y = rows(x), empty(x, (*x.shape[:-1], len(q)))
-    y_rows = rows(y)
-    (n, C), F = x_rows.shape, len(q)
-    if n <= FEW:
-        bits, grid = bits_of(q), -(-F // (4 * FEATURES))
-        name = f"quantized_product<T, {bits}, {next(rows for rows in ROWS if n <= rows)}>"
-        arrays = x_rows, packs(q), plain(scales), y_rows
-        KERNELS[bits].launch(name, x, grid, (WARP, 4), *arrays, n, F, C, scales.shape[1])
+    if len(x_rows) <= FEW:
+        packed_product(x_rows, q, scales, vector(b, y, "b"), rows(y))
     else:
-        gemm(x_rows, dequantize(q, scales, C, x.dtype).T, y_rows)
-    if b is not None:
-        LINEAR.launch("add_bias<T>", y, *row_layout(y_rows), y_rows, vector(b, y, "b"), *y_rows.shape)
+        gemm(x_rows, dequantize(q, scales, x.shape[-1], x.dtype).T, rows(y))
+        add_bias(rows(y), b)
     return y
+
+
+def packed_product(x, q, scales, b, y):
+    """y = x w^T + b of up to FEW rows, by the packed weight, into y (N, F)."""
+    (n, F), bits, groups = y.shape, bits_of(q), scales.shape[1]
+    name = f"quantized_product<T, {bits}, {next(rows for rows in ROWS if n <= rows)}>"
+    arrays = filled_up(x, groups * reference.GROUP), packs(q), plain(scales), b, y
+    KERNELS[bits].launch(name, x, -(-F // (4 * FEATURES)), (WARP, 4), *arrays, n, F, groups)
+
+
+def filled_up(x, columns):
+    """x (N, C), or a copy (N, columns), zeros behind C, as kernels read it: by packs."""
+    if x.shape[1] == columns and lies_whole(x):
+        return x
+    filled, C = empty(x, (len(x), columns)), x.shape[1]
+    filled[:, :C], filled[:, C:] = x, 0
+    return filled
 
 
 def quantized_linear_backward(dy, x, q, scales, db=None):
