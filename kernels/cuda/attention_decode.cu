@@ -7,22 +7,10 @@
 
 constexpr int MOST_LANES = 32;
 
-// Numbers d ... of a row, zeros from `size` on; whole: all rows begin at multiples of 16 bytes, and so does their end.
-template <class T> __device__ __forceinline__ void load(wide<T>* to, const T* row, int d, int size, bool whole) {
-  if (whole) {
-    Packed<T> pack = {};
-    if (d < size) pack = *(const Packed<T>*)(row + d);
-#pragma unroll
-    for (int i = 0; i < PACK<T>; i++) to[i] = d < size ? wide<T>(pack.at[i]) : 0;
-  } else {
-#pragma unroll
-    for (int i = 0; i < PACK<T>; i++) to[i] = d + i < size ? wide<T>(row[d + i]) : 0;
-  }
-}
-
 // For each query and each stretch of `length` keys: sums (B, H, T, stretches, D) of exp(x - top) v, and tops and totals
-// (B, H, T, stretches). end: where it is not null, only the first *end of the keys are there. Grid: stretches, groups, batch;
-// block: (32, warps), which take the group's heads and queries in turn.
+// (B, H, T, stretches). end: where it is not null, only the first *end of the keys are there. whole: all heads lie so, in q,
+// k and v, that packs can be loaded. Grid: stretches, groups, batch; block: (32, warps), which take the group's heads and
+// queries in turn.
 template <class T, int D> __global__ void attention_decode(
     const T* q, const T* k, const T* v, long long q_batch, long long q_step, long long q_head, long long k_batch,
     long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head, wide<T>* sums,
@@ -47,7 +35,7 @@ template <class T, int D> __global__ void attention_decode(
     W query[OWN][P], sum[OWN][P] = {}, top = -infinity<W>(), total = 0;
 #pragma unroll
     for (int c = 0; c < OWN; c++)
-      load<T>(query[c], q + b * q_batch + t * q_step + h * q_head, (c * LANES + lane) * P, size, whole);
+      read_pack(query[c], q + b * q_batch + t * q_step + h * q_head, (c * LANES + lane) * P, size, whole);
 
     for (int start = first; start < last; start += MOST_LANES / LANES) {
       int key = start + beside;
@@ -55,7 +43,7 @@ template <class T, int D> __global__ void attention_decode(
       W x = 0, number[OWN][P];
 #pragma unroll
       for (int c = 0; c < OWN; c++) {
-        load<T>(number[c], k + (seen ? key : 0) * k_step, (c * LANES + lane) * P, size, whole);
+        read_pack(number[c], k + (seen ? key : 0) * k_step, (c * LANES + lane) * P, size, whole);
 #pragma unroll
         for (int i = 0; i < P; i++) x += query[c][i] * number[c][i];
       }
@@ -69,7 +57,7 @@ template <class T, int D> __global__ void attention_decode(
       if (threshold) p = dropout.keeps(key_of_row, key) ? p * W(factor) : W(0);
 #pragma unroll
       for (int c = 0; c < OWN; c++) {
-        load<T>(number[c], v + key * v_step, (c * LANES + lane) * P, size, whole);
+        read_pack(number[c], v + key * v_step, (c * LANES + lane) * P, size, whole);
 #pragma unroll
         for (int i = 0; i < P; i++) sum[c][i] = sum[c][i] * rescale + p * number[c][i];
       }

@@ -67,7 +67,8 @@ template <int M, int N> __device__ void round_to(unsigned (&pairs)[M][N / 16][4]
 
 // y (16 M, D) += p b: the rows of b from `other` on, weighted by the warp's p (16 M, N).
 template <int D, int M, int N, int B>
-__device__ void add_weighted_rows(float (&y)[M][D / 8][4], const unsigned (&p)[M][N / 16][4], const Tile<D, B>& b, int other) {
+__device__ void add_weighted_rows(float (&y)[M][D / 8][4], const unsigned (&p)[M][N / 16][4], const Tile<D, B>& b,
+                                  int other) {
   int lane = threadIdx.x % WARP;
 #pragma unroll
   for (int k = 0; k < N / 16; k++)
@@ -345,7 +346,7 @@ struct Query {
     if (dropout.threshold) key = dropout.key(first + t);
   }
 };
-template <class T, int N> __device__ void keep(T& tile, const Query& query, const float (&)[N]) {
+template <int N, class T> __device__ void keep(T& tile, const Query& query) {
   int i = threadIdx.x;
   if (i < N) tile.lse[i] = query.lse, tile.delta[i] = query.delta, tile.key[i] = query.key;
 }
@@ -423,7 +424,7 @@ __global__ void __launch_bounds__(WARPS * WARP, 2) attention_backward(
   };
   Place at = {g * per_group, last};
   bring(at, 0);
-  keep(s.tile[0], query(at), s.tile[0].lse);
+  keep<N>(s.tile[0], query(at));
   for (int which = 0; at.head < end_head; which ^= 1, at = after(at)) {
     copy_async_wait<0>();
     __syncthreads();  // this tile is here, and all have used the last, whose place is free, and dx
@@ -447,7 +448,7 @@ __global__ void __launch_bounds__(WARPS * WARP, 2) attention_backward(
     int column = warp % CHUNKS * CHUNK, d = warp / CHUNKS * W;
     float part[CHUNK / 16][W / 8][4];
     columns_by_columns<W>(part, s.dx, column, s.k, d);
-    keep(s.tile[which ^ 1], next, s.tile[0].lse);
+    keep<N>(s.tile[which ^ 1], next);
     int before = sight.first_key(at.start) / ROWS, last_turn = (sight.last_key(at.start + N) - 1) / ROWS - before;
     long long place = (((long long)b * heads + at.head) * tiles_of_queries + at.start / N) * WARPS + warp;
     if (in_turn<W>(part, sums, turns, place, own - before, last_turn)) {
@@ -491,7 +492,7 @@ template <int D, int M, int N, int WARPS> __global__ void __launch_bounds__(WARP
     load<WARPS>(s.tile[0].q, q + b * q_batch + h * q_head, q_step, start, queries, size);
     load<WARPS>(s.tile[0].dy, dy + b * queries * step + h * size, step, start, queries, size);
     copy_async_commit();
-    keep(s.tile[0], Query(lse, delta, bht, start + (int)threadIdx.x, queries, dropout), s.tile[0].lse);
+    keep<N>(s.tile[0], Query(lse, delta, bht, start + (int)threadIdx.x, queries, dropout));
     copy_async_wait<0>();
     __syncthreads();
 #pragma unroll

@@ -4,18 +4,23 @@
 
 constexpr int SHARING = 8;  // threads that share the rows of a column; a block of (32, 8) has 32 columns
 
+// The sum of what the threads with one threadIdx.x have, of a block of (32, SHARING): known to those with threadIdx.y == 0.
+template <class W> __device__ W shared_sum(W value) {
+  __shared__ W of_thread[SHARING][WARP];
+  of_thread[threadIdx.y][threadIdx.x] = value;
+  __syncthreads();
+  for (int i = 1; i < SHARING && threadIdx.y == 0; i++) value += of_thread[i][threadIdx.x];
+  return value;
+}
+
 // The sum of column c of x (rows, stride) over the rows first, first + step, ...: known to threads with threadIdx.y == 0.
 // All threads of the block must call it, those without a column, c < 0, too.
 template <class X> __device__ wide<X> column_sum(const X* x, int c, int first, int step, int rows, int stride) {
-  __shared__ wide<X> of_thread[SHARING][WARP];
   wide<X> total = 0;
 #pragma unroll 8
   for (long long row = first + (long long)threadIdx.y * step; c >= 0 && row < rows; row += (long long)SHARING * step)
     total += wide<X>(x[row * stride + c]);
-  of_thread[threadIdx.y][threadIdx.x] = total;
-  __syncthreads();
-  for (int i = 1; i < SHARING && threadIdx.y == 0; i++) total += of_thread[i][threadIdx.x];
-  return total;
+  return shared_sum(total);
 }
 
 // sums[c] += sum over `parts` of part[p][c]; part (parts, stride), of which the first `columns` are this array's.

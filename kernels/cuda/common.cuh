@@ -160,10 +160,15 @@ template <class T, class F, class... X> __device__ __forceinline__ void map(long
 // For threads that each have a place in many rows. Numbers i ... of a row of n, PACK<T> of them, zeros behind the last;
 // whole: all rows lie so that 16 bytes can be loaded there.
 template <class T, class W> __device__ __forceinline__ void read_pack(W* to, const T* row, int i, int n, bool whole) {
-  Packed<T> pack = {};
-  if (whole && i < n) pack = *(const Packed<T>*)(row + i);
+  if (whole) {
+    Packed<T> pack = {};
+    if (i < n) pack = *(const Packed<T>*)(row + i);
 #pragma unroll
-  for (int k = 0; k < PACK<T>; k++) to[k] = whole ? W(pack.at[k]) : i + k < n ? W(row[i + k]) : W(0);
+    for (int k = 0; k < PACK<T>; k++) to[k] = W(pack.at[k]);
+  } else {
+#pragma unroll
+    for (int k = 0; k < PACK<T>; k++) to[k] = i + k < n ? W(row[i + k]) : W(0);
+  }
 }
 template <class T> __device__ __forceinline__ bool lies_whole(const T* rows, int n) {
   return n % PACK<T> == 0 && (unsigned long long)rows % 16 == 0;

@@ -13,7 +13,6 @@ template <class T> __global__ void look_up(const T* __restrict__ w, const long l
 // side: what its lanes read at a time are neighbours, and of the rows each lane has every SHARING-th.
 template <class T> __global__ void sum_diagonals(const T* __restrict__ dbias, wide<T>* __restrict__ sums, int queries,
                                                   int keys) {
-  __shared__ wide<T> of_thread[SHARING][WARP];
   int i = blockIdx.x * WARP + threadIdx.x, h = blockIdx.y, diagonals = queries + keys - 1;
   dbias += (long long)h * queries * keys;
   int first = max(0, queries - 1 - i), last = min(queries, queries - 1 - i + keys);  // of the diagonal's queries
@@ -21,11 +20,8 @@ template <class T> __global__ void sum_diagonals(const T* __restrict__ dbias, wi
 #pragma unroll 8
   for (int t = first + threadIdx.y; t < last; t += SHARING)
     total += wide<T>(dbias[(long long)t * keys + i - (queries - 1 - t)]);
-  of_thread[threadIdx.y][threadIdx.x] = total;
-  __syncthreads();
-  if (threadIdx.y > 0 || i >= diagonals) return;
-  for (int y = 1; y < SHARING; y++) total += of_thread[y][threadIdx.x];
-  sums[(long long)h * diagonals + i] = total;
+  total = shared_sum(total);
+  if (threadIdx.y == 0 && i < diagonals) sums[(long long)h * diagonals + i] = total;
 }
 
 // dw[b][h] += the sum of sums[h] over the diagonals in bucket b; a warp for each number of dw.
