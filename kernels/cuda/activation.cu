@@ -12,7 +12,8 @@ template <class T, class A> __global__ void activation_backward(const T* dy, con
 }
 
 // y = f(gate) * up, x = [gate | up] side by side: x (rows, 2 columns), y (rows, columns).
-template <class T, class A> __global__ void gated_forward(const T* __restrict__ x, T* __restrict__ y, int rows, int columns) {
+template <class T, class A> __global__ void gated_forward(const T* __restrict__ x, T* __restrict__ y, int rows,
+                                                                  int columns) {
   typedef wide<T> W;
   long long row = own_row();
   if (row >= rows) return;

@@ -3,7 +3,8 @@
 
 // y_i = w[index[i % indices]], plus x_i where x is not null. x, y (rows, columns).
 template <class T> __global__ void gather_rows(const T* __restrict__ x, const long long* __restrict__ index,
-                                               const T* __restrict__ w, T* __restrict__ y, int rows, int columns, int indices) {
+                                               const T* __restrict__ w, T* __restrict__ y, int rows, int columns,
+                                               int indices) {
   typedef wide<T> W;
   long long row = own_row();
   if (row >= rows) return;

@@ -1,11 +1,12 @@
 // Products of few rows, as in decoding: nearly all time goes into reading the weight, once.
 #include "common.cuh"
 
-// y (rows, features) = x w^T + b (null: nothing). x (rows, columns), w (features, columns). A warp has a row of w, and R rows
-// of x at a time. Grid: features / warps, rows / R; block: (32, warps). whole: all rows begin at multiples of 16 bytes.
+// y (rows, features) = x w^T + b (null: nothing). x (rows, columns), w (features, columns). A warp has a row of w, and R
+// rows of x at a time. Grid: features / warps, rows / R; block: (32, warps). whole: all rows are whole packs, and begin at
+// multiples of 16 bytes.
 template <class T, class S, int R> __global__ void few_rows(const T* __restrict__ x, const T* __restrict__ w,
-                                                            const S* __restrict__ b, S* __restrict__ y, int rows, int columns,
-                                                            int features, bool whole) {
+                                                            const S* __restrict__ b, S* __restrict__ y, int rows,
+                                                            int columns, int features, bool whole) {
   typedef wide<T> W;
   constexpr int P = PACK<T>;
   long long f = own_row();

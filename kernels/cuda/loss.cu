@@ -44,12 +44,12 @@ template <class T> __global__ void sum_losses(const wide<T>* __restrict__ losses
   if (threadIdx.x == 0) sums[0] = total, sums[1] = weights;
 }
 
-// dz = (p - aim) dloss weight / sum of weights, p = exp(z - lse), aim the smoothed one-hot target. dz may be z itself. sums as
-// sum_losses leaves them, or null: then dloss has been divided.
+// dz = (p - aim) dloss weight / sum of weights, p = exp(z - lse), aim the smoothed one-hot target. dz may be z itself. sums
+// as sum_losses leaves them, or null: then dloss has been divided.
 template <class T> __global__ void gradient_of_rows(double dloss, const T* z, const long long* __restrict__ targets,
                                                     const wide<T>* __restrict__ lse, double label_smoothing,
-                                                    const T* __restrict__ class_weight, const double* __restrict__ sums, T* dz,
-                                                    int rows, int columns) {
+                                                    const T* __restrict__ class_weight, const double* __restrict__ sums,
+                                                    T* dz, int rows, int columns) {
   typedef wide<T> W;
   long long row = own_row();
   if (row >= rows) return;

@@ -11,7 +11,8 @@ __device__ __forceinline__ unsigned short bits_of_bfloat16(float x) {
 
 __device__ __forceinline__ unsigned shared_address(const void* p) { return (unsigned)__cvta_generic_to_shared(p); }
 
-// d = a b + c by the whole warp on tensor cores: a (16, 16) and b (16, 8) in bfloat16, two numbers to a register; c, d (16, 8).
+// d = a b + c by the whole warp on tensor cores: a (16, 16) and b (16, 8) in bfloat16, two numbers to a register; c, d
+// (16, 8).
 __device__ __forceinline__ void mma_m16n8k16(float* d, const unsigned* a, const unsigned* b, const float* c) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
@@ -44,7 +45,9 @@ __device__ __forceinline__ void copy_async(void* to, const void* from, bool want
 }
 // The copies since the last commit make a group; wait<N> returns when all groups but the last N have arrived.
 __device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int N> __device__ __forceinline__ void copy_async_wait() { asm volatile("cp.async.wait_group %0;" :: "n"(N) : "memory"); }
+template <int N> __device__ __forceinline__ void copy_async_wait() {
+  asm volatile("cp.async.wait_group %0;" :: "n"(N) : "memory");
+}
 
 // Between blocks: `wait_for` returns when another block has put `value` there by `publish`. What that one's thread had
 // written before, or had seen written, is then to be seen.

@@ -1,10 +1,11 @@
-// Rotary position embedding. Arrays (B, T, H, D) in any layout, strides in numbers; a block for each position, whose angles it
-// computes once, in float64, for all heads.
+// Rotary position embedding. Arrays (B, T, H, D) in any layout, strides in numbers; a block for each position, whose angles
+// it computes once, in float64, for all heads.
 #include "common.cuh"
 
 // y1 = scale (x1 cos a - x2 sin a), y2 = scale (x1 sin a + x2 cos a), a = positions[b, t] frequencies[i] sign. Pair i is the
-// numbers i and pairs + i, or, NEIGHBOURS, 2i and 2i + 1. y may be x. pb: from a sequence's positions to the next's. whole: all heads lie so, in x and in y, that PACK<T>
-// pairs can be loaded as two times 16 bytes. Shared memory: a cosine and a sine for each pair.
+// numbers i and pairs + i, or, NEIGHBOURS, 2i and 2i + 1. y may be x. pb: from a sequence's positions to the next's.
+// whole: all heads lie so, in x and in y, that PACK<T> pairs can be loaded as two times 16 bytes. Shared memory: a cosine
+// and a sine for each pair.
 template <class T, bool NEIGHBOURS> __global__ void rotary(
     const T* x, const long long* __restrict__ positions, const double* __restrict__ frequencies, double sign, double scale,
     T* y, long long xb, long long xt, long long xh, long long xd, long long yb, long long yt, long long yh, long long yd,

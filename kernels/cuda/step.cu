@@ -1,5 +1,5 @@
-// What a step of decoding does that a CUDA graph has recorded: how long the sequences are is not an argument, since it changes,
-// but stands in memory.
+// What a step of decoding does that a CUDA graph has recorded: how long the sequences are is not an argument, since it
+// changes, but stands in memory.
 #include "common.cuh"
 
 // The last `times` of *end positions of keys and values (B, capacity, heads, size) = k, v (B, times, heads, size), whose
