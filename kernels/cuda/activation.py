@@ -29,13 +29,8 @@ def activation_forward(x, activation):
 
 def activation_backward(dy, x, activation):
     """dx = dy f'(x)."""
-    name, dy, numbers, dx = (
-        f"activation_backward<T, {in_cuda(activation)}>",
-        flat(like(dy, x, "dy")),
-        flat(x),
-        empty(x, x.shape),
-    )
-    KERNELS.launch(name, x, *flat_layout(numbers), dy, numbers, dx, np.int64(x.size))
+    name, numbers, dx = f"activation_backward<T, {in_cuda(activation)}>", flat(x), empty(x, x.shape)
+    KERNELS.launch(name, x, *flat_layout(numbers), flat(like(dy, x, "dy")), numbers, dx, np.int64(x.size))
     return dx
 
 

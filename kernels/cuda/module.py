@@ -33,15 +33,13 @@ MOST_BLOCKS = 2**16 - 1  # along the second and the third axis of a grid
 class Kernels:
     """Some kernels of a file in this folder: expressions such as "softmax_forward<T>", all compiled together for one type.
 
-    types: what T can be. options: further options of the compilers, such as -DNAME.
+    types: what T can be.
     """
 
     all: list[Kernels] = []  # made so far: what the compilation check compiles
 
-    def __init__(
-        self, file: str, *names: str, types: Sequence[str] = ("float", "double", "bfloat16"), options: Sequence[str] = ()
-    ):
-        self.file, self.names, self.types, self.options = file, names, tuple(types), tuple(options)
+    def __init__(self, file: str, *names: str, types: Sequence[str] = tuple(TYPES.values())):
+        self.file, self.names, self.types = file, names, tuple(types)
         Kernels.all.append(self)
 
     def launch(self, name: str, like: Any, grid: Any, block: Any, *args: Any, shared: int = 0) -> None:
@@ -65,7 +63,7 @@ class Kernels:
         kernel(tuple(map(int, grid)), tuple(map(int, block)), tuple(map(argument, args)), shared_mem=shared)
 
     def type_of(self, like: Any) -> str:
-        """T for the arrays's dtype. Raises TypeError where there is no kernel for it."""
+        """T for the array's dtype. Raises TypeError where there is no kernel for it."""
         name = TYPES.get(name_of(like.dtype))
         if name not in self.types:
             possible = [dtype for dtype, its_name in TYPES.items() if its_name in self.types]
@@ -83,10 +81,8 @@ class Kernels:
         names = self.expressions(type_name)
         code = (HERE / self.file).read_text(encoding="utf-8")
         if emulated:
-            return EmulatedModule(code, self.options, names, self.file)
-        return cupy().RawModule(
-            code=with_includes(code, self.file, HERE), options=(*OPTIONS, *self.options), name_expressions=names
-        )
+            return EmulatedModule(code, name_expressions=names, name=self.file)
+        return cupy().RawModule(code=with_includes(code, self.file, HERE), options=OPTIONS, name_expressions=names)
 
     def expressions(self, type_name: str) -> list[str]:
         return [T.sub(type_name, name) for name in self.names]

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from .arrays import BLOCK, computable, flat, flat_layout, like, settle
+from .arrays import BLOCK, flat, flat_layout, like, settle
 from .memory import empty
 from .module import Kernels
 
@@ -48,7 +48,7 @@ def global_norm(g):
 
 def scale(g, factor):
     """g *= factor, in place."""
-    numbers = flat(computable(g))
+    numbers = flat(g)
     KERNELS.launch("scale<T>", g, *flat_layout(numbers), numbers, float(factor), np.int64(g.size))
     put_back(g, numbers)
 

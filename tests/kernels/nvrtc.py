@@ -99,7 +99,7 @@ def resources(nvrtc: Nvrtc, group: Kernels, architecture: str) -> Iterator[tuple
     """What each kernel uses, by file and name."""
     code = with_includes((HERE / group.file).read_text(encoding="utf-8"), group.file, HERE)
     names = [name for type_name in group.types for name in group.expressions(type_name)]
-    options = [*OPTIONS, *group.options, f"-arch={architecture}", "--ptxas-options=-v"]
+    options = [*OPTIONS, f"-arch={architecture}", "--ptxas-options=-v"]
     log, mangled = nvrtc.compiled(code, group.file, names, options)
     used = {m[1]: m for m in ENTRY.finditer(log)}
     for name in names:
