@@ -9,12 +9,10 @@ import pytest
 import regex
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizer_texts import more, texts
+from tokenizer_texts import SAMPLE, more, texts
 
 from tinyllm.tokenizers import BPETokenizer, TokenizerError, load
 from tinyllm.tokenizers.bpe import GPT2_PATTERN, Cache, _merge_long, learn_merges, merge, to_bytes
-
-SAMPLE = "The cat sat on the mat. The cat's hat, the rat's mat: 123 456! Ünïcödé 日本 " * 20
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import struct
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tokenizer_texts import more, texts
+from tokenizer_texts import SAMPLES, more, texts
 
 from tinyllm.tokenizers import SentencePieceBPETokenizer, TokenizerError, UnigramTokenizer, load
 from tinyllm.tokenizers.charsmap import Charsmap
@@ -17,13 +17,6 @@ from tinyllm.tokenizers.sentencepiece_files import from_sentencepiece
 
 sentencepiece = pytest.importorskip("sentencepiece", reason="sentencepiece is the peer")
 
-SAMPLE = [
-    "The quick brown fox jumps over the lazy dog; don't be late!",
-    "Wait -- 12345 numbers, 3.14 and ½, ﬁne naïve café, Ｆｕｌｌ ｗｉｄｔｈ.",
-    "aaaa aaa aa a ----- ---- --- -- - !!! ... ===== hello hello  hello   hello",
-    "日本語のテキスト。한국어 텍스트, русский текст и ещё.",
-    "She sells sea shells by the sea shore, and the shells she sells are sea shells for sure.",
-] * 8
 
 COMMON = {"vocab_size": 220, "hard_vocab_limit": False, "minloglevel": 2, "character_coverage": 0.98}
 LLAMA = {
@@ -52,7 +45,7 @@ KINDS = {
 
 def trained(**options):
     file = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(SAMPLE), model_writer=file, **(COMMON | options))
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(SAMPLES), model_writer=file, **(COMMON | options))
     return file.getvalue()
 
 
@@ -92,7 +85,7 @@ def test_vocabulary(name):
     start = [] if ours.bos_id is None else [ours.bos_id]
     end = [ours.eos_id] if ours.bos_id is None else []
     assert ours.encode("a", add_special_tokens=True) == start + peer.encode("a") + end
-    for line in SAMPLE:
+    for line in SAMPLES:
         assert ours.encode(line) == peer.encode(line)
 
 
@@ -255,7 +248,7 @@ def test_saved_and_loaded(name, tmp_path):
     ours.save(tmp_path)
     again = load(tmp_path)
     assert again.vocab_size == ours.vocab_size and again.special_tokens == ours.special_tokens
-    for text in [*SAMPLE[:2], *SAMPLE[3:4], "<s>a</s>"]:
+    for text in [*SAMPLES[:2], *SAMPLES[3:4], "<s>a</s>"]:
         text = text.replace("ell", "e-ll").replace(
             "ｗ", ""
         )  # the peers know no symbol that is found inside a word without dividing it

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizer_texts import more, texts
+from tokenizer_texts import SAMPLES, more, texts
 
 from tinyllm.tokenizers import BPETokenizer, SentencePieceBPETokenizer, TokenizerError, UnigramTokenizer, load
 from tinyllm.tokenizers.tokenizer_json import from_json
@@ -21,13 +21,6 @@ tokenizers = pytest.importorskip("tokenizers", reason="the tokenizers library is
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
 from tokenizers.pre_tokenizers import Metaspace, WhitespaceSplit  # noqa: E402
 
-SAMPLE = [
-    "The quick brown fox jumps over the lazy dog; don't be late!",
-    "Wait -- 12345 numbers, 3.14 and ½, ﬁne naïve café, Ｆｕｌｌ ｗｉｄｔｈ.",
-    "aaaa aaa aa a ----- ---- --- -- - !!! ... ===== hello hello  hello   hello",
-    "日本語のテキスト。한국어 텍스트, русский текст и ещё.",
-    "She sells sea shells by the sea shore, and the shells she sells are sea shells for sure.",
-] * 8
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 LLAMA_DECODER = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
 
@@ -37,7 +30,7 @@ def bpe(normalizer=None, pre_tokenizer=None, decoder=None, special=("<unk>", "<s
     peer = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))
     peer.pre_tokenizer = Metaspace()
     trainer = trainers.BpeTrainer(vocab_size=500, special_tokens=[*special, *BYTES], show_progress=False, limit_alphabet=60)
-    peer.train_from_iterator(SAMPLE, trainer)
+    peer.train_from_iterator(SAMPLES, trainer)
     spec = json.loads(peer.to_str())
     spec["model"] |= {"fuse_unk": True} | model
     spec["added_tokens"] = spec["added_tokens"][: len(special)]
@@ -61,7 +54,7 @@ def unigram(normalizer=None, pre_tokenizer=None, decoder=None, byte_fallback=Fal
     trainer = trainers.UnigramTrainer(
         vocab_size=200 + len(special), special_tokens=special, unk_token="<unk>", show_progress=False
     )
-    peer.train_from_iterator(SAMPLE, trainer)
+    peer.train_from_iterator(SAMPLES, trainer)
     spec = json.loads(peer.to_str())
     spec["model"]["byte_fallback"] = byte_fallback
     spec["added_tokens"] = spec["added_tokens"][:3]
@@ -78,7 +71,7 @@ def t5_charsmap():
 
     file = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(SAMPLE), model_writer=file, vocab_size=220, hard_vocab_limit=False, minloglevel=2
+        sentence_iterator=iter(SAMPLES), model_writer=file, vocab_size=220, hard_vocab_limit=False, minloglevel=2
     )
     return parse_model(file.getvalue()).charsmap
 
@@ -150,7 +143,7 @@ def test_real_text(name, corpus):
 @pytest.mark.parametrize("name", PEERS)
 def test_what_we_write_the_peer_reads(name):
     again = tokenizers.Tokenizer.from_str(json.dumps(OURS[name]._to_json()))
-    text = "hello ab  The [SEP] x naïve ½ ﬁne 日本 <s>" + " ".join(SAMPLE[:5])
+    text = "hello ab  The [SEP] x naïve ½ ﬁne 日本 <s>" + " ".join(SAMPLES[:5])
     expected = PEERS[name].encode(text)
     assert again.encode(text).ids == expected.ids
     assert again.decode(expected.ids) == PEERS[name].decode(expected.ids)
@@ -184,12 +177,12 @@ def test_transformers_own_directories(tmp_path):
     for name, peer in (("llama", llama), ("t5", t5)):
         peer.save_pretrained(tmp_path / name)
         ours = load(tmp_path / name)
-        for text in [*SAMPLE[:5], "<s>a</s> b<extra_id_3> c", " x  y ", ""]:
+        for text in [*SAMPLES[:5], "<s>a</s> b<extra_id_3> c", " x  y ", ""]:
             assert ours.encode(text, add_special_tokens=True) == peer.encode(text), (name, text)
             assert ours.encode(text) == peer.encode(text, add_special_tokens=False), (name, text)
         assert (ours.eos_id, ours.unk_id, ours.vocab_size) == (peer.eos_token_id, peer.unk_token_id, len(peer))
         ours.save(tmp_path / "again")
-        assert transformers.AutoTokenizer.from_pretrained(tmp_path / "again").encode(SAMPLE[0]) == peer.encode(SAMPLE[0])
+        assert transformers.AutoTokenizer.from_pretrained(tmp_path / "again").encode(SAMPLES[0]) == peer.encode(SAMPLES[0])
     assert load(tmp_path / "t5").token_to_id("<extra_id_0>") == t5.convert_tokens_to_ids("<extra_id_0>")
 
 
@@ -199,18 +192,18 @@ def test_llama3_tokenizer_model(tmp_path):
     from tinyllm.tokenizers.bpe import to_bytes
     from tinyllm.tokenizers.sentencepiece_files import LLAMA3_PATTERN
 
-    trained = BPETokenizer.train(SAMPLE, 500, [], patterns=[LLAMA3_PATTERN], use_regex=False)
+    trained = BPETokenizer.train(SAMPLES, 500, [], patterns=[LLAMA3_PATTERN], use_regex=False)
     ranks = {to_bytes(token): id for token, id in trained.vocab.items()}
     lines = [base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks.items()]
     (tmp_path / "tokenizer.model").write_bytes(b"".join(lines))
     ours = load(tmp_path)
     peer = tiktoken.Encoding("llama3", pat_str=LLAMA3_PATTERN, mergeable_ranks=ranks, special_tokens=ours.special_tokens)
-    for text in [*SAMPLE, "ababababa", "12345", "<|eot_id|>x"]:
+    for text in [*SAMPLES, "ababababa", "12345", "<|eot_id|>x"]:
         assert ours.encode(text) == peer.encode_ordinary(text)
         assert ours.encode(text, allow_special=True) == peer.encode(text, allowed_special="all")
     assert len(ours.special_tokens) == 256 and ours.encode("", add_special_tokens=True) == [len(ranks)] == [ours.bos_id]
     ours.save(tmp_path / "again")
-    for text in SAMPLE:
+    for text in SAMPLES:
         assert load(tmp_path / "again").encode(text) == ours.encode(text)
     (tmp_path / "tokenizer.model").write_bytes(b"not base64 !\nat all\n")
     with pytest.raises(TokenizerError, match="tokenizer.model: it is"):
@@ -240,7 +233,7 @@ def test_trained_unigram_equals_the_peer(text):
 
 def trained(kind, cache={}):  # noqa: B006  one for every example
     if kind not in cache:
-        ours = SentencePieceBPETokenizer.train(SAMPLE, 500) if kind == "bpe" else UnigramTokenizer.train(SAMPLE, 300)
+        ours = SentencePieceBPETokenizer.train(SAMPLES, 500) if kind == "bpe" else UnigramTokenizer.train(SAMPLES, 300)
         cache[kind] = ours, tokenizers.Tokenizer.from_str(json.dumps(ours._to_json()))
     return cache[kind]
 
@@ -256,13 +249,13 @@ def test_trained_vocabularies():
     assert (ours.pad_id, ours.eos_id, ours.unk_id) == (0, 1, 2) and ours.encode("a", add_special_tokens=True)[-1] == 1
     assert ours.decode(ours.encode("The  fox\n ﬁne.")) == "The fox fine."
     with pytest.raises(TokenizerError, match="too small"):
-        UnigramTokenizer.train(SAMPLE, 120)
+        UnigramTokenizer.train(SAMPLES, 120)
     with pytest.raises(TokenizerError, match="too small"):
-        SentencePieceBPETokenizer.train(SAMPLE, 260)
+        SentencePieceBPETokenizer.train(SAMPLES, 260)
     steps = []
     small = UnigramTokenizer.train(["ab"], 50, sentinels=2, byte_fallback=False, progress=lambda *step: steps.append(step))
     assert small.vocab_size <= 50 and steps and small.encode("ab ab")
-    fallback = UnigramTokenizer.train(SAMPLE, 600, byte_fallback=True)
+    fallback = UnigramTokenizer.train(SAMPLES, 600, byte_fallback=True)
     assert fallback.decode(fallback.encode("☃ snow")) == "☃ snow"
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from hypothesis import given
-from tokenizer_texts import more, texts
+from tokenizer_texts import SAMPLE, more, texts
 
 from tinyllm.tokenizers import TokenizerError, load
 from tinyllm.tokenizers.tokenizer_json import from_json
@@ -17,7 +17,6 @@ LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 QWEN2_PATTERN = LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
-SAMPLE = "The cat sat on the mat. The cat's hat, the rat's mat: 123 456! Ünïcödé 日本 " * 20
 
 
 def foreign(pre_tokenizer, normalizer=None, special=("<|endoftext|>",), **model):

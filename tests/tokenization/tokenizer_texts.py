@@ -10,6 +10,16 @@ FRAGMENTS = (
     "def f(x):\n    return x|http://a.b/c?d=e|hello world|The quick brown fox"
 ).split("|")
 
+# to train on: a text, and lines
+SAMPLE = "The cat sat on the mat. The cat's hat, the rat's mat: 123 456! Ünïcödé 日本 " * 20
+SAMPLES = [
+    "The quick brown fox jumps over the lazy dog; don't be late!",
+    "Wait -- 12345 numbers, 3.14 and ½, ﬁne naïve café, Ｆｕｌｌ ｗｉｄｔｈ.",
+    "aaaa aaa aa a ----- ---- --- -- - !!! ... ===== hello hello  hello   hello",
+    "日本語のテキスト。한국어 텍스트, русский текст и ещё.",
+    "She sells sea shells by the sea shore, and the shells she sells are sea shells for sure.",
+] * 8
+
 texts = st.lists(
     st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=6), st.text(" \n\t.,'!aAbBéÉ0", max_size=8)), max_size=8
 ).map("".join)
