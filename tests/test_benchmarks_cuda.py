@@ -6,18 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
+from on_cuda import require_bfloat16, require_cuda
 
 from tinyllm.kernels.cuda import device
-from tinyllm.kernels.cuda.emulator.loader import require_compiler
 
 
 @pytest.fixture
 def cuda_kernels(monkeypatch):
-    pytest.importorskip("ml_dtypes", reason="bfloat16 on the CPU: pip install ml_dtypes")
-    try:
-        require_compiler() if device.emulated() else device.cupy()
-    except RuntimeError as error:
-        pytest.skip(str(error))
+    require_bfloat16()
+    require_cuda()
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     import cuda_kernels
 

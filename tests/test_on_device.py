@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from on_cuda import require_cuda
 
 import tinyllm
 from tinyllm import kernels
@@ -17,7 +18,6 @@ from tinyllm.classify import classify
 from tinyllm.cli import cli
 from tinyllm.embed import sentence_embeddings
 from tinyllm.kernels.cuda import device
-from tinyllm.kernels.cuda.emulator.loader import require_compiler
 from tinyllm.models import MODELS
 from tinyllm.run import Run
 from tinyllm.tag import tag
@@ -25,10 +25,7 @@ from tinyllm.text2text import Use, answers
 from tinyllm.tokenizers import BPETokenizer, WordPieceTokenizer
 from tinyllm.trainer import Watcher
 
-try:
-    require_compiler() if device.emulated() else device.cupy()
-except RuntimeError as error:
-    pytest.skip(str(error), allow_module_level=True)
+require_cuda()
 
 TEXTS = ["Anna sells salt in the town.", "the river", "A town on the river: it sells salt, and cloth."]
 PIECES = WordPieceTokenizer.train(TEXTS, 80)

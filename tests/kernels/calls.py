@@ -8,12 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
+from on_cuda import require_cuda
 from strategies import GUARD, IGNORE, OPS, Draw
 
 from tinyllm import kernels
 from tinyllm.kernels.cuda import device
-from tinyllm.kernels.cuda.emulator.loader import require_compiler
 
 SETS = ("reference", "cpu", "cuda")
 STEP = 1e-4  # of the central differences; their error is of order STEP^4
@@ -23,10 +22,7 @@ def function(op: str, kernel_set: str) -> Callable[..., Any]:
     """The op of that set, for NumPy arrays: the cuda set's through the emulator, or with TINYLLM_DEVICE=gpu on the GPU."""
     if kernel_set != "cuda":
         return kernels.implementation(op, kernel_set)
-    try:
-        require_compiler() if device.emulated() else device.cupy()
-    except RuntimeError as error:
-        pytest.skip(str(error))
+    require_cuda()
     computed = kernels.implementation(op, "cuda")
     return computed if device.emulated() else on_gpu(computed)
 

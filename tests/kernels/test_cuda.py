@@ -14,7 +14,7 @@ from calls import error, function
 from strategies import in_layout
 
 from tinyllm import kernels
-from tinyllm.kernels.cuda import blas, device, memory
+from tinyllm.kernels.cuda import blas, device, loss, memory
 from tinyllm.kernels.cuda.module import Kernels, argument
 from tinyllm.kernels.cuda.source import with_includes
 
@@ -105,6 +105,12 @@ def test_small_arrays_are_uploaded_once():
     assert len(device._uploads) == device.UPLOADS
     large = np.zeros(device.SMALL + 1, "i1")
     assert device.uploaded(large, like) is not device.uploaded(large, like)
+
+
+def test_chunks_of_logits_are_as_large_as_they_may_be():
+    rows = loss.chunk_rows(10**6, 50_257)
+    assert rows * 50_257 <= loss.CHUNK < (rows + 1) * 50_257
+    assert loss.chunk_rows(3, 50_257) == 3 and loss.chunk_rows(3, 2 * loss.CHUNK) == 1
 
 
 # ---- launching ------------------------------------------------------------------------------------------------------

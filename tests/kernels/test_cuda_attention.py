@@ -11,6 +11,7 @@ import pytest
 from calls import backward, cotangents, error, forward, function
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from on_cuda import require_bfloat16
 from strategies import calls
 
 from tinyllm.kernels.cuda import attention, device
@@ -19,7 +20,7 @@ from tinyllm.kernels.cuda.emulator import EmulatorError
 from tinyllm.kernels.reference.attention import attention_backward, attention_forward
 
 RNG = np.random.default_rng(3)
-bfloat16 = np.dtype(pytest.importorskip("ml_dtypes", reason="bfloat16 on the CPU: pip install ml_dtypes").bfloat16)
+bfloat16 = require_bfloat16()
 emulated_only = pytest.mark.skipif(not device.emulated(), reason="changes a kernel's source, and runs it in the emulator")
 
 

@@ -13,9 +13,10 @@ import pytest
 from calls import accumulators, backward, comparable, cotangents, error, forward, function, guards_stand
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from on_cuda import require_bfloat16
 from strategies import OPS, calls
 
-bfloat16 = np.dtype(pytest.importorskip("ml_dtypes", reason="bfloat16 on the CPU: pip install ml_dtypes").bfloat16)
+bfloat16 = require_bfloat16()
 
 EXACT = 2e-5  # sums in float32 of float32 numbers, as in test_ops.py
 ROUNDED = 2**-8  # a result rounded once, and the sums

@@ -5,22 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from calls import error
+from on_cuda import require_bfloat16, require_cuda
 
 from tinyllm import kernels
 from tinyllm.device import moved, to_host
 from tinyllm.kernels.cuda import attention, device
 from tinyllm.kernels.cuda.blas import gemm
 from tinyllm.kernels.cuda.device import refill, to_device, uploaded
-from tinyllm.kernels.cuda.emulator.loader import require_compiler
 from tinyllm.kernels.cuda.graph import Graph
 from tinyllm.kernels.cuda.step import append, relative_bias_last
 from tinyllm.kernels.reference.attention import attention_forward
 from tinyllm.kernels.reference.relative import relative_bias_forward
 
-try:
-    require_compiler() if device.emulated() else device.cupy()
-except RuntimeError as error_:
-    pytest.skip(str(error_), allow_module_level=True)
+require_cuda()
 
 RNG = np.random.default_rng(3)
 
@@ -153,7 +150,7 @@ def test_relative_bias_of_the_last_query(end, bidirectional):
 def test_few_rows(dtype, N, C, F):
     """One, several, as many as a kernel of ours takes, and more."""
     if dtype == "bfloat16":
-        dtype = pytest.importorskip("ml_dtypes", reason="bfloat16 on the CPU: pip install ml_dtypes").bfloat16
+        dtype = require_bfloat16()
     x, w, b = (numbers(*shape).astype(dtype) for shape in ((N, C), (F, C), (F,)))
     y = to_host(kernels.linear_forward(*map(there, (x, w, b))))
     expected = x.astype("f8") @ w.astype("f8").T + b.astype("f8")

@@ -9,18 +9,15 @@ import pytest
 from calls import error
 from hypothesis import given
 from hypothesis import strategies as st
+from on_cuda import require_bfloat16, require_cuda
 from strategies import in_layout
 
 from tinyllm.kernels.cuda import device, matmul
 from tinyllm.kernels.cuda import module as launching
 from tinyllm.kernels.cuda.emulator import EmulatorError
-from tinyllm.kernels.cuda.emulator.loader import require_compiler
 
-try:
-    require_compiler() if device.emulated() else device.cupy()
-except RuntimeError as unavailable:
-    pytest.skip(str(unavailable), allow_module_level=True)
-bfloat16 = np.dtype(pytest.importorskip("ml_dtypes", reason="bfloat16 on the CPU: pip install ml_dtypes").bfloat16)
+require_cuda()
+bfloat16 = require_bfloat16()
 
 RNG = np.random.default_rng(5)
 TOLERANCE = {np.dtype("f4"): 1e-5, np.dtype("f8"): 1e-12, bfloat16: 1e-2}

@@ -7,6 +7,7 @@ import pytest
 from calls import error, function
 from hypothesis import given
 from hypothesis import strategies as st
+from on_cuda import require_bfloat16
 
 from tinyllm.kernels.cuda import arrays, softmax
 
@@ -56,7 +57,7 @@ def inputs(n, C):
 @given(data=st.data())
 def test_wherever_arrays_begin(op, dtype, data):
     if dtype == "bfloat16":
-        dtype = pytest.importorskip("ml_dtypes", reason="bfloat16 on the CPU: pip install ml_dtypes").bfloat16
+        dtype = require_bfloat16()
     n, C = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 70)) * (2 if "gated" in op else 1)
     wide = {"mean", "rstd", "dw", "lse", "d2"}  # with bfloat16 these are float32
     together = data.draw(st.booleans())  # all arrays lie alike, or each as it happens

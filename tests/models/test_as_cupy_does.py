@@ -7,6 +7,7 @@ import contextlib
 import numpy as np
 import pytest
 from cupy_on_cpu import cupy_on_cpu, ndarray, waited  # noqa: F401
+from on_cuda import require_bfloat16
 
 import tinyllm
 from tinyllm import kernels
@@ -18,7 +19,7 @@ try:
     require_compiler()
 except RuntimeError as error:
     pytest.skip(str(error), allow_module_level=True)
-pytest.importorskip("ml_dtypes", reason="bfloat16 on the CPU: pip install ml_dtypes")
+require_bfloat16()
 pytestmark = pytest.mark.usefixtures("cupy_on_cpu")
 
 

@@ -6,20 +6,17 @@ import contextlib
 
 import numpy as np
 import pytest
+from on_cuda import require_bfloat16, require_cuda
 
 import tinyllm
 from tinyllm import lora
 from tinyllm.kernels.cuda import device
-from tinyllm.kernels.cuda.emulator.loader import require_compiler
 from tinyllm.kernels.cuda.module import Kernels
 from tinyllm.models import GPTForSequenceClassification
 from tinyllm.quantization import quantize
 
-try:
-    require_compiler() if device.emulated() else device.cupy()
-except RuntimeError as error:
-    pytest.skip(str(error), allow_module_level=True)
-bfloat16 = np.dtype(pytest.importorskip("ml_dtypes", reason="bfloat16 on the CPU: pip install ml_dtypes").bfloat16)
+require_cuda()
+bfloat16 = require_bfloat16()
 
 TINY = {
     "GPT": lambda: tinyllm.GPT.tiny(),

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from on_cuda import require_bfloat16, require_cuda
 
 import tinyllm
 from tinyllm import kernels
 from tinyllm.kernels.cuda import device
-from tinyllm.kernels.cuda.emulator.loader import require_compiler
 from tinyllm.models import MODELS
 
-try:
-    require_compiler() if device.emulated() else device.cupy()
-except RuntimeError as error:
-    pytest.skip(str(error), allow_module_level=True)
+require_cuda()
 
 emulated_only = pytest.mark.skipif(not device.emulated(), reason="what NumPy arrays do that stand for the GPU's")
 
@@ -66,7 +63,7 @@ def test_learns_on_the_device(name):
 def test_learns_in_bfloat16(name):
     """Products of factors rounded to bfloat16, as the reference set rounds them; but attention, there rounded as well, is
     float32 for float32 arrays here, and the losses differ by less than a rounding to bfloat16."""
-    pytest.importorskip("ml_dtypes", reason="NumPy's bfloat16")
+    require_bfloat16()
     exact = losses(TINY[name]())
     with kernels.precision("bfloat16"):
         with kernels.use("reference"):

@@ -6,12 +6,11 @@ import functools
 
 import numpy as np
 import pytest
+from on_cuda import require_bfloat16, require_cuda
 
 import tinyllm
 from tinyllm import kernels
 from tinyllm.device import to_host
-from tinyllm.kernels.cuda import device
-from tinyllm.kernels.cuda.emulator.loader import require_compiler
 from tinyllm.kernels.cuda.module import Kernels
 from tinyllm.layers import KVCache, cache
 from tinyllm.lora import LoRAConfig, add
@@ -19,10 +18,7 @@ from tinyllm.models import MODELS
 from tinyllm.models.step import Step
 from tinyllm.quantization import quantize
 
-try:
-    require_compiler() if device.emulated() else device.cupy()
-except RuntimeError as error:
-    pytest.skip(str(error), allow_module_level=True)
+require_cuda()
 
 LIMIT = 40
 TOKENS = np.array([[3, 1, 4, 1], [5, 9, 2, 6], [5, 3, 5, 8]])
@@ -151,7 +147,7 @@ def test_an_assistant_guesses_by_a_graph(counted):
 
 def test_in_bfloat16(counted):
     """Weights that are rounded for a while: a step with others is another graph."""
-    pytest.importorskip("ml_dtypes", reason="bfloat16 on the CPU: pip install ml_dtypes")
+    require_bfloat16()
     model, kv = made("GPT").to("cuda"), KVCache()
     with model.in_bfloat16():
         model(TOKENS, cache=kv)
