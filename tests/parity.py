@@ -39,6 +39,17 @@ def order_one(theirs: Any, seed: int = 0) -> Any:
     return theirs.eval()
 
 
+def batch(padded: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """tokens below 43, targets, attention_mask (B, T): rows padded on the left, on the right, and not at all."""
+    tokens, targets = np.random.default_rng(1).integers(0, 43, (2, 3, 12))
+    mask = np.ones(tokens.shape, bool)
+    if padded:
+        mask[0, :4] = mask[1, -3:] = False
+    targets[2, 3] = -100
+    targets[~mask] = -100
+    return tokens, targets, mask
+
+
 def relative_error(ours: np.ndarray, theirs: Any, floor: float = 0.0) -> float:
     """|ours - theirs| / |theirs|, Euclidean; the denominator is at least `floor`."""
     theirs = np.asarray(theirs, np.float64)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from parity import KERNEL_SETS, TOLERANCE, assert_parity, order_one, peers
+from parity import KERNEL_SETS, TOLERANCE, assert_parity, batch, order_one, peers
 
 import tinyllm
 from tinyllm import GPT, GPTConfig, huggingface
@@ -41,18 +41,6 @@ def gpt2(dtype="float32", head="GPT2LMHeadModel", **options):
     torch, transformers = peers()
     config = transformers.GPT2Config(**{**TINY, **options}, attn_implementation="eager")
     return order_one(getattr(transformers, head)(config)).to(getattr(torch, dtype))
-
-
-def batch(padded):
-    """tokens, targets, attention_mask (B, T): rows padded on the left, on the right, and not at all."""
-    random = np.random.default_rng(1)
-    tokens, targets = random.integers(0, TINY["vocab_size"], (2, 3, 11))
-    mask = np.ones(tokens.shape, bool)
-    if padded:
-        mask[0, :4] = mask[1, -3:] = False
-    targets[2, 3] = -100
-    targets[~mask] = -100
-    return tokens, targets, mask
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from parity import TOLERANCE, assert_parity, order_one, peers
+from parity import TOLERANCE, assert_parity, batch, order_one, peers
 
 import tinyllm
 from tinyllm import huggingface
@@ -58,17 +58,6 @@ def in_torch(name, dtype, attention="eager", **options):
     torch, transformers = peers()
     config = getattr(transformers, f"{name}Config")(**{**SIZES_OF[name], **options}, attn_implementation=attention)
     return order_one(getattr(transformers, f"{name}ForCausalLM")(config)).to(getattr(torch, dtype))
-
-
-def batch(padded):
-    """tokens, targets, attention_mask (B, T): rows padded on the left, on the right, and not at all."""
-    tokens, targets = np.random.default_rng(1).integers(0, 43, (2, 3, 12))
-    mask = np.ones(tokens.shape, bool)
-    if padded:
-        mask[0, :4] = mask[1, -3:] = False
-    targets[2, 3] = -100
-    targets[~mask] = -100
-    return tokens, targets, mask
 
 
 @pytest.mark.parametrize(("dtype", "kernel_set"), [("float64", "reference"), ("float64", "cpu"), ("float32", "cpu")])
