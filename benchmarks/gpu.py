@@ -67,44 +67,49 @@ UNPOOLED = "import sys, cupy, pytest; cupy.cuda.set_allocator(None); sys.exit(py
 
 def bandwidth_rows(tiny: bool = False) -> Iterator[Row]:
     """Each op's bytes, read and written once each, by the time it takes, beside those of a copy."""
-    N, C, V, n = (8, 64, 100, 1000) if tiny else (16_384, 768, 50_304, 124_000_000)
+    n = 1000 if tiny else 124_000_000
     rng = np.random.default_rng(0)
     for dtype in ("float32", "bfloat16"):
-        x, dy, r = (array(rng.standard_normal((N, C), np.float32), dtype) for _ in range(3))
-        w, b = (array(rng.standard_normal(C, np.float32), dtype) for _ in range(2))
-        mean, rstd, dw, db = (array(np.zeros(m, np.float32), "float32") for m in (N, N, C, C))
-        logits, t = array(rng.standard_normal((min(N, 4096), V), np.float32), dtype), rng.integers(0, V, min(N, 4096))
-        lse = array(np.zeros(len(t), np.float32), "float32")
-        gate = array(rng.standard_normal((N, 2 * C), np.float32), dtype)
         flat = [array(rng.random(n, np.float32), dtype) for _ in range(4)]
-        calls: dict[str, tuple[tuple[Any, ...], int]] = {  # op -> its arguments, numbers that it reads or writes
-            "softmax_forward": ((logits,), 2 * logits.size),
-            "softmax_backward": ((logits, logits), 3 * logits.size),
-            "layernorm_forward": ((x, w, b), 2 * x.size),
-            "add_layernorm_forward": ((x, r, w, b), 4 * x.size),
-            "layernorm_backward": ((dy, x, w, mean, rstd, dw, db), 3 * x.size),
-            "rmsnorm_forward": ((x, w), 2 * x.size),
-            "rmsnorm_backward": ((dy, x, w, rstd, dw), 3 * x.size),
-            "activation_forward": ((gate, "gelu_tanh"), 2 * gate.size),
-            "activation_backward": ((gate, gate, "gelu_tanh"), 3 * gate.size),
-            "gated_forward": ((gate, "silu"), 3 * x.size),
-            "dropout_forward": ((x, 0.1, 1), 2 * x.size),
-            "rotary_forward": ((x.reshape(8, N // 8, -1, 32), np.arange(N // 8), 1 / np.arange(1, 17)), 2 * x.size),
-            "cross_entropy_forward": ((logits, t), logits.size),
-            "cross_entropy_backward": ((1.0, logits, t, lse), 2 * logits.size),
-            "adam_step": ((*flat, 1, 1e-3), 7 * n),
-            "global_norm": ((flat[0],), n),
-        }
         copied, target = flat[0], flat[1].copy()
         copy = 2 * copied.nbytes / seconds(partial(target.__setitem__, ..., copied))
         yield {"op": "copy", "dtype": dtype, "GB/s": copy / 1e9, "of copy": 1.0}
+        calls = {**calls_over_rows(dtype, tiny), "adam_step": ((*flat, 1, 1e-3), 7 * n), "global_norm": ((flat[0],), n)}
         for op, (arguments, numbers) in calls.items():
             compute = kernels.implementation(op, "cuda")
-            rate = numbers * x.itemsize / seconds(partial(compute, *arguments))
+            rate = numbers * copied.itemsize / seconds(partial(compute, *arguments))
             yield {"op": op, "dtype": dtype, "GB/s": rate / 1e9, "of copy": rate / copy}
         if dtype == "float32":  # what a step in bfloat16 begins with: 6 bytes for each parameter
             rate = 1.5 * copied.nbytes / seconds(partial(copied.astype, bfloat16()))
             yield {"op": "to bfloat16", "dtype": dtype, "GB/s": rate / 1e9, "of copy": rate / copy}
+
+
+def calls_over_rows(dtype: str, tiny: bool) -> dict[str, tuple[tuple[Any, ...], int]]:
+    """op -> its arguments, and how many numbers it reads or writes."""
+    N, C, V = (8, 64, 100) if tiny else (16_384, 768, 50_304)
+    rng = np.random.default_rng(0)
+    x, dy, r = (array(rng.standard_normal((N, C), np.float32), dtype) for _ in range(3))
+    w, b = (array(rng.standard_normal(C, np.float32), dtype) for _ in range(2))
+    mean, rstd, dw, db = (array(np.zeros(m, np.float32), "float32") for m in (N, N, C, C))
+    logits, t = array(rng.standard_normal((min(N, 4096), V), np.float32), dtype), rng.integers(0, V, min(N, 4096))
+    lse = array(np.zeros(len(t), np.float32), "float32")
+    gate = array(rng.standard_normal((N, 2 * C), np.float32), dtype)
+    return {
+        "softmax_forward": ((logits,), 2 * logits.size),
+        "softmax_backward": ((logits, logits), 3 * logits.size),
+        "layernorm_forward": ((x, w, b), 2 * x.size),
+        "add_layernorm_forward": ((x, r, w, b), 4 * x.size),
+        "layernorm_backward": ((dy, x, w, mean, rstd, dw, db), 3 * x.size),
+        "rmsnorm_forward": ((x, w), 2 * x.size),
+        "rmsnorm_backward": ((dy, x, w, rstd, dw), 3 * x.size),
+        "activation_forward": ((gate, "gelu_tanh"), 2 * gate.size),
+        "activation_backward": ((gate, gate, "gelu_tanh"), 3 * gate.size),
+        "gated_forward": ((gate, "silu"), 3 * x.size),
+        "dropout_forward": ((x, 0.1, 1), 2 * x.size),
+        "rotary_forward": ((x.reshape(8, N // 8, -1, 32), np.arange(N // 8), 1 / np.arange(1, 17)), 2 * x.size),
+        "cross_entropy_forward": ((logits, t), logits.size),
+        "cross_entropy_backward": ((1.0, logits, t, lse), 2 * logits.size),
+    }
 
 
 def training_rows(tiny: bool = False) -> Iterator[Row]:
