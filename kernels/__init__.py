@@ -61,7 +61,7 @@ OPS = {
     ),
     "activation": ("activation_forward", "activation_backward", "gated_forward", "gated_backward"),
     "softmax": ("softmax_forward", "softmax_backward"),
-    "attention": ("attention_forward", "attention_backward"),
+    "attention": ("attention_forward", "attention_backward", "attention_step"),
     "relative": ("relative_bias_forward", "relative_bias_backward"),
     "dropout": ("dropout_forward", "dropout_backward"),
     "loss": (
@@ -71,11 +71,18 @@ OPS = {
         "linear_cross_entropy_backward",
     ),
     "optimizer": ("adam_step", "global_norm", "scale", "clear"),
-    "quantized": ("quantize", "dequantize", "quantized_linear_forward", "quantized_linear_backward"),
+    "quantized": (
+        "quantize",
+        "dequantize",
+        "dequantize_rows",
+        "quantized_linear_forward",
+        "quantized_linear_backward",
+    ),
+    "step": ("append", "relative_bias_last"),
     "memory": ("empty", "zeros"),
 }
 # whose first argument is dloss, a number, or tokens, which may be the host's
-DECIDED_BY_SECOND = {"embedding_forward", "cross_entropy_backward", "linear_cross_entropy_backward"}
+DECIDED_BY_SECOND = {"embedding_forward", "dequantize_rows", "cross_entropy_backward", "linear_cross_entropy_backward"}
 FILE_OF = {op: file for file, ops in OPS.items() for op in ops}
 SETS = ("reference", "cpu", "cuda")
 
@@ -105,6 +112,13 @@ def implementation(op: str, name: str) -> Callable[..., Any]:
     if name not in SETS:
         raise ValueError(f"{name!r} is no kernel set; there are {', '.join(SETS)}")
     return getattr(importlib.import_module(f"{__name__}.{name}.{FILE_OF[op]}"), op)
+
+
+def graph(array: Any) -> Any:
+    """A Graph of the set that computes on this array: work that it calls again and again becomes machine code, or a CUDA
+    graph (cpu/graph.py, cuda/graph.py). None for the reference set, which has none."""
+    name = set_of(array)
+    return None if name == "reference" else importlib.import_module(f"{__name__}.{name}.graph").Graph()
 
 
 def set_of(array: Any) -> str:

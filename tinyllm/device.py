@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .kernels.cuda import device as cuda
-from .kernels.cuda.device import EmulatedArray, to_host
+from .kernels.cuda.device import EmulatedArray, refill, to_host
 
 DEVICES = ("cpu", "cuda")
 
@@ -34,4 +34,4 @@ def device_of(array: Any) -> str:
     return "cpu" if isinstance(array, np.ndarray) and not isinstance(array, EmulatedArray) else "cuda"
 
 
-__all__ = ["DEVICES", "check_device", "device_of", "moved", "to_host"]
+__all__ = ["DEVICES", "check_device", "device_of", "moved", "refill", "to_host"]

@@ -20,14 +20,14 @@ import numpy as np
 from numba import get_num_threads
 
 from . import memory
-from .attention_rows import backward_rows, forward_rows
+from .attention_rows import backward_rows, forward_rows, place
 from .attention_tiles import backward_scratch, backward_tiles, forward_scratch, forward_tiles
 from .bfloat16 import asked_for
-from .jit import jit
 
 FEW_QUERIES = 4  # fewer than these per head are computed row by row
 FAR = 1 << 40  # a window that hides nothing
 NO_MASK = np.zeros((0, 0, 0), np.uint8)
+ALL = np.zeros(0, np.int64)  # keys are there
 NO_BIAS = {np.dtype(dtype): np.zeros((0, 0, 0), dtype) for dtype in ("f4", "f8")}
 
 
@@ -36,15 +36,24 @@ def attention_forward(q, k, v, mask=None, causal=False, window=None, scale=None,
     B, T, S, H, G, D = sizes
     y, lse = memory.empty(q, (B, T, H, D)), memory.empty(q, (B, H, T))
     q, k, v = (a if _is_readable(a) else np.ascontiguousarray(a) for a in (q, k, v))  # alive until the kernel is done
-    places, masks = [_place(a) for a in (q, k, v)], _masks(q, mask, bias)
+    places, masks = [place(a) for a in (q, k, v)], _masks(q, mask, bias)
     options = _options(q, sizes, causal, window, scale, dropout, seed)
     threads = _threads(B * H)
     if _by_tiles(q, sizes):
         scratch = memory.empty(q, (threads, forward_scratch(sizes)))
-        forward_tiles(_pairs(), *places, _place(y), lse, sizes, options, *masks, scratch)
+        forward_tiles(_pairs(), *places, place(y), lse, sizes, options, *masks, scratch)
     else:
-        forward_rows(*places, y, lse, sizes, options, *masks, threads)
+        forward_rows(*places, y, lse, sizes, options, *masks, ALL, threads)
     return y, lse
+
+
+def attention_step(q, keys, values, end, mask=None, causal=False, window=None, scale=None, bias=None):
+    sizes = _sizes(q, keys)
+    B, T, _, H, _, D = sizes
+    y, lse = memory.empty(q, (B, T, H, D)), memory.empty(q, (B, H, T))
+    places, options = [place(a) for a in (q, keys, values)], _options(q, sizes, causal, window, scale, 0.0, 0)
+    forward_rows(*places, y, lse, sizes, options, *_masks(q, mask, bias), end, _threads(B * H))
+    return y
 
 
 def attention_backward(
@@ -56,7 +65,7 @@ def attention_backward(
     out = tuple(memory.empty(q, a.shape) for a in (q, k, v)) if out is None else out
     written = [a if _is_readable(a) else memory.empty(a, a.shape) for a in out]
     read = [a if _is_readable(a) else np.ascontiguousarray(a) for a in (q, k, v, dy, y)]
-    places, masks = [_place(a) for a in (*read, *written)], _masks(q, mask, bias)
+    places, masks = [place(a) for a in (*read, *written)], _masks(q, mask, bias)
     options = _options(q, sizes, causal, window, scale, dropout, seed)
     bias_gradient = np.zeros((0, 0, 0), q.dtype) if dbias is None else np.ascontiguousarray(dbias)
     arguments = *places, lse, sizes, options, *masks, bias_gradient
@@ -95,13 +104,6 @@ def _is_readable(x):
     """Whether the kernels can take x as it lies: the heads' numbers side by side, and rows whole numbers apart."""
     b, s, h, d = x.strides
     return (d == x.itemsize or x.shape[3] == 1) and (b | s | h) % x.itemsize == 0
-
-
-@jit
-def _place(x):
-    """Address of the first number, and the strides of the first three axes, in bytes: (B, T, H, D) for a kernel."""
-    b, s, h, _ = x.strides
-    return x.ctypes.data, b, s, h
 
 
 def _options(q, sizes, causal, window, scale, dropout, seed):

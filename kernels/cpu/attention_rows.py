@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 from .arrays import share
 from .dropout import GOLDEN_WORD, mix, row_key
 from .few_rows import ask_for
-from .jit import jit, parallel_jit
+from .jit import hold, jit, parallel_jit
 from .vmath import exp, maximum
 
 AHEAD = 8  # positions
@@ -32,9 +32,20 @@ def _address_as_pointer(context: Any, address: Any, like: Any) -> Any:
 _pointer: Any = intrinsic(_address_as_pointer)
 
 
+def place(x):
+    """x (B, T, H, D) for a kernel: address of the first number, and the strides of the first three axes, in bytes."""
+    return _place(hold(x))
+
+
+@jit
+def _place(x):
+    b, s, h, _ = x.strides
+    return x.ctypes.data, b, s, h
+
+
 @jit(forceinline=True)
 def numbers(place, b, s, h, D, like):
-    """The D numbers of head h at position s of sequence b, as an array. place: (address, strides of the three, in bytes)."""
+    """The D numbers of head h at position s of sequence b, as an array."""
     return carray(_pointer(place[0] + b * place[1] + s * place[2] + h * place[3], like), D)
 
 
@@ -153,14 +164,15 @@ def _scores(x, query, k, scale, b, h, g, t, first, last, mask, bias):
 
 
 @parallel_jit
-def forward_rows(q, k, v, y, lse, sizes, options, mask, bias, threads):
-    """y and lse of all heads; q, k, v: places, the rest as attention.py prepares them.
+def forward_rows(q, k, v, y, lse, sizes, options, mask, bias, end, threads):
+    """y and lse of all heads; q, k, v: places, the rest as attention.py prepares them; end: how many keys, if not all S.
 
     A thread takes its heads together, as they lie in memory, through all keys and then through all values, and asks for what
     it needs AHEAD positions before: each is somewhere else.
     """
     B, T, S, H, G, D = sizes
     causal, window, scale, threshold, factor, low, high = options
+    S = end[0] if end.size else S
     for thread in prange(threads):
         x, group = np.empty((H, S), y.dtype), np.arange(H) * G // H
         start, stop = share(thread, threads, B * H)

@@ -1,4 +1,4 @@
-"""How the cpu set compiles: two decorators for every kernel, and a cache on disk that never serves stale code.
+"""How the cpu set compiles: a decorator for every kind of kernel, and a cache on disk that never serves stale code.
 
 Numba's own cache asks whether the file of the cached function has changed, and looks at no other. Our kernels inline
 functions and vector code of other files, so an edit there, or an upgrade, would leave old machine code in use. Here the
@@ -23,6 +23,7 @@ from typing import Any
 
 import llvmlite
 import numba
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
@@ -51,9 +52,36 @@ def jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     return dispatcher
 
 
-def parallel_jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """jit whose prange loops run on Numba's thread pool. Neighbouring loops are not fused: packing would race with use."""
-    return jit(function, parallel={"fusion": False}, **options)
+class Kernel:
+    """A compiled function that ops call, and whose calls can be noted (graph.py)."""
+
+    notes: Any = None  # where calls of all kernels are noted, if anywhere
+
+    def __init__(self, compiled: Any):
+        self.compiled = compiled
+
+    def __call__(self, *args: Any) -> None:
+        if Kernel.notes is not None:
+            Kernel.notes.add(self.compiled, args)
+        self.compiled(*args)
+
+
+def hold(array: np.ndarray) -> np.ndarray:
+    """The array, whose address goes to a kernel in its place: it lives as long as notes of the call do."""
+    if Kernel.notes is not None:
+        Kernel.notes.hold(array)
+    return array
+
+
+def serial_jit(function: Callable[..., Any]) -> Kernel:
+    """@serial_jit: a Kernel on the calling thread."""
+    return Kernel(jit(function))
+
+
+def parallel_jit(function: Callable[..., Any]) -> Kernel:
+    """@parallel_jit: a Kernel whose prange loops run on Numba's thread pool. Neighbouring loops are not fused: packing would
+    race with use."""
+    return Kernel(jit(function, parallel={"fusion": False}))
 
 
 class Native:
@@ -75,15 +103,14 @@ class Native:
 
 
 def _call(context: Any, address: Any, args: Any) -> Any:
-    """call(native.address, (argument, ...)), in a kernel."""
+    """call(address, (argument, ...)), in a kernel: machine code that takes int64s -> its result, an int64."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         integers = cgutils.unpack_tuple(builder, values[1])
-        kind = ir.FunctionType(ir.IntType(8).as_pointer(), [value.type for value in integers])
-        builder.call(builder.inttoptr(values[0], kind.as_pointer()), integers)
-        return context.get_dummy_value()
+        kind = ir.FunctionType(ir.IntType(64), [value.type for value in integers])
+        return builder.call(builder.inttoptr(values[0], kind.as_pointer()), integers)
 
-    return types.void(types.int64, types.UniTuple(types.int64, len(args))), codegen
+    return types.int64(types.int64, types.UniTuple(types.int64, len(args))), codegen
 
 
 call: Any = intrinsic(_call)

@@ -25,7 +25,7 @@ from .activation import activation_forward, code_of
 from .arrays import share
 from .bfloat16 import asked_for, copy_pairs, pack_pairs, pack_pairs_transposed
 from .few_rows import FEW_ROWS, ask_for, few_rows_part, scratch_of
-from .jit import Native, call, jit, parallel_jit
+from .jit import Native, call, jit, parallel_jit, serial_jit
 from .product import ASIDE, activate, activate_block, copy, describe, read, workspace
 from .simd import LANES, TILE_COLUMNS, TILE_ROWS, floats, make_tile, pack, pack_transposed
 
@@ -195,7 +195,7 @@ def _multiply_part(product, part, parts, k0, k, j0, columns, scratch):
     _multiply(p, row * TILE_ROWS, min(last_row * TILE_ROWS, p.m), first, last, k0, k, j0, packed, own)
 
 
-@jit
+@serial_jit
 def _serial(pack_part, multiply_part, parts, product, k0, k, j0, columns, scratch):
     call(pack_part, (product, 0, 1, k0, k, j0, columns, scratch))
     call(multiply_part, (product, 0, 1, k0, k, j0, columns, scratch))
@@ -209,7 +209,7 @@ def _parallel(pack_part, multiply_part, parts, product, k0, k, j0, columns, scra
         call(multiply_part, (product, part, parts, k0, k, j0, columns, scratch))
 
 
-@jit
+@serial_jit
 def _few_rows_serial(few_rows_part, parts, product, scratch):
     call(few_rows_part, (product, 0, 1, scratch))
 

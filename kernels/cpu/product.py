@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 from numba import types
 
 from .activation import apply
-from .jit import Native, call, jit
+from .jit import Native, call, hold, jit, serial_jit
 from .simd import floats, integers
 
 ASIDE = 1024  # floats at each thread's disposal: a tile or sums, a piece of an activation
@@ -52,7 +54,7 @@ def _place(x):
     return x.ctypes.data, 1 if rows == 1 else row // 4, 1 if columns == 1 else column // 4
 
 
-@jit
+@serial_jit
 def _write(product, a, b, start, c, y, adds, code, activate, unit):
     """Writes the Product to this address; `adds` and `activate` are 0 for a product without start, or without y."""
     v = integers(product, 20)
@@ -69,8 +71,8 @@ def _write(product, a, b, start, c, y, adds, code, activate, unit):
 def describe():
     """_write, compiled once for arrays of any layout instead of once for each."""
     matrix = types.Array(types.float32, 2, "A", readonly=True, aligned=False)
-    _write.compile((types.int64, *[matrix] * 5, *[types.int64] * 4))
-    _write.disable_compile()
+    _write.compiled.compile((types.int64, *[matrix] * 5, *[types.int64] * 4))
+    _write.compiled.disable_compile()
     return _write
 
 
@@ -119,6 +121,9 @@ class Workspace(threading.local):
     """What a calling thread needs besides its arrays, kept from call to call: a Product's place, and scratch that grows."""
 
     def __init__(self) -> None:
+        self._renew()
+
+    def _renew(self) -> None:
         self.record = np.zeros(len(Product._fields), np.int64)
         self.product = self.record.ctypes.data
         self.floats, self.address = np.empty(0, np.float32), 0
@@ -128,7 +133,18 @@ class Workspace(threading.local):
         if size + 16 > self.floats.size:
             self.floats = np.empty(size + 16, np.float32)
             self.address = -(-self.floats.ctypes.data // 64) * 64
+        hold(self.floats)
         return self.address
+
+    @contextmanager
+    def renewed(self) -> Iterator[None]:
+        """Within the block the thread has other memory, which is not used again behind it."""
+        before = dict(vars(self))
+        self._renew()
+        try:
+            yield
+        finally:
+            vars(self).update(before)
 
 
 workspace = Workspace()

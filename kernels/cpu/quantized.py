@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from ..reference.quantized import GROUP, dequantize, quantize
-from .arrays import NOTHING, divided, parts_of, plain
+from .arrays import NOTHING, divided, indices, parts_of, plain
 from .few_rows import (
     FEW_ROWS,
     Reader,
@@ -26,13 +26,13 @@ from .few_rows import (
     rows_at_once,
     write_sums,
 )
-from .jit import jit
+from .jit import jit, serial_jit
 from .matmul import matmul
 from .memory import empty
 from .product import ASIDE
 from .simd import LANES, LEVEL, VECTOR, _element, _int, _routine, _spread, _store, f32, i32
 
-__all__ = ["dequantize", "quantize", "quantized_linear_backward", "quantized_linear_forward"]
+__all__ = ["dequantize", "dequantize_rows", "quantize", "quantized_linear_backward", "quantized_linear_forward"]
 
 BLOCK = 1 << 20  # numbers widened at a time
 VECTORS = GROUP // LANES  # of a group
@@ -126,7 +126,7 @@ dots16, dots8, dots4 = (make_dots(_reader(bits)) for bits in (16, 8, 4))
 widen16, widen8, widen4 = map(make_widen, (16, 8, 4))
 
 
-@jit
+@serial_jit
 def interleaved(x, target):
     """target = the rows of x (N, C), with zeros up to whole groups, as the dots take them."""
     N, C = x.shape
@@ -154,16 +154,38 @@ def multiply(start, stop, N, x, q, scales, b, y):
             write_sums(m, n, sums, rows, columns, bias, 0, 1, target, y.shape[1], 1)
 
 
+@jit
+def widen_rows(first, rows, q, scales, w):
+    """w, an address = scale q, for so many rows of whole groups."""
+    n, q_place = scales.shape[1], q.ctypes.data + first * q.shape[1] * q.itemsize
+    scales_place = scales.ctypes.data + 2 * first * n
+    if q.itemsize == 2:
+        widen16(rows * n, q_place, scales_place, w, 0)
+    elif q.shape[1] == n * GROUP:
+        widen8(rows * n, q_place, scales_place, w, 0)
+    else:
+        widen4(rows * n, q_place, scales_place, w, 0)
+
+
 @divided
 def widen(start, stop, q, scales, w):
     """w (F, whole groups) float32 = scale q, for rows [start, stop)."""
-    n, first, first_scale = scales.shape[1], start * q.shape[1] * q.itemsize, 2 * start * scales.shape[1]
-    if q.itemsize == 2:
-        widen16((stop - start) * n, q.ctypes.data + first, scales.ctypes.data + first_scale, w[start:].ctypes.data, 0)
-    elif q.shape[1] == w.shape[1]:
-        widen8((stop - start) * n, q.ctypes.data + first, scales.ctypes.data + first_scale, w[start:].ctypes.data, 0)
-    else:
-        widen4((stop - start) * n, q.ctypes.data + first, scales.ctypes.data + first_scale, w[start:].ctypes.data, 0)
+    widen_rows(start, stop - start, q, scales, w[start:].ctypes.data)
+
+
+@divided
+def widen_chosen(start, stop, index, q, scales, w):
+    """w (N, whole groups) float32 = scale q of the rows that the index names."""
+    for i in range(start, stop):
+        widen_rows(index[i], 1, q, scales, w[i:].ctypes.data)
+
+
+def dequantize_rows(index, q, scales, C, dtype=np.float32):
+    if dtype != np.float32 or C % GROUP:
+        return dequantize(q[index], scales[index], C, dtype)
+    w, chosen = empty(scales, (*index.shape, C), dtype), indices(index, len(q), "tokens")
+    widen_chosen(len(chosen), parts_of(w.size), chosen, plain(q), plain(scales), matrix(w))
+    return w
 
 
 def quantized_linear_forward(x, q, scales, b=None):

@@ -12,7 +12,7 @@ import numpy as np
 from numba import prange
 
 from .arrays import parts_of, share
-from .attention_rows import numbers
+from .attention_rows import numbers, place
 from .jit import jit, parallel_jit
 from .memory import empty
 
@@ -42,8 +42,8 @@ def turn_neighbours(y, cosine, sine):
 
 
 @parallel_jit
-def turn(place, H, positions, frequencies, scale, neighbours, scratch):
-    """y (B, T, H, D) at `place`, turned in place; positions (B, T); scratch (threads, 2, D/2)."""
+def turn(y, H, positions, frequencies, scale, neighbours, scratch):
+    """y (B, T, H, D), a place: turned there; positions (B, T); scratch (threads, 2, D/2)."""
     B, T = positions.shape
     for part in prange(len(scratch)):
         start, stop = share(part, len(scratch), T)
@@ -54,11 +54,11 @@ def turn(place, H, positions, frequencies, scale, neighbours, scratch):
                 if b == 0 or positions[b, t] != positions[b - 1, t]:
                     sines(positions[b, t], frequencies, scale, cosine, sine)
                 for h in range(H):
-                    y = numbers(place, b, t, h, 2 * half, scratch)
+                    head = numbers(y, b, t, h, 2 * half, scratch)
                     if neighbours:
-                        turn_neighbours(y, cosine, sine)
+                        turn_neighbours(head, cosine, sine)
                     else:
-                        turn_halves(y[:half], y[half:], cosine, sine)
+                        turn_halves(head[:half], head[half:], cosine, sine)
 
 
 def rotary_forward(x, positions, frequencies, scale=1.0, neighbours=False, out=None):
@@ -70,9 +70,8 @@ def rotary_forward(x, positions, frequencies, scale=1.0, neighbours=False, out=N
         y[...] = x
     turned = y if y.strides[3] == y.itemsize else np.ascontiguousarray(y)  # its pairs side by side
     positions = np.ascontiguousarray(np.broadcast_to(positions, (B, T)), np.int64)
-    place = turned.__array_interface__["data"][0], *turned.strides[:3]
     scratch = empty(x, (min(parts_of(x.size), max(T, 1)), 2, D // 2))
-    turn(place, H, positions, np.ascontiguousarray(frequencies, np.float64), float(scale), neighbours, scratch)
+    turn(place(turned), H, positions, np.ascontiguousarray(frequencies, np.float64), float(scale), neighbours, scratch)
     if turned is not y:
         y[...] = turned
     return y

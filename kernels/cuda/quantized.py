@@ -38,6 +38,11 @@ def dequantize(q, scales, C, dtype=np.float32):
     return w
 
 
+def dequantize_rows(index, q, scales, C, dtype=np.float32):
+    """Rows of dequantize(...): w[index], an embedding.  index (B, T) ints -> (B, T, C)."""
+    return dequantize(q[index], scales[index], C, dtype)
+
+
 def packs(q):
     """q, or a copy, as kernels read it: by packs."""
     q = plain(q)

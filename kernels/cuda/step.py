@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..reference.relative import buckets
+from ..reference.step import checked_room
 from .arrays import BLOCK, plain
 from .attention import readable, steps
 from .device import uploaded
@@ -21,10 +22,8 @@ def append(k: Any, v: Any, keys: Any, values: Any, end: Any) -> None:
 
     end: an int64 (1,) on the device, at most S.
     """
-    (B, T, G, D), S = k.shape, keys.shape[1]
-    for a in (keys, values):
-        if a.shape != (B, S, G, D) or a.dtype != k.dtype or not a.flags.c_contiguous:
-            raise ValueError(f"a cache of {a.dtype} {a.shape} does not take {k.dtype} {k.shape}, or is not contiguous")
+    B, T = checked_room(k, keys, values)
+    S, G, D = keys.shape[1:]
     k, v = readable(k), readable(v)
     KERNELS.launch("append<T>", k, B * T, BLOCK, k, v, *steps(k), *steps(v), end, keys, values, T, S, G, D)
 

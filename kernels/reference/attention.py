@@ -88,3 +88,13 @@ def attention_backward(
     for written, gradient in zip(out, gradients):
         written[...] = gradient
     return out
+
+
+def attention_step(q, keys, values, end, mask=None, causal=False, window=None, scale=None, bias=None):
+    """attention_forward's y for the first `end` of the keys and values (B, S, G, D); end: an int64 (1,), at most S.
+
+    mask (B, S) or (B, T, S) and bias (H, T, S) have room for all S. For the few queries of a step of decoding (step.py).
+    """
+    there, mask = slice(0, int(end[0])), None if mask is None else mask[..., : end[0]]
+    bias = None if bias is None else bias[..., : end[0]]
+    return attention_forward(q, keys[:, there], values[:, there], mask, causal, window, scale, bias)[0]

@@ -74,6 +74,11 @@ def dequantize(q, scales, C, dtype=np.float32):
     return w.reshape(*q.shape[:-1], n * GROUP)[..., :C]
 
 
+def dequantize_rows(index, q, scales, C, dtype=np.float32):
+    """Rows of dequantize(...): w[index], an embedding.  index (B, T) ints -> (B, T, C)."""
+    return dequantize(q[index], scales[index], C, dtype)
+
+
 def quantized_linear_forward(x, q, scales, b=None):
     """y = x w^T + b, w being quantized.  x (N, C), q and scales as `quantize` gives them, b (F,) or None -> y (N, F)."""
     y = product(x, dequantize(q, scales, x.shape[-1], x.dtype).T)

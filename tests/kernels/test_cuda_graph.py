@@ -9,13 +9,10 @@ from on_cuda import require_bfloat16, require_cuda
 
 from tinyllm import kernels
 from tinyllm.device import moved, to_host
-from tinyllm.kernels.cuda import attention, device
+from tinyllm.kernels.cuda import device
 from tinyllm.kernels.cuda.blas import gemm
 from tinyllm.kernels.cuda.device import refill, to_device, uploaded
 from tinyllm.kernels.cuda.graph import Graph
-from tinyllm.kernels.cuda.step import append, relative_bias_last
-from tinyllm.kernels.reference.attention import attention_forward
-from tinyllm.kernels.reference.relative import relative_bias_forward
 
 require_cuda()
 
@@ -109,40 +106,6 @@ def test_an_upload_that_a_graph_uses_lives_with_it():
     other = [uploaded(np.full(4, i, float), x) for i in range(40)]  # who would get its memory
     again = to_host(graph(lambda: None))
     assert len(other) == 40 and all(np.array_equal(result, again) for result in results)
-
-
-def test_append():
-    k, v = (numbers(2, 3, 8, 6)[:, :, first : first + 2] for first in (0, 4))  # parts of one array
-    keys, values, end = there(np.zeros((2, 9, 2, 6), "f4")), there(np.zeros((2, 9, 2, 6), "f4")), there(np.array([7]))
-    packed = there(np.concatenate([k, v], 2))
-    append(packed[:, :, :2], packed[:, :, 2:], keys, values, end)
-    for found, expected in ((keys, k), (values, v)):
-        np.testing.assert_array_equal(to_host(found)[:, 4:7], expected)
-        assert not to_host(found)[:, :4].any() and not to_host(found)[:, 7:].any()
-    with pytest.raises(ValueError, match="does not take"):
-        append(packed[:, :, :2], packed[:, :, 2:], keys[:, :, :1], values, end)
-
-
-@pytest.mark.parametrize(("T", "H", "G", "window", "S"), [(1, 4, 2, None, 150), (1, 2, 2, 5, 70), (3, 1, 1, 20, 70)])
-@pytest.mark.parametrize("end", [3, 64, 70])
-def test_attention_of_what_is_there(T, H, G, window, S, end):
-    """The keys behind the end are not looked at, whatever they, the mask and the bias hold there."""
-    q, keys, values, bias = numbers(2, T, H, 8), numbers(2, S, G, 8), numbers(2, S, G, 8), numbers(H, T, S)
-    mask = RNG.random((2, S)) < 0.8
-    bias[:, :, end:], keys[:, end:] = np.nan, np.nan
-    given = [there(a) for a in (q, keys, values)], there(np.array([end]))
-    y = attention.attention_step(*given[0], given[1], there(mask), True, window, None, there(bias))
-    there_are = keys[:, :end], values[:, :end], mask[:, :end], True, window, None, bias[:, :, :end]
-    assert error(to_host(y), attention_forward(q, *there_are)[0]) < 1e-6
-
-
-@pytest.mark.parametrize("end", [1, 7, 30, 50])
-@pytest.mark.parametrize("bidirectional", [False, True])
-def test_relative_bias_of_the_last_query(end, bidirectional):
-    w, options = numbers(8, 3), (bidirectional, 20)
-    bias = to_host(relative_bias_last(there(w), there(np.array([end])), 50, *options))
-    assert bias.shape == (3, 1, 50)
-    np.testing.assert_array_equal(bias[:, :, :end], relative_bias_forward(w, end, end, *options)[:, -1:])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..kernels.cuda.attention import attention_step
 from .cache import KVCache, SourceCache
 from .dropout import Dropout
 from .layer import Layer
@@ -86,7 +85,7 @@ class Attention(Layer):
             k, v = context.cache.extend(self, k, v)  # (B, S, G, D)
         options = self.options(context)
         if context.cache is not None and context.cache.end is not None:
-            y, lse = attention_step(q, k, v, context.cache.end, **options), None
+            y, lse = kernels.attention_step(q, k, v, context.cache.end, **options), None
         else:
             y, lse = kernels.attention_forward(q, k, v, **options)
         self.keep(qkv, y, lse, options, context.bias)

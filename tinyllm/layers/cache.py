@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..kernels.cuda.step import append
 
 LEAST = 64  # positions that there is room for
 
@@ -17,7 +16,7 @@ class KVCache:
 
     A model appends T positions by calling `extend` from each of its attention layers and then `advance(T)` once.
 
-    end: while a step is under way that a CUDA graph can record (models/step.py), an int64 (1,) on the GPU: the length behind
+    end: while a step is under way that a graph can record (models/step.py), an int64 (1,) on the device: the length behind
     that step. `extend` then gives all the room that there is for keys and values, and attention reads how many there are.
     """
 
@@ -30,7 +29,7 @@ class KVCache:
     def extend(self, layer: Any, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Appends k, v (B, T, G, D) of this layer -> all its keys and values so far, views (B, length + T, G, D)."""
         if self.end is not None:
-            append(k, v, *self._arrays[id(layer)], self.end)
+            kernels.append(k, v, *self._arrays[id(layer)], self.end)
             return self._arrays[id(layer)]
         end = self.length + k.shape[1]
         keys, values = self._room(id(layer), k, end)

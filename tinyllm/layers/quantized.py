@@ -70,7 +70,7 @@ class QuantizedEmbedding(Layer):
 
     def forward(self, tokens):
         dtype = self.mode.dtype or self.dtype
-        return kernels.dequantize(self.w.q[tokens], self.w.scales[tokens], self.w.shape[1], dtype)
+        return kernels.dequantize_rows(tokens, self.w.q, self.w.scales, self.w.shape[1], dtype)
 
     def backward(self, dy):
         pass

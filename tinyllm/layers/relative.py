@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from .. import kernels
-from ..kernels.cuda.step import relative_bias_last
 from ..parameter import Parameter, normal
 from .attention import Shared
 from .layer import Layer
@@ -29,8 +28,8 @@ class RelativeBias(Layer):
         return shared
 
     def of_last(self, end: Any, S: int):
-        """As forward for one query, the last of the first `end` keys of room for S: an int64 (1,) on the GPU."""
-        return Shared(relative_bias_last(self.w.data, end, S, self.bidirectional, self.max_distance), wanted=False)
+        """As forward for one query, the last of the first `end` keys of room for S: an int64 (1,) on the device."""
+        return Shared(kernels.relative_bias_last(self.w.data, end, S, self.bidirectional, self.max_distance), wanted=False)
 
     def backward(self):
         (shared,) = self.kept()

@@ -186,7 +186,7 @@ class LanguageModel(Model):
 
         attention_mask (B, S) or (B, T, S), true for real tokens, S the length with the cache's; positions (B, T) where they
         do not simply count up; cache: a KVCache that holds the tokens before and receives these; last_only: (B, 1, V).
-        One token a row behind others is on a GPU a CUDA graph, where models/step.py says so.
+        One token a row behind others is a step that is recorded and repeated, where models/step.py says so.
         """
         tokens, context = self._checked(tokens, attention_mask, positions, cache)
         with self.without_keeping():

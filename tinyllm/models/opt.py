@@ -7,7 +7,7 @@ embeddings narrower than its channels. Fields are named as in Hugging Face's OPT
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -124,11 +124,15 @@ class OPT(LanguageModel):
             return (mask.cumsum(1) * mask - 1)[:, past:]  # (B, T)
         return np.tril(mask, past).sum(-1) - 1  # keys that the token sees, up to itself
 
+    def _checked(self, *inputs):
+        tokens, context = super()._checked(*inputs)
+        return tokens, replace(context, positions=context.positions + OFFSET)  # rows of the table
+
     def hidden(self, tokens, context):
         x = self.tokens(tokens)  # (B, T, E)
         if self.project_in is not None:
             x = self.project_in(x)
-        x = self.positions(x, context.positions + OFFSET)  # (B, T, C)
+        x = self.positions(x, context.positions)  # (B, T, C)
         h = self.pre_norm(x, context) if self.config.do_layer_norm_before else self.post_norm(x, context)
         return h if self.project_out is None else self.project_out(h)
 

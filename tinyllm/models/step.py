@@ -1,8 +1,9 @@
-"""A step of decoding on a GPU, one token a row, as a CUDA graph.
+"""A step of decoding, one token a row, recorded once and then repeated without Python.
 
 Such a step is short: GPT-2 small reads half a gigabyte, some 0.1 ms of a large GPU's time, in 124 launches, which take
 Python many times as long. So they are recorded, once for each size of the cache, and from then on launched together
-(kernels/cuda/graph.py). What changes from token to token lies in one array on the GPU, filled anew for each.
+(kernels/cuda/graph.py). On a CPU Python is a tenth of the step or more, and likewise left out (kernels/cpu/graph.py).
+What changes from token to token lies in one array, filled anew for each.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..kernels.cuda.device import refill
+from ..device import refill
+from ..kernels import products
 from ..kernels.cuda.few_rows import FEW
-from ..kernels.cuda.graph import Graph
 from ..layers import KVCache
 
 Run = Callable[[Any, Any, Any, KVCache], Any]  # (tokens (R, 1), positions (R, 1), mask (R, S) or None, cache) -> (R, 1, V)
 
 
 def is_recordable(model: Any, tokens: np.ndarray, cache: KVCache | None) -> bool:
-    """Whether the logits of tokens (R, T) are a step to record: one token a row behind others, on a GPU, without dropout; of
+    """Whether the logits of tokens (R, T) are a step to record: one token a row behind others, without dropout; on a GPU of
     at most FEW rows, since more are multiplied by cuBLAS, which CuPy does not record."""
-    few = tokens.shape[1] == 1 and 0 < len(tokens) <= FEW
-    return few and cache is not None and cache.length > 0 and model.device == "cuda" and not model.mode.training
+    if tokens.shape[1] != 1 or not len(tokens) or cache is None or cache.length == 0 or model.mode.training:
+        return False
+    kernel_set = kernels.set_of(model.flat.data)
+    return kernel_set == "cpu" or (kernel_set == "cuda" and model.device == "cuda" and len(tokens) <= FEW)
 
 
 def step(model: Any, run: Run, tokens: Any, cache: KVCache, positions: Any, mask: Any) -> Any:
@@ -47,17 +50,20 @@ class Step:
 
     def __init__(self, model: Any, rows: int, capacity: int, masked: bool):
         self.weights = model.flat.data, model.flat.rounded  # which it reads where they lie
+        self.precision = products.dtype
         self.sizes = rows, capacity, masked
         numbers = 8 * (1 + 2 * rows)  # bytes of the length, tokens, positions
         self.inputs = kernels.zeros(model.flat.data, numbers + masked * rows * capacity, np.uint8)
         first = self.inputs[:numbers].view(np.int64)
         self.end, self.tokens, self.positions = first[:1], first[1 : rows + 1, None], first[rows + 1 :, None]
         self.mask = self.inputs[numbers:].view(bool).reshape(rows, capacity) if masked else None
-        self.graph = Graph()
+        self.graph = kernels.graph(model.flat.data)
 
     def serves(self, model: Any, *sizes: Any) -> bool:
-        """Whether it is for so many rows, such a capacity, a mask or none, and the weights that the model has now."""
-        return self.sizes == sizes and self.weights[0] is model.flat.data and self.weights[1] is model.flat.rounded
+        """Whether it is for so many rows, such a capacity, a mask or none, the weights that the model has now, and the
+        precision that is in force."""
+        same_weights = self.weights[0] is model.flat.data and self.weights[1] is model.flat.rounded
+        return same_weights and self.sizes == sizes and self.precision == products.dtype
 
     def __call__(self, run: Run, tokens: Any, cache: KVCache, positions: Any, mask: Any) -> Any:
         rows, capacity, masked = self.sizes

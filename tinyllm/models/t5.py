@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import kernels
 from ..kernels.cuda.device import to_device
 from ..layers import (
     MLP,
@@ -106,11 +107,13 @@ class T5(Model):
         """The decoder's last hidden state (B, T, C), scaled for the output."""
         self.source = Shared(self.encoder(self.tokens(source), Context(mask)))  # (B, S, C)
         h = self.decoder(self.tokens(target_in), Context(source=self.source, source_mask=mask))
-        return h * h.dtype.type(self.scale)
+        kernels.scale(h, self.scale)
+        return h
 
     def hidden_backward(self, dh):
         """The decoder's backward leaves in source.grad the sum of what all its cross attentions want of the encoder."""
-        self.tokens.backward(self.decoder.backward(dh * dh.dtype.type(self.scale)))
+        kernels.scale(dh, self.scale)
+        self.tokens.backward(self.decoder.backward(dh))
         self.tokens.backward(self.encoder.backward(self.source.grad))
         del self.source
 
@@ -148,7 +151,7 @@ class T5(Model):
     def decode(self, target_in, cache: SourceCache, last_only=False):
         """logits (B, T, V) of the target's next tokens (B, T), whose predecessors the cache holds; it receives these.
 
-        last_only: (B, 1, V). One token a row behind others is on a GPU a CUDA graph, where step.py says so.
+        last_only: (B, 1, V). One token a row behind others is recorded and repeated, where step.py says so.
         """
         target_in = checked_tokens(target_in, self.vocab_size, "target_in")
         with self.without_keeping():
@@ -160,7 +163,8 @@ class T5(Model):
 
     def _decoded(self, target_in, cache):
         h = self.decoder(self.tokens(target_in), Context(cache=cache, source_mask=cache.mask))
-        return h * h.dtype.type(self.scale)
+        kernels.scale(h, self.scale)
+        return h
 
     def _step(self, target_in, positions, mask, cache):
         return self.output(self._decoded(target_in, cache))
