@@ -31,10 +31,9 @@ from .simd import LANES, TILE_COLUMNS, TILE_ROWS, floats, make_tile, pack, pack_
 
 BLOCK_TILES = 8
 BLOCK_ROWS, BLOCK_STEPS = BLOCK_TILES * TILE_ROWS, 384  # of a: 150 kB at most, for a second-level cache of 256 kB or more
-PACKED_STEPS, PACKED_SIZE = (
-    4 * BLOCK_STEPS,
-    1 << 21,
-)  # of b, at a time: rows at most, and floats if they are more than a block's
+PACKED_STEPS = 4 * BLOCK_STEPS  # of b, at a time: rows at most,
+PACKED_SIZE = 1 << 21  # and floats, unless a block's steps alone are more
+GROUP_SIZE = 1 << 16  # floats of the panels that a block meets together: they too stay in the second-level cache
 SHARE = 1 << 19  # multiplications that make one more thread worth its start
 A_ROW = BLOCK_STEPS + LANES  # the distance of the copied rows is no power of two: 12 rows must not fall into one cache set
 A_BLOCK = BLOCK_ROWS * A_ROW
@@ -140,18 +139,23 @@ def _one_tile(p, i, m, j, n, k, a, panel, first, aside):
 
 @jit
 def _multiply(p, i0, i1, first, last, k0, k, j0, packed, scratch):
-    """Rows i0 ... i1 - 1 of c, panels first ... last - 1 of its columns from j0 on; k numbers of a's rows from k0 on."""
+    """Rows i0 ... i1 - 1 of c, panels first ... last - 1 of its columns from j0 on; k numbers of a's rows from k0 on.
+
+    Along the rows of c, over a group of panels, before the next rows: so the processor foresees what of c comes from memory.
+    """
     for i in range(i0, i1, BLOCK_ROWS):
         m = min(BLOCK_ROWS, i1 - i)
         for s in range(0, max(k, 1), BLOCK_STEPS * p.unit):
             now = min(BLOCK_STEPS * p.unit, k - s)
             _copy_block(p, i, m, k0 + s, now, scratch)
-            for panel in range(first, last):
-                b, j = packed + 4 * (panel * _steps(p, k) + s // p.unit) * TILE_COLUMNS, j0 + panel * TILE_COLUMNS
-                n = min(TILE_COLUMNS, p.n - j)
+            at_once = max(1, GROUP_SIZE // (max(_steps(p, now), 1) * TILE_COLUMNS))
+            for group in range(first, last, at_once):
                 for r in range(0, m, TILE_ROWS):
                     a, rows = scratch + 4 * r * (A_ROW if p.a_column == 1 else 1), min(TILE_ROWS, m - r)
-                    _one_tile(p, i + r, rows, j, n, now, a, b, k0 + s == 0, scratch + 4 * A_BLOCK)
+                    for panel in range(group, min(group + at_once, last)):
+                        b, j = packed + 4 * (panel * _steps(p, k) + s // p.unit) * TILE_COLUMNS, j0 + panel * TILE_COLUMNS
+                        n = min(TILE_COLUMNS, p.n - j)
+                        _one_tile(p, i + r, rows, j, n, now, a, b, k0 + s == 0, scratch + 4 * A_BLOCK)
         if p.y != 0 and k0 + k == p.k:
             j = j0 + first * TILE_COLUMNS
             activate_block(p, i, m, j, min(j0 + last * TILE_COLUMNS, p.n) - j, scratch + 4 * A_BLOCK)
@@ -161,14 +165,14 @@ def _multiply(p, i0, i1, first, last, k0, k, j0, packed, scratch):
 def _row_parts(parts, rows, panels):
     """The tiles' rows go into so many parts, and the panels into parts / so many, that the largest share takes least time.
 
-    In quarters of a tile's: copying a row of tiles takes one, and so does reading a panel, once for each block of rows.
+    In quarters of a tile's: copying a row of tiles takes two, and reading a panel one, once for each block of rows.
     """
-    least, best = 5 * rows * panels + rows + 1, 1
+    least, best = 5 * rows * panels + 2 * rows + 1, 1
     for r in range(1, parts + 1):
         c = parts // r
         own_rows, own_panels = (rows + r - 1) // r, (panels + c - 1) // c
         blocks = (own_rows + BLOCK_TILES - 1) // BLOCK_TILES
-        time = 4 * own_rows * own_panels + own_rows + own_panels * blocks
+        time = 4 * own_rows * own_panels + 2 * own_rows + own_panels * blocks
         if r * c == parts and time < least:
             least, best = time, r
     return best
