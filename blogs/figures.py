@@ -50,6 +50,18 @@ def directions(ax, y):
     ax.text(1.75, y, "backward: dx", color=BACKWARD, fontsize=11, ha="center")
 
 
+def decoder(levels):
+    """The axes with a decoder's stack, from tokens to loss; levels 2 to 5 are a block, twice a norm and a branch."""
+    _, ax = plt.subplots(figsize=(6.4, 7.6))
+    stack(ax, levels)
+    ax.add_patch(plt.Rectangle((-3.4, 1.85), 6.1, 4.45, fill=False, edgecolor=INK, linestyle="--", linewidth=1))
+    ax.text(2.55, 1.98, "a block, L times", ha="right", fontsize=9, color=INK)
+    residual(ax, 1.72, 3.98)
+    residual(ax, 4.06, 6.06)
+    directions(ax, 9.75)
+    return ax
+
+
 def main(names):
     for file in sorted(FOLDER.parent.glob("figures_*.py")):
         for figure in importlib.import_module(file.stem).FIGURES:

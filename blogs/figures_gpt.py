@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
-from figures import BACKWARD, FORWARD, GREEN, INK, PALE, SAND, directions, residual, stack
+from figures import BACKWARD, FORWARD, GREEN, PALE, SAND, decoder
 
 import tinyllm
 from tinyllm.kernels.reference import activation
@@ -13,7 +13,6 @@ from tinyllm.kernels.reference.norm import layernorm_backward, layernorm_forward
 
 def gpt_architecture():
     """The stack from tokens to loss, with the way of the gradient beside it."""
-    _, ax = plt.subplots(figsize=(6.4, 7.6))
     levels = [
         (0.0, "tokens t  (B, T)", "white"),
         (1.1, "embeddings  $W_e[t] + W_p[p]$", PALE),
@@ -25,12 +24,7 @@ def gpt_architecture():
         (7.8, "output projection  $W_e^T$", PALE),
         (8.9, "cross-entropy with the next tokens", "white"),
     ]
-    stack(ax, levels)
-    ax.add_patch(plt.Rectangle((-3.4, 1.85), 6.1, 4.45, fill=False, edgecolor=INK, linestyle="--", linewidth=1))
-    ax.text(2.55, 1.98, "a block, L times", ha="right", fontsize=9, color=INK)
-    residual(ax, 1.72, 3.98)
-    residual(ax, 4.06, 6.06)
-    directions(ax, 9.75)
+    ax = decoder(levels)
     ax.annotate(
         "the same\nweight", (2.2, 7.8), (3.6, 4.4), fontsize=9, ha="center",
         arrowprops={"arrowstyle": "-", "connectionstyle": "arc3,rad=0.25", "color": "#888888"},

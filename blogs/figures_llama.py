@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
-from figures import BACKWARD, FORWARD, GREEN, INK, PALE, SAND, arrow, box, directions, residual, stack
+from figures import BACKWARD, FORWARD, GREEN, INK, PALE, SAND, arrow, box, decoder
 
 import tinyllm
 from tinyllm import lora
@@ -14,7 +14,6 @@ from tinyllm.layers.rotary import KINDS, powers
 
 def llama_architecture():
     """The stack from tokens to loss; what GPT-2 has not is named in full."""
-    _, ax = plt.subplots(figsize=(6.4, 7.6))
     levels = [
         (0.0, "tokens t  (B, T)", "white"),
         (1.1, "embedding  $W_e[t]$", PALE),
@@ -26,12 +25,7 @@ def llama_architecture():
         (7.8, "output projection  $W_o$", PALE),
         (8.9, "cross-entropy with the next tokens", "white"),
     ]
-    stack(ax, levels)
-    ax.add_patch(plt.Rectangle((-3.4, 1.85), 6.1, 4.45, fill=False, edgecolor=INK, linestyle="--", linewidth=1))
-    ax.text(2.55, 1.98, "a block, L times", ha="right", fontsize=9, color=INK)
-    residual(ax, 1.72, 3.98)
-    residual(ax, 4.06, 6.06)
-    directions(ax, 9.75)
+    ax = decoder(levels)
     ax.set(xlim=(-3.6, 2.9), ylim=(-0.5, 10.1), aspect="equal")
     ax.axis("off")
 
