@@ -98,13 +98,26 @@ def play(stubs, rows):
     return 0
 
 
+_compiled: dict[Any, Any] = {}  # by the kernel and the kinds of its arguments: Numba takes its time to tell their types
+
+
 def compiled_for(kernel: Any, args: tuple[Any, ...]) -> Any:
     """What Numba has compiled for arguments of these types, with which the kernel was called; or the one that serves all."""
-    if not kernel._can_compile:
-        (compiled,) = kernel.overloads.values()
-        return compiled
-    values = inspect.signature(kernel.py_func).bind(*args).arguments.values()  # those of *args as a tuple
-    return kernel.overloads[tuple(map(kernel.typeof_pyval, values))]
+    key = kernel, kind(args)
+    if key not in _compiled:
+        if kernel._can_compile:
+            values = inspect.signature(kernel.py_func).bind(*args).arguments.values()  # those of *args as a tuple
+            _compiled[key] = kernel.overloads[tuple(map(kernel.typeof_pyval, values))]
+        else:
+            (_compiled[key],) = kernel.overloads.values()
+    return _compiled[key]
+
+
+def kind(value: Any) -> Any:
+    """What is the same for values of one type of Numba's."""
+    if isinstance(value, tuple):
+        return tuple(map(kind, value))
+    return (value.dtype, value.ndim, value.flags.num) if isinstance(value, np.ndarray) else type(value)
 
 
 def words(value: Any) -> list[int]:
