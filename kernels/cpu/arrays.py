@@ -51,7 +51,7 @@ def divided(body: Callable[..., None]) -> Callable[..., None]:
 
     It computes all n rows, in `parts` equal parts, each by a thread; a single part without any thread's start.
     """
-    names = {**globals(), "_body": jit(body)}
+    names = {**globals(), "_body": jit(body, forceinline=True)}
     kernel = types.FunctionType(_over_parts.__code__, names, body.__name__)
     kernel.__qualname__ = f"{body.__module__}.{body.__qualname__}"  # names its file in the cache
     kernel.__doc__ = body.__doc__

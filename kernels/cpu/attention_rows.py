@@ -82,7 +82,7 @@ def multiply(x, factor):
         x[s] *= factor
 
 
-@jit
+@jit(forceinline=True)
 def dot(a, b):
     total = type(a[0])(0)
     for d in range(len(a)):
@@ -90,14 +90,14 @@ def dot(a, b):
     return total
 
 
-@jit
+@jit(forceinline=True)
 def add_scaled(y, a, x):
     """y += a x."""
     for d in range(len(y)):
         y[d] += a * x[d]
 
 
-@jit
+@jit(forceinline=True)
 def softmax_row(x):
     """x becomes exp(x - max) -> 1 / sum, lse; zeros, 0 and -inf where every score is -inf."""
     zero = x.dtype.type(0)
@@ -123,7 +123,7 @@ def drop(x, key, first, threshold, factor):
         x[s] = x[s] * factor if kept else x[s] * 0
 
 
-@jit
+@jit(forceinline=True)
 def weights_row(x, lse):
     """x becomes exp(x - lse): the softmax again."""
     if lse == -np.inf:
@@ -133,7 +133,7 @@ def weights_row(x, lse):
         x[s] = exp(x[s] - lse)
 
 
-@jit
+@jit(forceinline=True)
 def scores_gradient(p, dp, delta):
     """dp becomes p (dp - delta), the gradient of the scores; delta = sum_S(dp p) = sum_D(dy y)."""
     for s in range(len(p)):

@@ -17,7 +17,7 @@ from .jit import jit, parallel_jit
 from .memory import empty
 
 
-@jit
+@jit(forceinline=True)
 def sines(position, frequencies, scale, cosine, sine):
     for i in range(len(frequencies)):
         angle = position * frequencies[i]
@@ -25,7 +25,7 @@ def sines(position, frequencies, scale, cosine, sine):
         sine[i] = scale * math.sin(angle)
 
 
-@jit
+@jit(forceinline=True)
 def turn_halves(first, second, cosine, sine):
     for i in range(len(cosine)):
         x1, x2 = first[i], second[i]
@@ -33,7 +33,7 @@ def turn_halves(first, second, cosine, sine):
         second[i] = x1 * sine[i] + x2 * cosine[i]
 
 
-@jit
+@jit(forceinline=True)
 def turn_neighbours(y, cosine, sine):
     for i in range(len(cosine)):
         x1, x2 = y[2 * i], y[2 * i + 1]

@@ -139,3 +139,32 @@ def test_a_native_takes_any_number_of_integers():
     target = np.zeros(1, np.int64)
     run(add.address, target.ctypes.data)
     assert target[0] == 54321
+
+
+COMPUTES = """
+import hashlib, numpy as np
+from tinyllm import kernels
+random = np.random.default_rng(0)
+x, r, dy, q, k, v = (random.standard_normal((2, 50, 3, 40)).astype(np.float32) for _ in range(6))
+z, w, targets = x.reshape(-1, 120), np.ones(120, np.float32), np.arange(100)
+s, y, mean, rstd = kernels.add_layernorm_forward(z, r.reshape(-1, 120), w)
+results = [y, *kernels.add_layernorm_backward(dy.reshape(-1, 120), z, s, w, mean, rstd)]
+results += kernels.attention_forward(q[:, :1], k, v)
+results += [kernels.softmax_forward(z), kernels.gated_forward(z, "silu"), kernels.dropout_forward(z, 0.1, 3)]
+results += [kernels.cross_entropy_forward(z, targets)[1]]
+results += [kernels.rotary_forward(q, np.arange(50), np.linspace(0.1, 0.9, 20))]
+print(hashlib.sha256(b"".join(a.tobytes() for a in results)).hexdigest())
+"""
+
+
+def test_the_process_that_compiles_computes_what_later_ones_do(tmp_path):
+    """To the last bit: a training run that is resumed goes on in another process."""
+    folder = Path(file.__file__).parents[2]
+    results = []
+    for _ in range(2):
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", COMPUTES], capture_output=True, text=True, env=environment, cwd=folder, check=True
+        )
+        results.append(done.stdout)
+    assert results[0] == results[1]
