@@ -42,8 +42,8 @@ KEPT_CACHES = 8  # folders of other versions that stay when a new one is made
 def jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     """@jit or @jit(option=...): compiled on the first call with the options above, and kept in the cache on disk.
 
-    A function that computes, and that kernels call, says forceinline=True: of what LLVM does not inline there are two copies,
-    its own and the kernel's. The process that compiles them takes the one, later ones the other, which may round otherwise.
+    A function that computes, and that kernels call, says forceinline=True: what LLVM does not inline there is twice, on
+    its own and in the kernel. The process that compiles it takes the one, later ones the other, which may round otherwise.
     A function of another folder (a test's) is compiled alike and not cached: the cache knows this folder's sources only.
     """
     if function is None:
