@@ -12,6 +12,8 @@ from .layers import KVCache
 from .models.model import LanguageModel, Model, checked_mask, checked_tokens
 from .sampling import require
 
+AHEAD = 512  # tokens to come, at most, that the cache has room for from the start
+
 
 class Session:
     """R rows that grow. `rows`: all tokens of each, those included that the model no longer sees."""
@@ -69,7 +71,7 @@ class DecoderSession(Session):
         self.left -= 1
         if self.cache is None or not self.use_cache or self.cache.length == limit:
             tokens, self.mask = left_padded([row[start:] for row, start in zip(self.rows, self.starts)])
-            self.cache = KVCache()
+            self.cache = KVCache(min(tokens.shape[1] + min(self.left, AHEAD), limit))
         else:
             tokens = np.array([row[-1:] for row in self.rows])
             self.mask = np.concatenate([self.mask, np.ones((len(self.mask), 1), bool)], 1)

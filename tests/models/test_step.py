@@ -10,11 +10,11 @@ import pytest
 from on_cuda import require_bfloat16, require_cuda
 
 import tinyllm
-from tinyllm import kernels
+from tinyllm import kernels, sessions
 from tinyllm.device import to_host
 from tinyllm.kernels.cpu.simd import BFLOAT16
 from tinyllm.kernels.cuda.module import Kernels
-from tinyllm.layers import KVCache, cache
+from tinyllm.layers import KVCache
 from tinyllm.lora import LoRAConfig, add
 from tinyllm.models import MODELS
 from tinyllm.models.step import Step
@@ -115,10 +115,10 @@ def test_as_generate_asks(options, device):
 
 
 def test_a_cache_that_grows_is_recorded_again(device, counted, monkeypatch):
-    monkeypatch.setattr(cache, "LEAST", 2)
+    monkeypatch.setattr(sessions, "AHEAD", 2)
     expected, found = both(device, made("GPT"), TOKENS[:1], 20)
     np.testing.assert_array_equal(found, expected)
-    assert counted == recorded(device, 4, 10, 5)  # room for 8, 18, 38
+    assert counted == recorded(device, 2, 8, 9)  # room for 6, 14, 30
 
 
 def test_rows_that_end_leave_a_smaller_graph(device, counted):

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import kernels
 
-LEAST = 64  # positions that there is room for
+LEAST = 64  # positions that there is room for, where nobody says how many will come
 
 
 class KVCache:
@@ -18,10 +18,12 @@ class KVCache:
 
     end: while a step is under way that a graph can record (models/step.py), an int64 (1,) on the device: the length behind
     that step. `extend` then gives all the room that there is for keys and values, and attention reads how many there are.
+
+    least: positions that there is room for from the start; a step is recorded anew when that is used up.
     """
 
-    def __init__(self) -> None:
-        self.length = 0
+    def __init__(self, least: int = LEAST) -> None:
+        self.length, self.least = 0, least
         self.end: Any = None
         self.step: Any = None  # the Step that goes on from here
         self._arrays: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # by layer: (B, capacity, G, D), twice
@@ -42,7 +44,8 @@ class KVCache:
         if key in self._arrays and self._arrays[key][0].shape[1] >= end:
             return self._arrays[key]
         B, _, G, D = k.shape
-        grown = tuple(kernels.zeros(k, (B, max(LEAST, 2 * end), G, D)) for _ in range(2))
+        room = max(self.least, 2 * end if key in self._arrays else end)
+        grown = tuple(kernels.zeros(k, (B, room, G, D)) for _ in range(2))
         for new, old in zip(grown, self._arrays.get(key, ())):
             new[:, : self.length] = old[:, : self.length]
         self._arrays[key] = grown[0], grown[1]
