@@ -3,6 +3,7 @@ the reference set gives, recorded rarely, repeated for each."""
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import numpy as np
@@ -215,6 +216,19 @@ def test_logits_that_a_caller_holds_stay(device):
         np.testing.assert_array_equal(to_host(held[i]), before[i])
         np.testing.assert_array_equal(again[i], before[i])
         np.testing.assert_allclose(before[i][:, 0], whole[:, 4 + i], atol=1e-4)
+
+
+def test_a_copy_of_the_cache_goes_on_by_itself(device):
+    """One prompt, read once, continued in two ways by turns."""
+    model, kv = made("GPT").to(device), KVCache()
+    for tokens in (TOKENS, *TOKENS.T[:, :, None]):
+        model(tokens, cache=kv)
+    other = copy.deepcopy(kv)
+    for i in range(4):
+        model(TOKENS[:, i : i + 1], cache=kv)
+        found = model(TOKENS[:, i : i + 1] - 1, cache=other)
+    whole = model(np.concatenate([TOKENS, TOKENS, TOKENS - 1], 1))
+    np.testing.assert_allclose(to_host(found)[:, 0], to_host(whole)[:, -1], atol=1e-4)
 
 
 @pytest.mark.parametrize(

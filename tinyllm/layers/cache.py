@@ -28,6 +28,10 @@ class KVCache:
         self.step: Any = None  # the Step that goes on from here
         self._arrays: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # by layer: (B, capacity, G, D), twice
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For a copy, which goes on by itself: what is recorded reads and writes this one's arrays."""
+        return {**vars(self), "step": None}
+
     def extend(self, layer: Any, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Appends k, v (B, T, G, D) of this layer -> all its keys and values so far, views (B, length + T, G, D)."""
         if self.end is not None:
