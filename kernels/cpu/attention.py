@@ -23,6 +23,7 @@ from . import memory
 from .attention_rows import backward_rows, forward_rows, place
 from .attention_tiles import backward_scratch, backward_tiles, forward_scratch, forward_tiles
 from .bfloat16 import asked_for
+from .dropout import mask_of
 
 FEW_QUERIES = 4  # fewer than these per head are computed row by row
 FAR = 1 << 40  # a window that hides nothing
@@ -110,8 +111,8 @@ def _options(q, sizes, causal, window, scale, dropout, seed):
     """What is the same for all rows: causal, window, scale, dropout's threshold, its factor and the seed's halves."""
     scale = q.dtype.type(1 / math.sqrt(sizes[5]) if scale is None else scale)
     window = FAR if window is None else window
-    threshold, factor = np.uint32(min(int(dropout * 2**32), 2**32 - 1)), q.dtype.type(1 / (1 - dropout))
-    return bool(causal), window, scale, threshold, factor, np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF)
+    low, high, threshold, factor = mask_of(dropout, seed)
+    return bool(causal), window, scale, np.uint32(threshold), q.dtype.type(factor), np.uint32(low), np.uint32(high)
 
 
 def _masks(q, mask, bias):

@@ -14,6 +14,7 @@ import numpy as np
 
 from .arrays import PACK, WARP, accumulator, lies_whole, plain, settle, wide
 from .device import array_module, name_of, uploaded
+from .dropout import mask_arguments
 from .memory import empty, zeros
 from .module import TYPES, Kernels
 
@@ -227,9 +228,8 @@ def prepared(q, k, v, mask, causal, window, scale, bias, dropout, seed) -> Call:
     bias = None if bias is None else given(bias, (H, T, S), q.dtype, "bias")
     scale = 1 / math.sqrt(max(D, 1)) if scale is None else scale
     window = T + S if window is None else max(min(window, T + S), -T - S)
-    threshold = np.uint32(min(int(dropout * 2**32), 2**32 - 1))
-    halves = np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF)
-    masking = float(scale), mask, mask_batch, mask_row, bias, bool(causal), window, threshold, *halves, 1 / (1 - dropout)
+    low, high, threshold, factor = mask_arguments(dropout, seed)
+    masking = float(scale), mask, mask_batch, mask_row, bias, bool(causal), window, threshold, low, high, factor
     return Call(B, T, S, H, G, D, tuple(readable(a) for a in (q, k, v)), masking)
 
 
