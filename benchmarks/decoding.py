@@ -63,7 +63,7 @@ def tinyllm_tokens(
     work: str, tiny: bool, directory: str, new: int, threads: int, bits: int | None = None
 ) -> Iterator[dict[str, Any]]:
     import tinyllm
-    from tinyllm.quantization import quantize
+    from tinyllm.checkpoints.quantization import quantize
 
     model, _ = tinyllm.load(directory)
     if bits is not None:

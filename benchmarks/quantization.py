@@ -42,7 +42,7 @@ def chosen(work: str, tiny: bool) -> Work:
 def weights(work: str, tiny: bool, directory: str, threads: int) -> Iterator[dict[str, Any]]:
     """Writes the model in each kind; gives the bytes of each."""
     import tinyllm
-    from tinyllm.quantization import quantize
+    from tinyllm.checkpoints.quantization import quantize
 
     sizes = {}
     for kind, bits in KINDS.items():
@@ -93,8 +93,8 @@ def compare(work: str, new: int, tiny: bool, threads: int, rounds: int, max_fore
 def perplexities(path: Path, text: Path) -> dict[str, float]:
     """exp of the mean loss in windows of the model's longest sequence, by kind."""
     import tinyllm
+    from tinyllm.checkpoints.quantization import quantize
     from tinyllm.models import LanguageModel
-    from tinyllm.quantization import quantize
 
     model, tokenizer = tinyllm.load(path)
     assert isinstance(model, LanguageModel) and tokenizer is not None

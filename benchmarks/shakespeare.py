@@ -41,9 +41,9 @@ NAMES = {"float32": "tinyllm", "bfloat16": "tinyllm bfloat16"}
 def tinyllm_run(text: str, steps: int, seed: int, threads: int, dtype: str = "float32") -> Iterator[dict[str, Any]]:
     """A run of training as `tinyllm train` makes it; then the loss on all held-out text."""
     import tinyllm
-    from tinyllm.run import Run
     from tinyllm.tasks import TextTask
-    from tinyllm.trainer import TrainConfig
+    from tinyllm.training.config import TrainConfig
+    from tinyllm.training.run import Run
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
@@ -71,7 +71,7 @@ def torch_run(
 
     import tinyllm
     from tinyllm.tasks import TextTask
-    from tinyllm.trainer import TrainConfig
+    from tinyllm.training.config import TrainConfig
 
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
@@ -213,7 +213,7 @@ def plot(path: Path, runs: dict[str, list[dict[str, Any]]]) -> None:
     """The curves of the first round, by step and by time."""
     from matplotlib.figure import Figure
 
-    from tinyllm.plots import smoothed
+    from tinyllm.training.plots import smoothed
 
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)

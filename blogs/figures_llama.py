@@ -7,7 +7,7 @@ import numpy as np
 from figures import BACKWARD, FORWARD, GREEN, INK, PALE, SAND, arrow, box, decoder
 
 import tinyllm
-from tinyllm import lora
+from tinyllm.checkpoints import lora
 from tinyllm.kernels.reference.activation import gelu, silu, silu_derivative
 from tinyllm.layers.rotary import KINDS, powers
 

@@ -9,7 +9,7 @@ python examples/chatbot.py --data dolly --init runs/trained --lora-r 8
 import argparse
 
 import tinyllm
-from tinyllm.chat import Chat
+from tinyllm.generation.chat import Chat
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--data", default="stdlib", help="dialogues; without them, questions on Python's standard library")

@@ -9,7 +9,7 @@ python examples/forms_and_replies.py --data mine.csv        any table of two col
 import argparse
 
 import tinyllm
-from tinyllm.text2text import answers, use_of
+from tinyllm.pipelines.text2text import answers, use_of
 
 ASKED = {
     "forms": ["kind[tea room], name[Corner House], area[Kirkwood], children[yes]", "kind[pub], name[Bella Vista]"],

@@ -9,8 +9,8 @@ import argparse
 from pathlib import Path
 
 import tinyllm
-from tinyllm.classify import labelled
-from tinyllm.text2text import answers, use_of
+from tinyllm.pipelines.text2text import answers, use_of
+from tinyllm.pipelines.text_classification import labelled
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--text", default="stdlib:code", help="what to pretrain on")

@@ -7,7 +7,7 @@ python examples/several_tasks.py --data a.tsv --prefix "translate: " --data b.js
 import argparse
 
 import tinyllm
-from tinyllm.text2text import Use, answers
+from tinyllm.pipelines.text2text import Use, answers
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--data", action="append", help="a table of pairs; give one for each task, and a prefix for each")

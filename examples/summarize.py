@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 import tinyllm
-from tinyllm.text2text import answers, use_of
+from tinyllm.pipelines.text2text import answers, use_of
 
 FUNCTION = """
 def read_lines(path):

@@ -10,7 +10,7 @@ python examples/translate.py --data train --val val --source en --target de   tr
 import argparse
 
 import tinyllm
-from tinyllm.text2text import answers, use_of
+from tinyllm.pipelines.text2text import answers, use_of
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--data", default="dates", help="a table of pairs, or the common name of two files (also .gz)")

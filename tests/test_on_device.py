@@ -12,18 +12,18 @@ from on_cuda import require_cuda
 
 import tinyllm
 from tinyllm import kernels
-from tinyllm.answer import answer
-from tinyllm.chat import Chat, extend
-from tinyllm.classify import classify
 from tinyllm.cli import cli
-from tinyllm.embed import sentence_embeddings
+from tinyllm.generation.chat import Chat, extend
 from tinyllm.kernels.cuda import device
 from tinyllm.models import MODELS
-from tinyllm.run import Run
-from tinyllm.tag import tag
-from tinyllm.text2text import Use, answers
+from tinyllm.pipelines.embeddings import sentence_embeddings
+from tinyllm.pipelines.question_answering import answer
+from tinyllm.pipelines.text2text import Use, answers
+from tinyllm.pipelines.text_classification import classify
+from tinyllm.pipelines.token_classification import tag
 from tinyllm.tokenizers import BPETokenizer, WordPieceTokenizer
-from tinyllm.trainer import Watcher
+from tinyllm.training.run import Run
+from tinyllm.training.trainer import Watcher
 
 require_cuda()
 

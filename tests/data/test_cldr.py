@@ -11,7 +11,7 @@ from tinyllm.data import DataError
 from tinyllm.data.cldr import letter_pairs, locale, place_names, places
 from tinyllm.data.text_pairs import read_pairs
 from tinyllm.tasks.pairs import Translation
-from tinyllm.trainer import Watcher
+from tinyllm.training.trainer import Watcher
 
 
 @pytest.fixture

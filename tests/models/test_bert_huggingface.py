@@ -9,8 +9,8 @@ import pytest
 from parity import KERNEL_SETS, TOLERANCE, assert_parity, order_one, peers
 
 import tinyllm
-from tinyllm import huggingface
-from tinyllm.families import BERT, DISTILBERT, FIXED, ROBERTA, UNUSED
+from tinyllm.checkpoints import huggingface
+from tinyllm.checkpoints.families import BERT, DISTILBERT, FIXED, ROBERTA, UNUSED
 from tinyllm.models import BERTConfig
 
 V, T = 43, 11

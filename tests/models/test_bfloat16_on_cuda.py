@@ -9,11 +9,11 @@ import pytest
 from on_cuda import require_bfloat16, require_cuda
 
 import tinyllm
-from tinyllm import lora
+from tinyllm.checkpoints import lora
+from tinyllm.checkpoints.quantization import quantize
 from tinyllm.kernels.cuda import device
 from tinyllm.kernels.cuda.module import Kernels
 from tinyllm.models import GPTForSequenceClassification
-from tinyllm.quantization import quantize
 
 require_cuda()
 bfloat16 = require_bfloat16()

@@ -7,7 +7,8 @@ import pytest
 from parity import KERNEL_SETS, TOLERANCE, assert_parity, order_one, peers
 
 import tinyllm
-from tinyllm import huggingface, kernels
+from tinyllm import kernels
+from tinyllm.checkpoints import huggingface
 from tinyllm.models import GPTForSequenceClassification, LlamaForSequenceClassification, OPTForSequenceClassification
 
 CLASSES = (GPTForSequenceClassification, LlamaForSequenceClassification, OPTForSequenceClassification)

@@ -7,8 +7,8 @@ import pytest
 from parity import TOLERANCE, assert_parity, batch, order_one, peers
 
 import tinyllm
-from tinyllm import huggingface
-from tinyllm.families import FIXED, LLAMA, MISTRAL, OPT, QWEN2, UNUSED
+from tinyllm.checkpoints import huggingface
+from tinyllm.checkpoints.families import FIXED, LLAMA, MISTRAL, OPT, QWEN2, UNUSED
 from tinyllm.models import MODELS
 
 SIZES = {"vocab_size": 43, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "bos_token_id": 4}

@@ -11,15 +11,16 @@ import pytest
 from on_cuda import require_bfloat16, require_cuda
 
 import tinyllm
-from tinyllm import kernels, sessions
+from tinyllm import kernels
+from tinyllm.checkpoints.lora import LoRAConfig, add
+from tinyllm.checkpoints.quantization import quantize
 from tinyllm.device import to_host
+from tinyllm.generation import sessions
 from tinyllm.kernels.cpu.simd import BFLOAT16
 from tinyllm.kernels.cuda.module import Kernels
 from tinyllm.layers import KVCache
-from tinyllm.lora import LoRAConfig, add
 from tinyllm.models import MODELS
 from tinyllm.models.step import Step
-from tinyllm.quantization import quantize
 
 LIMIT = 40
 TOKENS = np.array([[3, 1, 4, 1], [5, 9, 2, 6], [5, 3, 5, 8]])

@@ -9,8 +9,8 @@ import pytest
 from parity import KERNEL_SETS, TOLERANCE, assert_parity, order_one, peers
 
 import tinyllm
-from tinyllm import huggingface
-from tinyllm.families import FIXED, MT5, T5, UNUSED
+from tinyllm.checkpoints import huggingface
+from tinyllm.checkpoints.families import FIXED, MT5, T5, UNUSED
 from tinyllm.models import T5Config
 
 V = 43

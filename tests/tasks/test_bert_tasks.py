@@ -8,13 +8,14 @@ from click.testing import CliRunner
 
 import tinyllm
 from tinyllm import cli, metrics
-from tinyllm.answer import Answer
 from tinyllm.data.squad import read_squad
 from tinyllm.models import BERTForQuestionAnswering, BERTForSequenceClassification, BERTForTokenClassification
-from tinyllm.run import Run
+from tinyllm.pipelines.question_answering import Answer
 from tinyllm.tasks.answers import AnswersTask, scores
 from tinyllm.tasks.labels import SequenceTask
-from tinyllm.trainer import TrainConfig, Watcher
+from tinyllm.training.config import TrainConfig
+from tinyllm.training.run import Run
+from tinyllm.training.trainer import Watcher
 
 SIZES = {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 32}
 TINY = {**SIZES, "max_position_embeddings": 64, "batch_size": 4, "warmup": 0, "watcher": Watcher()}

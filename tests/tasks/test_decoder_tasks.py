@@ -11,11 +11,12 @@ from tinyllm import kernels
 from tinyllm.cli import cli
 from tinyllm.data import read_dialogues
 from tinyllm.data.text_pairs import read_pairs
-from tinyllm.run import Run
+from tinyllm.pipelines.text2text import answers, prompt, use_of
 from tinyllm.tasks.chat import ChatTask, copied, to_a_reply
 from tinyllm.tasks.completion import CompletionTask, grouped
-from tinyllm.text2text import answers, prompt, use_of
-from tinyllm.trainer import TrainConfig, Watcher
+from tinyllm.training.config import TrainConfig
+from tinyllm.training.run import Run
+from tinyllm.training.trainer import Watcher
 
 TINY = {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 32, "max_position_embeddings": 48}
 TINY |= {"tokenizer": "bpe:300", "batch_size": 8, "watcher": Watcher()}

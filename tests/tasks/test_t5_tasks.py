@@ -16,9 +16,9 @@ import tinyllm
 from tinyllm import metrics
 from tinyllm.cli import cli
 from tinyllm.data import DataError, made
+from tinyllm.pipelines.text2text import Use, answers, use_of
 from tinyllm.tasks.pairs import Summarization, TextToText, Translation
-from tinyllm.text2text import Use, answers, use_of
-from tinyllm.trainer import Interrupted, Watcher
+from tinyllm.training.trainer import Interrupted, Watcher
 
 SMALL = {"d_model": 16, "d_kv": 4, "num_heads": 2, "d_ff": 16, "num_layers": 1, "dropout_rate": 0.1, "batch_size": 4}
 SMALL |= {"preset": "quick", "tokenizer": "unigram:300", "steps": 4, "eval_every": 2, "warmup": 1}

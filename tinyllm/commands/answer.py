@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from ..answer import LONGEST, Answer, answer
-from ..checkpoint import load
+from ..checkpoints.loading import load
 from ..data.squad import Question, read_squad
-from ..options import OnDevice
-from ..options import command as command_of
+from ..pipelines.question_answering import LONGEST, Answer, answer
+from .options import OnDevice
+from .options import command as command_of
 
 
 @dataclass

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from ..chat import Chat
-from ..checkpoint import load
-from ..options import OnDevice
-from ..options import command as command_of
+from ..checkpoints.loading import load
+from ..generation.chat import Chat
+from .options import OnDevice
+from .options import command as command_of
 
 
 @dataclass

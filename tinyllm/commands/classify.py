@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
-from ..checkpoint import load
-from ..classify import classify, label_names
-from ..options import TYPES, Argument, Command, OnDevice, parameters
+from ..checkpoints.loading import load
+from ..pipelines.text_classification import classify, label_names
+from .options import TYPES, Argument, Command, OnDevice, parameters
 
 
 @dataclass

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from ..checkpoint import load
-from ..fill_mask import fill_mask
-from ..options import OnDevice
-from ..options import command as command_of
+from ..checkpoints.loading import load
+from ..pipelines.mask_filling import fill_mask
+from .options import OnDevice
+from .options import command as command_of
 
 
 @dataclass

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from ..options import Command
 from ..tasks import KINDS
+from .options import Command
 from .train import training_command
 
 EXAMPLES = """

@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import click
 
-from ..checkpoint import load
+from ..checkpoints.loading import load
 from ..data import tokenizer_fingerprint
-from ..generate import complete, stream
-from ..options import OnDevice
-from ..options import command as command_of
+from ..generation.decoding import complete, stream
 from ..tokenizers import Tokenizer
+from .options import OnDevice
+from .options import command as command_of
 
 
 @dataclass

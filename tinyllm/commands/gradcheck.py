@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import kernels
-from ..gradcheck import gradcheck
+from ..finite_differences import gradcheck
 from ..models import MODELS
 
 CLASSES = {name.lower(): name for name in MODELS}

@@ -8,9 +8,9 @@ from typing import Literal
 
 import click
 
-from ..checkpoint import load, save
-from ..options import command as command_of
-from ..quantization import quantize
+from ..checkpoints.loading import load, save
+from ..checkpoints.quantization import quantize
+from .options import command as command_of
 
 
 @dataclass

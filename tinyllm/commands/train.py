@@ -11,12 +11,14 @@ from typing import Any
 
 import click
 
-from ..options import Command, Parameter, parameters
-from ..plots import plot_loss
-from ..run import Run, best_step
+from ..checkpoints.runs import best_step
+from ..recipes import classes_of, resume, train
 from ..tasks import KINDS
-from ..train import classes_of, resume, train
-from ..trainer import Interrupted, TrainConfig
+from ..training.config import TrainConfig
+from ..training.plots import plot_loss
+from ..training.run import Run
+from ..training.trainer import Interrupted
+from .options import Command, Parameter, parameters
 
 EXAMPLES = """
 tinyllm train {kind}                                  the standard library of Python, a small model
@@ -83,7 +85,7 @@ def _train_callback(kind: str, task: str | None, run: str) -> Callable[..., None
 
 def _watched(out: Path, train_it: Callable[[Any], Any]) -> None:
     """Runs a training on the terminal, and says at its end, whatever that is, what there is and how to go on."""
-    from ..progress import Terminal
+    from ..training.progress import Terminal
 
     watcher = Terminal()
     try:

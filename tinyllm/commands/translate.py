@@ -11,14 +11,14 @@ from typing import Any, Literal
 
 import click
 
-from ..checkpoint import load
+from ..checkpoints.loading import load
 from ..data import read_text
 from ..data.sentences import sentences
 from ..data.text_pairs import read_pairs
-from ..extract import extracts
-from ..options import Command, OnDevice
-from ..options import command as command_of
-from ..text2text import answers, use_of
+from ..pipelines.extraction import extracts
+from ..pipelines.text2text import answers, use_of
+from .options import Command, OnDevice
+from .options import command as command_of
 
 
 @dataclass

@@ -1,18 +1,18 @@
 """Text, tokens and batches: what a model learns from, from the file to the array."""
 
-from tinyllm.data.batches import IGNORED, Batches, full_pass, split
-from tinyllm.data.dialogues import read_dialogues, stdlib_dialogues
-from tinyllm.data.download import dataset_folder, dataset_path, fetch, is_fetched
-from tinyllm.data.examples import Example, ExampleBatches, example, examples_pass, padded, pairs
-from tinyllm.data.files import DataError, cache_dir
-from tinyllm.data.labelled import Labelled, read_labelled
-from tinyllm.data.packing import PackedBatches, pack, packed
-from tinyllm.data.registry import DATASETS, Dataset, RemoteFile, find_dataset
-from tinyllm.data.sources import open_source
-from tinyllm.data.stdlib import stdlib_source, stdlib_text
-from tinyllm.data.tables import Table, held_out, read_table
-from tinyllm.data.text import Source, TextFiles, Texts, open_text, read_text
-from tinyllm.data.tokens import cached_tokens, open_tokens, tokenize, tokenizer_fingerprint, write_tokens
+from .batches import IGNORED, Batches, full_pass, split
+from .dialogues import read_dialogues, stdlib_dialogues
+from .download import dataset_folder, dataset_path, fetch, is_fetched
+from .examples import Example, ExampleBatches, example, examples_pass, padded, pairs
+from .files import DataError, cache_dir
+from .labelled import Labelled, read_labelled
+from .packing import PackedBatches, pack, packed
+from .registry import DATASETS, Dataset, RemoteFile, find_dataset
+from .sources import open_source
+from .stdlib import stdlib_source, stdlib_text
+from .tables import Table, held_out, read_table
+from .text import Source, TextFiles, Texts, open_text, read_text
+from .tokens import cached_tokens, open_tokens, tokenize, tokenizer_fingerprint, write_tokens
 
 __all__ = [
     "DATASETS",

@@ -8,8 +8,8 @@ from typing import Self, TypeVar
 
 import numpy as np
 
-from tinyllm.data.files import DataError
-from tinyllm.data.order import key, shuffled
+from .files import DataError
+from .order import key, shuffled
 
 IGNORED = -100
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinyllm.data.files import DataError
-from tinyllm.data.made import MadePairs, date_of
-from tinyllm.data.order import key, mix
+from .files import DataError
+from .made import MadePairs, date_of
+from .order import key, mix
 
 CLDR = "cldr"  # its name as data
 NO_PLACES = {"ZZ", "XA", "XB"}  # unknown, and made-up languages for tests

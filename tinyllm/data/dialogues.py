@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tinyllm.data.files import DataError
-from tinyllm.data.stdlib import public_definitions
+from .files import DataError
+from .stdlib import public_definitions
 
 Dialogue = list[dict[str, str]]
 

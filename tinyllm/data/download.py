@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from tinyllm.data.files import DataError, cache_dir
-from tinyllm.data.registry import Dataset, RemoteFile, find_dataset
-from tinyllm.files import atomic_file, flush_to_disk
+from ..files import atomic_file, flush_to_disk
+from .files import DataError, cache_dir
+from .registry import Dataset, RemoteFile, find_dataset
 
 TIMEOUT = 30  # seconds without a byte, after which a connection counts as cut
 CHUNK = 1 << 16  # bytes

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.data.batches import IGNORED
-from tinyllm.data.examples import ExampleBatches
-from tinyllm.data.files import DataError
-from tinyllm.data.padding import by_length, right_padded
-from tinyllm.tokenizers.base import Tokenizer
+from ..tokenizers.base import Tokenizer
+from .batches import IGNORED
+from .examples import ExampleBatches
+from .files import DataError
+from .padding import by_length, right_padded
 
 
 @dataclass(frozen=True)

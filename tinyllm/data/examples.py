@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyllm.data.batches import IGNORED, Row
-from tinyllm.data.files import DataError
-from tinyllm.data.order import key, shuffled
-from tinyllm.data.padding import right_padded
-from tinyllm.tokenizers.base import Tokenizer
+from ..tokenizers.base import Tokenizer
+from .batches import IGNORED, Row
+from .files import DataError
+from .order import key, shuffled
+from .padding import right_padded
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]  # tokens, targets, attention_mask
 

@@ -3,7 +3,7 @@
 A form is "field[value], field[value]"; some fields are left out, so that a model learns to say what is there and no more.
 """
 
-from tinyllm.data.order import key, mix
+from .order import key, mix
 
 PLACES = ("Mill Lane", "the harbour", "Station Road", "the old town", "Kirkwood", "the east end")
 FIELDS = {

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyllm.data.files import DataError
-from tinyllm.data.messages import messages
-from tinyllm.data.reviews import reviews
-from tinyllm.data.tables import LABELS, TEXTS, Table, held_out, read_table
+from .files import DataError
+from .messages import messages
+from .reviews import reviews
+from .tables import LABELS, TEXTS, Table, held_out, read_table
 
 REVIEWS, MESSAGES = "reviews", "messages"  # the names of the sentences that come with tinyllm
 OURS = {REVIEWS: reviews, MESSAGES: messages}

@@ -7,9 +7,9 @@ import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tinyllm.data.files import DataError
-from tinyllm.data.order import key, mix
-from tinyllm.data.stdlib import stdlib_functions
+from .files import DataError
+from .order import key, mix
+from .stdlib import stdlib_functions
 
 DATES, FUNCTIONS = "dates", "functions"  # their names as data
 

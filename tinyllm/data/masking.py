@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyllm.data.batches import IGNORED, Row
-from tinyllm.data.files import DataError
-from tinyllm.data.order import key, shuffled
-from tinyllm.data.padding import right_padded
-from tinyllm.tokenizers.base import Tokenizer
-from tinyllm.tokenizers.wordpiece import WordPieceTokenizer
+from ..tokenizers.base import Tokenizer
+from ..tokenizers.wordpiece import WordPieceTokenizer
+from .batches import IGNORED, Row
+from .files import DataError
+from .order import key, shuffled
+from .padding import right_padded
 
 SHORT = 0.1  # of the rows are made short, of any length, since texts in use are
 HIDDEN, SWAPPED = 0.8, 0.1  # of the chosen positions become [MASK], another token; the rest stay as they are

@@ -4,7 +4,7 @@ Each is one of the forms with its gaps filled. Both kinds speak of money, prizes
 tells which it is.
 """
 
-from tinyllm.data.order import key
+from .order import key
 
 SPAM = (
     "CONGRATULATIONS! You have won {prize}. Claim it now: {link}", "URGENT: your {account} is locked. Verify it at {link}",

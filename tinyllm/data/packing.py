@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyllm.data.examples import Example, ExampleBatches, padded
-from tinyllm.data.files import DataError
-from tinyllm.data.order import key, shuffled
-from tinyllm.data.padding import right_padded
+from .examples import Example, ExampleBatches, padded
+from .files import DataError
+from .order import key, shuffled
+from .padding import right_padded
 
 
 @dataclass(frozen=True)

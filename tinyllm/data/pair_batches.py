@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyllm.data.batches import IGNORED
-from tinyllm.data.examples import ExampleBatches
-from tinyllm.data.files import DataError
-from tinyllm.data.order import key, shuffled
-from tinyllm.data.padding import right_padded
-from tinyllm.data.spans import shifted
-from tinyllm.data.text_pairs import Pairs
-from tinyllm.tokenizers.base import Tokenizer
+from ..tokenizers.base import Tokenizer
+from .batches import IGNORED
+from .examples import ExampleBatches
+from .files import DataError
+from .order import key, shuffled
+from .padding import right_padded
+from .spans import shifted
+from .text_pairs import Pairs
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # source, target_in, targets, source_mask
 

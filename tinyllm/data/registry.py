@@ -7,7 +7,7 @@ of none that is published: the first download records the one it got, and later 
 import difflib
 from dataclasses import dataclass, replace
 
-from tinyllm.data.files import DataError
+from .files import DataError
 
 
 @dataclass(frozen=True)

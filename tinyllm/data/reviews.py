@@ -6,7 +6,7 @@ those of the subject do not.
 
 import numpy as np
 
-from tinyllm.data.order import key, shuffled
+from .order import key, shuffled
 
 SUBJECTS = (
     "the film", "the second season", "this novel", "the last chapter", "the concert", "the soup", "the new café",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from tinyllm.data.order import key, mix
+from .order import key, mix
 
 COPIES = "copies:"  # before the name of data: in place of their targets, sentences of their sources are to be written
 GIVEN, NEAR = 3, 3  # words of a sentence that are given, and sentences of which it is one

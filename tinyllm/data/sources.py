@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from tinyllm.data.download import fetch
-from tinyllm.data.files import DataError
-from tinyllm.data.registry import DATASETS, find_dataset
-from tinyllm.data.stdlib import stdlib_source
-from tinyllm.data.text import Source, open_text
+from .download import fetch
+from .files import DataError
+from .registry import DATASETS, find_dataset
+from .stdlib import stdlib_source
+from .text import Source, open_text
 
 
 def open_source(

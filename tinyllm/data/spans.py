@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyllm.data.batches import Batches
-from tinyllm.data.files import DataError
-from tinyllm.data.order import key
-from tinyllm.tokenizers.base import Tokenizer
+from ..tokenizers.base import Tokenizer
+from .batches import Batches
+from .files import DataError
+from .order import key
 
 Corrupted = tuple[np.ndarray, np.ndarray, np.ndarray]  # source, target_in, targets
 

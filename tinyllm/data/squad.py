@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.data.encoder_rows import EncoderRow
-from tinyllm.data.files import DataError
-from tinyllm.data.towns import towns
-from tinyllm.tokenizers.base import Tokenizer
-from tinyllm.tokenizers.wordpiece import WordPieceTokenizer
+from ..tokenizers.base import Tokenizer
+from ..tokenizers.wordpiece import WordPieceTokenizer
+from .encoder_rows import EncoderRow
+from .files import DataError
+from .towns import towns
 
 TOWNS = "towns"  # the name of the questions that come with tinyllm
 

@@ -9,8 +9,8 @@ import warnings
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 
-from tinyllm.data.files import DataError
-from tinyllm.data.text import Texts
+from .files import DataError
+from .text import Texts
 
 PASSED_OVER = {"test", "tests", "idle_test", "encodings", "lib2to3", "__phello__"}  # tests, and tables of character sets
 TOPICS = "pydoc_data.topics"  # the language reference that help() shows: a dictionary of chapters

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.data.download import fetch
-from tinyllm.data.files import DataError
-from tinyllm.data.order import key, shuffled
-from tinyllm.data.registry import DATASETS, find_dataset
+from .download import fetch
+from .files import DataError
+from .order import key, shuffled
+from .registry import DATASETS, find_dataset
 
 # Columns that speak for themselves: where one of these stands in the first line, this line is a header
 TEXTS = ("text", "sentence", "message", "review", "comment", "content", "sms", "tweet", "document")

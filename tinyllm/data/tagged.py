@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyllm.data.files import DataError
-from tinyllm.data.order import key
-from tinyllm.data.tables import held_out, read_table
+from .files import DataError
+from .order import key
+from .tables import held_out, read_table
 
 NOTES = "notes"  # the name of the notes that come with tinyllm
 

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tinyllm.data.files import DataError
+from .files import DataError
 
 PIECE = 1 << 20  # characters: a longer document is handed on in pieces of about this size
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyllm.data.cldr import CLDR, letter_pairs
-from tinyllm.data.files import DataError
-from tinyllm.data.forms import MADE
-from tinyllm.data.made import DATES, FUNCTIONS, date_pairs, function_pairs
-from tinyllm.data.sentences import COPIES, copy_pairs
-from tinyllm.data.tables import INPUTS, TARGETS, Table, held_out, read_table
-from tinyllm.data.text import read_text
+from .cldr import CLDR, letter_pairs
+from .files import DataError
+from .forms import MADE
+from .made import DATES, FUNCTIONS, date_pairs, function_pairs
+from .sentences import COPIES, copy_pairs
+from .tables import INPUTS, TARGETS, Table, held_out, read_table
+from .text import read_text
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.data.files import DataError, cache_dir
-from tinyllm.data.text import Source
-from tinyllm.files import atomic_file
-from tinyllm.tokenizers.base import Tokenizer
+from ..files import atomic_file
+from ..tokenizers.base import Tokenizer
+from .files import DataError, cache_dir
+from .text import Source
 
 HEADER = 4096  # bytes
 FORMAT, VERSION = "tinyllm tokens", 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.data.order import key, shuffled
+from .order import key, shuffled
 
 BEGINNINGS = ("Al", "Bran", "Cor", "Dun", "El", "Fen", "Gar", "Hol", "Ister", "Kal", "Lin", "Mor", "Nor", "Os", "Pel", "Tor")
 ENDINGS = ("bach", "dale", "ford", "grad", "ham", "mouth", "ness", "stad", "ton", "vik", "wald", "wick")

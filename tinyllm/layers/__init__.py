@@ -11,14 +11,7 @@ from .lora import Adapter, LoRA
 from .mlp import MLP, GatedMLP, activation_named
 from .norm import LayerNorm, RMSNorm
 from .output import Output
-from .quantized import (
-    Packed,
-    QuantizedEmbedding,
-    QuantizedLinear,
-    QuantizedLinearActivation,
-    QuantizedOutput,
-    packed_arrays,
-)
+from .quantized import Packed, QuantizedEmbedding, QuantizedLinear, QuantizedLinearActivation, QuantizedOutput, packed_arrays
 from .relative import RelativeBias
 from .rotary import Rotary
 

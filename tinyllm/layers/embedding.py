@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from .. import kernels
-from ..parameter import Parameter, normal
 from .layer import Layer
+from .parameter import Parameter, normal
 
 
 class Embedding(Layer):

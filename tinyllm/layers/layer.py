@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..parameter import Flat, Parameter
+from .parameter import Flat, Parameter
 
 
 @dataclass

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from .. import kernels
-from ..parameter import Parameter, constant, normal
 from .dropout import Dropout
 from .layer import Layer
 from .linear import Linear
+from .parameter import Parameter, constant, normal
 from .quantized import QuantizedLinear
 
 

@@ -6,9 +6,9 @@ dropout: of that branch, in training. Whoever adds a branch drops it, since the 
 from __future__ import annotations
 
 from .. import kernels
-from ..parameter import Parameter, constant
 from .dropout import Dropout
 from .layer import Layer
+from .parameter import Parameter, constant
 
 
 class LayerNorm(Layer):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .. import kernels
-from ..parameter import Parameter, constant, normal
 from .layer import Layer
+from .parameter import Parameter, constant, normal
 
 
 class Output(Layer):

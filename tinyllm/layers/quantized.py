@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from .. import kernels
-from ..parameter import Parameter
 from .layer import Layer
+from .parameter import Parameter
 
 CHUNK = 1 << 22  # numbers in a chunk of logits
 

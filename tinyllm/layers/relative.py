@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from .. import kernels
-from ..parameter import Parameter, normal
 from .attention import Shared
 from .layer import Layer
+from .parameter import Parameter, normal
 
 
 class RelativeBias(Layer):

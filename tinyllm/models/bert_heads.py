@@ -6,17 +6,15 @@ a Python float; backward(dloss) -> dh.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .. import kernels
 from ..device import device_of, moved
 from ..layers import Embedding, Layer, LayerNorm, Linear, LinearActivation, Output, activation_named
+from .bert_config import BERTConfig
 from .classification import Classifier
-
-if TYPE_CHECKING:
-    from .bert import BERTConfig
 
 
 class Pooler(Layer):

@@ -11,8 +11,8 @@ import numpy as np
 from .. import kernels
 from ..device import check_device, device_of, moved
 from ..layers import Context, Embedding, KVCache, Layer, Output, packed_arrays
+from ..layers.parameter import Flat
 from ..layers.quantized import Packed
-from ..parameter import Flat
 from .step import is_recordable, step
 
 

@@ -33,7 +33,7 @@ from ..layers import (
     Shared,
     SourceCache,
 )
-from ..parameter import normal, stacked
+from ..layers.parameter import normal, stacked
 from .model import Model, checked_targets, checked_tokens
 from .step import is_recordable, step
 

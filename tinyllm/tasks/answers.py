@@ -12,14 +12,15 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from .. import kernels, metrics
-from ..answer import Answer, best_answers, span_logits
 from ..data.padding import longest_first
 from ..data.squad import TOWNS, Question, Window, fingerprint, read_squad, windows
 from ..data.tables import held_out
 from ..device import to_host
 from ..files import atomic_file
+from ..pipelines.question_answering import Answer, best_answers, span_logits
 from ..tokenizers import Tokenizer
-from ..trainer import Batch, Data, TrainConfig
+from ..training.config import TrainConfig
+from ..training.data import Batch, Data
 from .encoder import EncoderTask
 
 PREDICTIONS, ODDS = "predictions.json", "null_odds.json"

@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
-from .. import chat, metrics
+from .. import metrics
 from ..data import ExampleBatches, PackedBatches, examples_pass, read_dialogues, stdlib_dialogues
 from ..data.dialogues import Dialogue
 from ..data.tables import held_out, table_path
 from ..data.text import Texts
+from ..generation import chat
 from ..models import Model
 from ..tokenizers import Tokenizer
-from ..trainer import Batch, Data, TrainConfig
+from ..training.config import TrainConfig
+from ..training.data import Batch, Data
 from .pairs import short, spread
 from .task import Task, lasting, listed
 from .text import tokenizer_named

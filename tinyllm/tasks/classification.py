@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from ..data.encoder_rows import EncoderBatches, rows_pass
 from ..data.text import Texts
 from ..tokenizers import Tokenizer
-from ..trainer import Batch, TrainConfig
+from ..training.config import TrainConfig
+from ..training.data import Batch
 from .labelled import LabelData, LabelledTexts
 from .labels import text_rows
 from .task import Task

@@ -14,9 +14,10 @@ from ..data.examples import Example, ExampleBatches, examples_pass
 from ..data.made import FUNCTIONS
 from ..data.text import Texts
 from ..data.text_pairs import Pairs, fingerprint
-from ..text2text import Use, prompt
+from ..pipelines.text2text import Use, prompt
 from ..tokenizers import Tokenizer
-from ..trainer import Data, TrainConfig
+from ..training.config import TrainConfig
+from ..training.data import Data
 from .pairs import PairData, PairTask, spread
 from .task import Task
 from .text import tokenizer_named

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ..data.encoder_rows import EncoderBatches, EncoderRow, rows_pass
 from ..tokenizers import Tokenizer, WordPieceTokenizer
-from ..trainer import TrainConfig
+from ..training.config import TrainConfig
 from .task import Task, lasting, learned_or_loaded, listed
 
 

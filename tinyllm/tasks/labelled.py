@@ -11,13 +11,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from .. import kernels, metrics
-from ..classify import classify
 from ..data.batches import IGNORED
 from ..data.labelled import REVIEWS, Labelled, read_labelled
 from ..device import to_host
 from ..files import atomic_file
-from ..plots import plot_confusion
-from ..trainer import Batch, Data
+from ..pipelines.text_classification import classify
+from ..training.data import Batch, Data
+from ..training.plots import plot_confusion
 from .task import lasting, listed
 
 

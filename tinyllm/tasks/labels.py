@@ -10,14 +10,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import kernels, metrics
-from ..classify import row_of
 from ..data.batches import IGNORED
 from ..data.encoder_rows import EncoderRow
 from ..data.labelled import Labelled, read_labelled
 from ..data.tagged import NOTES, Tagged, read_tagged
 from ..device import to_host
+from ..pipelines.text_classification import row_of
 from ..tokenizers import Tokenizer
-from ..trainer import Batch, Data, TrainConfig
+from ..training.config import TrainConfig
+from ..training.data import Batch, Data
 from .encoder import EncoderTask
 from .labelled import LabelData, LabelledTexts
 

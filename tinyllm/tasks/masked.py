@@ -12,9 +12,10 @@ from .. import kernels
 from ..data.batches import IGNORED
 from ..data.masking import MaskedPairs, sentences
 from ..device import to_host
-from ..fill_mask import fill_mask
+from ..pipelines.mask_filling import fill_mask
 from ..tokenizers import Tokenizer
-from ..trainer import Batch, Data, TrainConfig
+from ..training.config import TrainConfig
+from ..training.data import Batch, Data
 from .encoder import wordpiece
 from .task import Task
 from .text import TextTask, beginning

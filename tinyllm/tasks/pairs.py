@@ -20,9 +20,10 @@ from ..data.sentences import COPIES
 from ..data.text_pairs import Pairs, fingerprint, parallel_files, read_pairs
 from ..files import atomic_file
 from ..models import Model
-from ..text2text import Use, answers
+from ..pipelines.text2text import Use, answers
 from ..tokenizers import Tokenizer
-from ..trainer import Batch, Data, TrainConfig
+from ..training.config import TrainConfig
+from ..training.data import Batch, Data
 from .spans import SETS, model_fields, unigram
 from .task import Task, lasting, listed
 

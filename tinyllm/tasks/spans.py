@@ -10,9 +10,10 @@ import numpy as np
 
 from ..data import cached_tokens, split
 from ..data.spans import Noise, SpanBatches, sentinel_ids, spans_pass
-from ..generate import generate
+from ..generation.decoding import generate
 from ..tokenizers import Tokenizer, UnigramTokenizer
-from ..trainer import Data, TrainConfig
+from ..training.config import TrainConfig
+from ..training.data import Data
 from .task import Task, learned_or_loaded
 from .text import TextTask, beginning
 

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 from ..data import DATASETS
 from ..models import Model
 from ..tokenizers import Tokenizer, load
-from ..trainer import Data, TrainConfig
+from ..training.config import TrainConfig
+from ..training.data import Data
 
 
 @dataclass
@@ -76,7 +77,7 @@ class Adapters:
     def add(self, model: Model, seed: int) -> None:
         """Gives the model its adapters, if there shall be some."""
         if self.lora_r:
-            from .. import lora
+            from ..checkpoints import lora
 
             targets = self.lora_targets or lora.ALL_LINEAR
             lora.add(model, lora.LoRAConfig(self.lora_r, self.lora_alpha, False, self.lora_dropout, targets), seed)

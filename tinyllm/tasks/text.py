@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from ..data import Batches, Source, cached_tokens, full_pass, open_source, split
 from ..models import Model
 from ..tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer
-from ..trainer import Data, TrainConfig
+from ..training.config import TrainConfig
+from ..training.data import Data
 from .task import Task, lasting, learned_or_loaded, listed
 
 LEARN_BPE_FROM = 20_000_000  # characters: more text does not change the merges for the better
@@ -56,7 +57,7 @@ class TextTask(Task):
 
     def sample(self, model: Model, tokenizer: Tokenizer) -> str:
         """What the model writes now; with the same seed each time, so that one sees it learn."""
-        from ..generate import stream
+        from ..generation.decoding import stream
 
         new = stream(model, tokenizer, self.sample_prompt, self.sample_tokens, temperature=0.6, top_k=200, seed=0)
         return self.sample_prompt + "".join(new)

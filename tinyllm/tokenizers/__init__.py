@@ -5,17 +5,17 @@ ids = tokenizer.encode("Hello, world!")
 text = tokenizer.decode(ids)
 """
 
-from tinyllm.tokenizers.added import AddedToken
-from tinyllm.tokenizers.base import Settings, StreamDecoder, Template, Tokenizer
-from tinyllm.tokenizers.bert_characters import BertNormalizer
-from tinyllm.tokenizers.bpe import BPETokenizer
-from tinyllm.tokenizers.bytes import ByteTokenizer
-from tinyllm.tokenizers.character import CharacterTokenizer
-from tinyllm.tokenizers.files import TokenizerError
-from tinyllm.tokenizers.loading import load
-from tinyllm.tokenizers.sentencepiece import SentencePieceBPETokenizer
-from tinyllm.tokenizers.unigram import UnigramTokenizer
-from tinyllm.tokenizers.wordpiece import WordPieceTokenizer
+from .added import AddedToken
+from .base import Settings, StreamDecoder, Template, Tokenizer
+from .bert_characters import BertNormalizer
+from .bpe import BPETokenizer
+from .bytes import ByteTokenizer
+from .character import CharacterTokenizer
+from .files import TokenizerError
+from .loading import load
+from .sentencepiece import SentencePieceBPETokenizer
+from .unigram import UnigramTokenizer
+from .wordpiece import WordPieceTokenizer
 
 __all__ = [
     "AddedToken",

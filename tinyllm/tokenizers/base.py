@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.tokenizers.added import AddedToken, AddedTokens
-from tinyllm.tokenizers.files import TokenizerError, write_json
+from .added import AddedToken, AddedTokens
+from .files import TokenizerError, write_json
 
 ROLES = ("bos", "eos", "pad", "unk", "cls", "sep", "mask")
 

@@ -6,7 +6,7 @@ Python's version nor on the year. Ranges are in hexadecimal, both ends included.
 
 import unicodedata
 
-from tinyllm.tokenizers.added import WHITE_SPACE
+from .added import WHITE_SPACE
 
 CONTROL = """
 0-8 b-c e-1f 7f-9f ad 600-605 61c 6dd 70f 180e 200b-200f 202a-202e 2060-2064 2066-206f e000-f8ff feff fff9-fffb fffd

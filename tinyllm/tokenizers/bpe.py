@@ -15,9 +15,9 @@ from typing import Any
 
 import regex
 
-from tinyllm.tokenizers.added import AddedToken, AddedTokens
-from tinyllm.tokenizers.base import Settings, Tokenizer, by_id, no_such_id, well_formed
-from tinyllm.tokenizers.files import TokenizerError, write_json, write_text
+from .added import AddedToken, AddedTokens
+from .base import Settings, Tokenizer, by_id, no_such_id, well_formed
+from .files import TokenizerError, write_json, write_text
 
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
@@ -157,7 +157,7 @@ class BPETokenizer(Tokenizer):
         return self._token
 
     def _to_json(self) -> dict[str, Any]:
-        from tinyllm.tokenizers.tokenizer_json import bpe_to_json
+        from .tokenizer_json import bpe_to_json
 
         return bpe_to_json(self)
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tinyllm.tokenizers.added import AddedToken
-from tinyllm.tokenizers.base import Settings, Tokenizer, no_such_id
+from .added import AddedToken
+from .base import Settings, Tokenizer, no_such_id
 
 
 class ByteTokenizer(Tokenizer):
@@ -23,11 +23,11 @@ class ByteTokenizer(Tokenizer):
         return bytes([id])
 
     def _tokens(self) -> list[str | None]:
-        from tinyllm.tokenizers.bpe import BYTE_TO_CHARACTER
+        from .bpe import BYTE_TO_CHARACTER
 
         return list(BYTE_TO_CHARACTER)
 
     def _to_json(self) -> dict[str, Any]:
-        from tinyllm.tokenizers.tokenizer_json import byte_to_json
+        from .tokenizer_json import byte_to_json
 
         return byte_to_json(self)

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tinyllm.tokenizers.added import AddedToken
-from tinyllm.tokenizers.base import Settings, Tokenizer, no_such_id, well_formed
-from tinyllm.tokenizers.files import TokenizerError
+from .added import AddedToken
+from .base import Settings, Tokenizer, no_such_id, well_formed
+from .files import TokenizerError
 
 
 class CharacterTokenizer(Tokenizer):
@@ -47,6 +47,6 @@ class CharacterTokenizer(Tokenizer):
         return list(self.characters)
 
     def _to_json(self) -> dict[str, Any]:
-        from tinyllm.tokenizers.tokenizer_json import character_to_json
+        from .tokenizer_json import character_to_json
 
         return character_to_json(self)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import regex
 
-from tinyllm.tokenizers.files import TokenizerError
+from .files import TokenizerError
 
 
 class Charsmap:

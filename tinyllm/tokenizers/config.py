@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from tinyllm.tokenizers.added import AddedToken
-from tinyllm.tokenizers.base import CONVENTIONS, ROLES
-from tinyllm.tokenizers.files import TokenizerError, read_json, read_text
+from .added import AddedToken
+from .base import CONVENTIONS, ROLES
+from .files import TokenizerError, read_json, read_text
 
 
 def read_config(directory: Path) -> dict[str, Any]:

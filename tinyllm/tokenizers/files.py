@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tinyllm.files import atomic_file
+from ..files import atomic_file
 
 
 class TokenizerError(ValueError):

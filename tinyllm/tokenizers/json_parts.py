@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tinyllm.tokenizers.base import Template, Tokenizer
-from tinyllm.tokenizers.files import TokenizerError
+from .base import Template, Tokenizer
+from .files import TokenizerError
 
 Json = dict[str, Any]
 

@@ -3,15 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tinyllm.tokenizers.added import WHITE_SPACE
-from tinyllm.tokenizers.base import Settings, Template, Tokenizer
-from tinyllm.tokenizers.bert_characters import BertNormalizer
-from tinyllm.tokenizers.bpe import BPETokenizer
-from tinyllm.tokenizers.config import added_tokens, read_config, roles_of
-from tinyllm.tokenizers.files import TokenizerError, read_json, read_text
-from tinyllm.tokenizers.sentencepiece_files import read_llama2c, read_model
-from tinyllm.tokenizers.tokenizer_json import read_tokenizer_json
-from tinyllm.tokenizers.wordpiece import WordPieceTokenizer, bert_vocabulary
+from .added import WHITE_SPACE
+from .base import Settings, Template, Tokenizer
+from .bert_characters import BertNormalizer
+from .bpe import BPETokenizer
+from .config import added_tokens, read_config, roles_of
+from .files import TokenizerError, read_json, read_text
+from .sentencepiece_files import read_llama2c, read_model
+from .tokenizer_json import read_tokenizer_json
+from .wordpiece import WordPieceTokenizer, bert_vocabulary
 
 
 def load(path: str | Path) -> Tokenizer:

@@ -9,11 +9,11 @@ from typing import Any
 
 import regex
 
-from tinyllm.tokenizers.added import AddedToken, AddedTokens
-from tinyllm.tokenizers.base import Settings, Template, Tokenizer, no_such_id, well_formed
-from tinyllm.tokenizers.bpe import Cache, Pair, cut, learn_merges, merge
-from tinyllm.tokenizers.files import TokenizerError
-from tinyllm.tokenizers.spacing import SPACE, Pipeline, SentencePieceSpacing
+from .added import AddedToken, AddedTokens
+from .base import Settings, Template, Tokenizer, no_such_id, well_formed
+from .bpe import Cache, Pair, cut, learn_merges, merge
+from .files import TokenizerError
+from .spacing import SPACE, Pipeline, SentencePieceSpacing
 
 BYTE_PIECES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 
@@ -164,7 +164,7 @@ class SentencePieceBPETokenizer(SentencePieceTokenizer):
             unknown_before = symbol >= past
 
     def _to_json(self) -> dict[str, Any]:
-        from tinyllm.tokenizers.sentencepiece_json import sentencepiece_bpe_to_json
+        from .sentencepiece_json import sentencepiece_bpe_to_json
 
         return sentencepiece_bpe_to_json(self)
 

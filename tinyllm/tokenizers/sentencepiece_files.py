@@ -6,25 +6,15 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from tinyllm.tokenizers.added import AddedToken
-from tinyllm.tokenizers.base import Settings, Tokenizer
-from tinyllm.tokenizers.bpe import BPETokenizer, to_characters
-from tinyllm.tokenizers.config import read_config, roles_of
-from tinyllm.tokenizers.files import TokenizerError, read_bytes, read_json
-from tinyllm.tokenizers.protobuf import (
-    BPE,
-    CONTROL,
-    NORMAL,
-    UNIGRAM,
-    UNKNOWN,
-    UNUSED,
-    USER_DEFINED,
-    SentencePieceModel,
-    parse_model,
-)
-from tinyllm.tokenizers.sentencepiece import SentencePieceBPETokenizer, template_of
-from tinyllm.tokenizers.spacing import SPACE, SentencePieceSpacing
-from tinyllm.tokenizers.unigram import UnigramTokenizer, sentinel_tokens
+from .added import AddedToken
+from .base import Settings, Tokenizer
+from .bpe import BPETokenizer, to_characters
+from .config import read_config, roles_of
+from .files import TokenizerError, read_bytes, read_json
+from .protobuf import BPE, CONTROL, NORMAL, UNIGRAM, UNKNOWN, UNUSED, USER_DEFINED, SentencePieceModel, parse_model
+from .sentencepiece import SentencePieceBPETokenizer, template_of
+from .spacing import SPACE, SentencePieceSpacing
+from .unigram import UnigramTokenizer, sentinel_tokens
 
 LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

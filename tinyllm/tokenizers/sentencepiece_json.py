@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from tinyllm.tokenizers.added import AddedToken
-from tinyllm.tokenizers.base import Settings, by_id
-from tinyllm.tokenizers.files import TokenizerError
-from tinyllm.tokenizers.json_parts import envelope, flat, read_merge, refuse
-from tinyllm.tokenizers.sentencepiece import SentencePieceBPETokenizer, SentencePieceTokenizer
-from tinyllm.tokenizers.spacing import SPACE, Pipeline
-from tinyllm.tokenizers.unigram import UnigramTokenizer
+from .added import AddedToken
+from .base import Settings, by_id
+from .files import TokenizerError
+from .json_parts import envelope, flat, read_merge, refuse
+from .sentencepiece import SentencePieceBPETokenizer, SentencePieceTokenizer
+from .spacing import SPACE, Pipeline
+from .unigram import UnigramTokenizer
 
 Json = dict[str, Any]
 

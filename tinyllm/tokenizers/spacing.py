@@ -11,10 +11,10 @@ from typing import Any
 
 import regex
 
-from tinyllm.tokenizers.added import WHITE_SPACE
-from tinyllm.tokenizers.bpe import compiled_pattern, cut
-from tinyllm.tokenizers.charsmap import Charsmap
-from tinyllm.tokenizers.files import TokenizerError
+from .added import WHITE_SPACE
+from .bpe import compiled_pattern, cut
+from .charsmap import Charsmap
+from .files import TokenizerError
 
 Json = dict[str, Any]
 

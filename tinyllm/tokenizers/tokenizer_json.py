@@ -6,17 +6,17 @@ What a file asks for and tinyllm does not do is refused by name, never passed ov
 from collections.abc import Callable
 from pathlib import Path
 
-from tinyllm.tokenizers.added import AddedToken
-from tinyllm.tokenizers.base import Settings, Tokenizer
-from tinyllm.tokenizers.bert_characters import BertNormalizer
-from tinyllm.tokenizers.bpe import BYTE_TO_CHARACTER, BPETokenizer
-from tinyllm.tokenizers.bytes import ByteTokenizer
-from tinyllm.tokenizers.character import CharacterTokenizer
-from tinyllm.tokenizers.config import read_config, roles_of
-from tinyllm.tokenizers.files import TokenizerError, read_json
-from tinyllm.tokenizers.json_parts import ADDED_KEYS, Json, envelope, flat, read_merge, read_template, refuse
-from tinyllm.tokenizers.sentencepiece_json import read_sentencepiece_bpe, read_unigram
-from tinyllm.tokenizers.wordpiece import WordPieceTokenizer
+from .added import AddedToken
+from .base import Settings, Tokenizer
+from .bert_characters import BertNormalizer
+from .bpe import BYTE_TO_CHARACTER, BPETokenizer
+from .bytes import ByteTokenizer
+from .character import CharacterTokenizer
+from .config import read_config, roles_of
+from .files import TokenizerError, read_json
+from .json_parts import ADDED_KEYS, Json, envelope, flat, read_merge, read_template, refuse
+from .sentencepiece_json import read_sentencepiece_bpe, read_unigram
+from .wordpiece import WordPieceTokenizer
 
 
 def read_tokenizer_json(path: Path) -> Tokenizer:

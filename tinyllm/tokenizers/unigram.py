@@ -8,17 +8,11 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tinyllm.tokenizers.added import AddedToken
-from tinyllm.tokenizers.base import Settings
-from tinyllm.tokenizers.files import TokenizerError
-from tinyllm.tokenizers.sentencepiece import (
-    BYTE_PIECES,
-    SentencePieceTokenizer,
-    count_words,
-    frequent_letters,
-    trained_settings,
-)
-from tinyllm.tokenizers.spacing import Pipeline, SentencePieceSpacing
+from .added import AddedToken
+from .base import Settings
+from .files import TokenizerError
+from .sentencepiece import BYTE_PIECES, SentencePieceTokenizer, count_words, frequent_letters, trained_settings
+from .spacing import Pipeline, SentencePieceSpacing
 
 FAR = 100_000.0  # past a log probability of -FAR, SentencePiece counts on from zero, so that float32 stays fine enough
 UNKNOWN_PENALTY = 10.0  # a character that no piece covers costs this much more than the least probable piece
@@ -124,7 +118,7 @@ class UnigramTokenizer(SentencePieceTokenizer):
         super()._without_piece(text, ids)
 
     def _to_json(self) -> dict[str, Any]:
-        from tinyllm.tokenizers.sentencepiece_json import unigram_to_json
+        from .sentencepiece_json import unigram_to_json
 
         return unigram_to_json(self)
 
@@ -147,7 +141,7 @@ class UnigramTokenizer(SentencePieceTokenizer):
         space becomes single spaces. progress(done, total) is called after each round of pruning.
         encode(..., add_special_tokens=True) puts </s> last.
         """
-        from tinyllm.tokenizers.unigram_training import learn_pieces
+        from .unigram_training import learn_pieces
 
         normalizers: list[dict[str, Any]] = [
             {"type": "NFKC"},

@@ -11,11 +11,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from tinyllm.tokenizers.added import WHITE_SPACE, AddedToken, AddedTokens
-from tinyllm.tokenizers.base import Settings, Template, Tokenizer, by_id, no_such_id, well_formed
-from tinyllm.tokenizers.bert_characters import PUNCTUATION, BertNormalizer, character_class
-from tinyllm.tokenizers.bpe import Cache, learn_merges
-from tinyllm.tokenizers.files import TokenizerError, write_text
+from .added import WHITE_SPACE, AddedToken, AddedTokens
+from .base import Settings, Template, Tokenizer, by_id, no_such_id, well_formed
+from .bert_characters import PUNCTUATION, BertNormalizer, character_class
+from .bpe import Cache, learn_merges
+from .files import TokenizerError, write_text
 
 _WORDS = re.compile(rf"[{character_class(PUNCTUATION)}]|[^{character_class(PUNCTUATION)}{WHITE_SPACE}]+")
 
@@ -151,7 +151,7 @@ class WordPieceTokenizer(Tokenizer):
         return self._token
 
     def _to_json(self) -> dict[str, Any]:
-        from tinyllm.tokenizers.tokenizer_json import wordpiece_to_json
+        from .tokenizer_json import wordpiece_to_json
 
         return wordpiece_to_json(self)
 

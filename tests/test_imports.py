@@ -1,0 +1,126 @@
+"""The rooms of the package: imports run one way, and a name means one thing.
+
+Every import counts: those inside functions and those for type checkers too.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = {"tinyllm": ROOT / "tinyllm", "tinyllm.kernels": ROOT / "kernels"}
+LOOSE = 8  # modules directly in tinyllm/, at most
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its full name."""
+    found = {}
+    for package, folder in FOLDERS.items():
+        for path in folder.rglob("*.py"):
+            parts = path.relative_to(folder).with_suffix("").parts
+            found[".".join((package, *(part for part in parts if part != "__init__")))] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(name: str) -> Iterator[tuple[int, str]]:
+    """The line and the name of each module of ours that a module imports, wherever in it."""
+    path = MODULES[name]
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            for alias in node.names:
+                target = f"{base}.{alias.name}"
+                if target in MODULES:
+                    yield node.lineno, target
+                elif base in MODULES:
+                    yield node.lineno, base
+
+
+def circle(graph: dict[str, set[str]]) -> list[str] | None:
+    """A path in the graph that ends where it begins, or None."""
+    done: set[str] = set()
+
+    def visit(name: str, path: list[str]) -> list[str] | None:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return None
+        for target in sorted(graph.get(name, ())):
+            if found := visit(target, [*path, name]):
+                return found
+        done.add(name)
+        return None
+
+    return next((found for name in sorted(graph) if (found := visit(name, []))), None)
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    assert circle({name: {target for _, target in imports(name)} - {name} for name in MODULES}) is None
+
+
+def room(name: str) -> str:
+    """The folder that a module is in, or the module itself if it is loose."""
+    parts = name.split(".")
+    return ".".join(parts[:2]) if len(parts) > 1 else name
+
+
+def test_no_folder_imports_itself_in_a_circle() -> None:
+    """tinyllm/__init__.py gathers the public names, so it is above everything; only __main__ and commands read from it."""
+    graph: dict[str, set[str]] = {}
+    for name in MODULES:
+        targets = {room(target) for _, target in imports(name)} - {room(name), "tinyllm"}
+        graph.setdefault(room(name), set()).update(targets)
+    assert circle(graph) is None
+
+
+def test_a_circle_is_found() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}}) is None
+
+
+def test_imports_inside_the_package_are_relative() -> None:
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            named = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            named += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            assert not [n for n in named if n.split(".")[0] == "tinyllm"], f"{name}, line {node.lineno}"  # type: ignore[attr-defined]
+
+
+def test_few_modules_are_loose() -> None:
+    loose = [p.name for p in (ROOT / "tinyllm").glob("*.py") if p.stem not in ("__init__", "__main__")]
+    assert len(loose) <= LOOSE, loose
+
+
+def test_no_function_hides_the_module_that_it_is_in() -> None:
+    for name in MODULES:
+        package, _, last = name.rpartition(".")
+        if package:
+            importlib.import_module(name) if ".cuda" not in name and not name.endswith("__main__") else None
+            found = getattr(sys.modules.get(package), last, None)
+            assert found is None or found is sys.modules.get(name), f"{package}.{last} is not the module {name}"
+
+
+def test_every_package_is_installed() -> None:
+    text = (ROOT / "setup.cfg").read_text(encoding="utf-8")
+    for name, path in MODULES.items():
+        if path.name == "__init__.py":
+            assert f"\n    {name}\n" in text, f"setup.cfg does not list {name}"
+
+
+def test_the_reference_set_needs_neither_numba_nor_cuda() -> None:
+    code = "import sys, tinyllm; print([m for m in sys.modules if m.split('.')[0] == 'numba' or 'kernels.cu' in m])"
+    environment = {**__import__("os").environ, "TINYLLM_KERNELS": "reference"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,213 @@
+"""Command-line options made from a dataclass, so that every option is said once: its name, type, default and help.
+
+    @dataclass
+    class Options:
+        model: Path  # a field without a default is an argument
+
+        # Sampling
+        temperature: float = 0.8  # 0 is greedy
+        stop: list[str] = field(default_factory=list)  # may be given several times
+
+A field's help is the comment behind it, a comment on a line of its own begins a group in `--help`. Types: bool (--name and
+--no-name), int, float, str, Path, Literal (a choice), any of them `| None`, list[...] (may be given several times) and
+tuples of one length; a field of another type is no option. What a value must be beyond its type, the dataclass checks
+itself, for Python and the shell alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import io
+import textwrap
+import tokenize
+import types
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from ..kernels.threads import set_threads
+
+TYPES = {int: click.INT, float: click.FLOAT, str: click.STRING, Path: click.Path(path_type=Path)}
+
+
+def comments(cls: type) -> dict[str, tuple[str, str]]:
+    """field -> (its group, its help) as the comments in the dataclass's source say, and in those that it inherits from;
+    empty where there is no source."""
+    found: dict[str, tuple[str, str]] = {}
+    for base in reversed(cls.__bases__):
+        found |= comments(base) if dataclasses.is_dataclass(base) else {}
+    try:
+        source = textwrap.dedent(inspect.getsource(cls))
+    except OSError:
+        return found
+    names = {field.name for field in dataclasses.fields(cls)}
+    group = name = ""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        first = token.line.split(":")[0].strip()
+        if token.type == tokenize.NAME and token.string == first and first in names:
+            name = first
+            found[name] = (group, "")
+        elif token.type == tokenize.COMMENT and token.line.strip().startswith("#"):
+            group, name = token.string.lstrip("# "), ""
+        elif token.type == tokenize.COMMENT and name:
+            found[name] = (group, sentence(token.string.removeprefix("# ")))
+        elif token.type == tokenize.NEWLINE:
+            name = ""
+    return found
+
+
+def sentence(text: str) -> str:
+    """A comment as --help shows it."""
+    return f"{text[:1].upper()}{text[1:].rstrip(',.')}." if text else ""
+
+
+@dataclass(kw_only=True)
+class OnDevice:
+    """The options of a command that computes inherit from it."""
+
+    # Numbers
+    device: Literal["cpu", "cuda"] = "cpu"  # where the model computes; cuda needs an NVIDIA GPU
+
+
+class Parameter(click.Option):
+    """An option that knows its group in --help."""
+
+    group = "Options"
+
+
+class Argument(click.Argument):
+    """An argument that has a help line, which click itself gives it from 8.5 on only."""
+
+    about = ""
+
+
+def parameters(cls: type, skip: Iterable[str] = (), group: str = "Options", defaults: dict[str, Any] | None = None):
+    """The click parameters of a dataclass's fields.
+
+    Keyword-only fields, which a class inherits from such as OnDevice, come last. With `defaults` (what to show as the
+    default) an option that is not given is None, so that one sees whether it was.
+    """
+    helps, hints = comments(cls), typing.get_type_hints(cls)
+    made: list[click.Parameter] = []
+    for field in sorted(dataclasses.fields(cls), key=lambda field: field.kw_only is True):
+        if field.name in skip:
+            continue
+        own_group, help = helps.get(field.name, ("", ""))
+        type_options = _type_options(hints[field.name])
+        if type_options is None:
+            continue
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if default is dataclasses.MISSING:
+            if type_options.pop("multiple", False):
+                type_options["nargs"] = -1
+            argument = Argument([field.name], **type_options)
+            argument.about = help
+            made.append(argument)
+            continue
+        flag = "--" + field.name.replace("_", "-")
+        if hints[field.name] is bool:
+            flag += "/--no-" + field.name.replace("_", "-")
+        shown = default if defaults is None else defaults.get(field.name, default)
+        option = Parameter(
+            [flag, field.name],
+            default=default if defaults is None else None,
+            help=f"{help} {_shown(shown)}".strip(),
+            **type_options,
+        )
+        option.group = own_group or group
+        made.append(option)
+    return made
+
+
+def _type_options(hint: Any) -> dict[str, Any] | None:
+    """What click calls the type of a field; None where the shell cannot say such a value."""
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if hint is bool:
+        return {}
+    if origin is typing.Literal:
+        return {"type": click.Choice([str(choice) for choice in inside])}
+    if origin in (types.UnionType, typing.Union):
+        hints = [item for item in inside if item is not type(None)]
+        if hints == [bool]:
+            return {"type": click.BOOL}  # three values: yes, no, and not given
+        return _type_options(hints[0]) if len(hints) == 1 else None
+    if origin in (list, tuple):
+        several = {"multiple": True} if origin is list else {"nargs": len(inside)}
+        return {"type": TYPES[inside[0]], **several}
+    return {"type": TYPES[hint]} if hint in TYPES else None
+
+
+def _shown(default: Any) -> str:
+    """[the default value]; "" where there is nothing to say."""
+    if default is None or default == "" or default == []:
+        return ""
+    if isinstance(default, str) and default.isspace():
+        return f"[{default!r}]"
+    if isinstance(default, bool):
+        return "[on]" if default else "[off]"
+    return f"[{' '.join(map(str, default)) if isinstance(default, (list, tuple)) else default}]"
+
+
+def _threads_option() -> click.Option:
+    def choose(ctx: click.Context, _: click.Parameter, n: int | None) -> None:
+        if n is not None:
+            set_threads(n)
+
+    help = "Threads to compute with; the number of physical cores, or TINYLLM_THREADS, if not given."
+    return click.Option(["--threads"], type=int, callback=choose, expose_value=False, is_eager=True, help=help)
+
+
+class Command(click.Command):
+    """A command whose --help shows its arguments, its options by group, and examples."""
+
+    examples = ""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        *own, help = super().get_params(ctx)
+        return [*own, _threads_option(), help]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if isinstance(parameter, Argument):
+                groups.setdefault("Arguments", []).append((parameter.human_readable_name, parameter.about))
+            elif record := parameter.get_help_record(ctx):
+                groups.setdefault(getattr(parameter, "group", "Options"), []).append(record)
+        for name, records in groups.items():  # in the order of definition, --help at the end
+            with formatter.section(name):
+                formatter.write_dl(records, col_max=34)
+        if isinstance(self, click.Group):
+            self.format_commands(ctx, formatter)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.examples:
+            with formatter.section("Examples"):
+                for line in textwrap.dedent(self.examples).strip().splitlines():
+                    formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+        super().format_epilog(ctx, formatter)
+
+
+def command(cls: type, examples: str = "", name: str | None = None) -> Callable[[Callable[[Any], Any]], Command]:
+    """Makes a function of one dataclass the command of that name: its help is the function's docstring."""
+
+    def make(function: Callable[[Any], Any]) -> Command:
+        def call(**values: Any) -> Any:
+            return function(cls(**_as_fields(cls, values)))
+
+        made = Command(name or function.__name__, params=parameters(cls), callback=call, help=inspect.getdoc(function))
+        made.examples = examples
+        return made
+
+    return make
+
+
+def _as_fields(cls: type, values: dict[str, Any]) -> dict[str, Any]:
+    """click's values as the dataclass wants them: lists where it gives tuples of several."""
+    hints = typing.get_type_hints(cls)
+    lists = {name for name, hint in hints.items() if typing.get_origin(hint) is list}
+    return {name: list(value or ()) if name in lists else value for name, value in values.items()}

@@ -1,0 +1,5 @@
+"""From logits to text: sampling, beam search, speculative decoding, and conversation."""
+
+from .decoding import complete, generate, stream
+
+__all__ = ["complete", "generate", "stream"]

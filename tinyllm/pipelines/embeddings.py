@@ -1,0 +1,50 @@
+"""Sentence embeddings: the mean of an encoder's last hidden states over a text's tokens (Reimers & Gurevych 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..data.padding import by_length, right_padded
+from ..device import to_host
+from ..models.bert import BERTBase
+
+if TYPE_CHECKING:
+    from ..tokenizers import Tokenizer
+
+
+def sentence_embeddings(
+    model: BERTBase,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    batch_size: int = 32,
+    max_length: int | None = None,
+    normalize: bool = True,
+) -> np.ndarray:
+    """A vector for each text -> (n, C) in the model's dtype; similar texts have a large product of their vectors.
+
+    The model is any BERT; only its body computes. Texts of like length share a batch, so that padding costs little.
+    max_length: longer texts are cut there, special tokens included (None: at the model's own limit). normalize: to length 1,
+    so that a product is a cosine; as sentence-transformers' models have it, or not (their modules.json tells).
+    """
+    if isinstance(texts, str):
+        raise TypeError("sentence_embeddings takes a list of texts: put a single one into brackets")
+    limit = min(max_length or model.max_length, model.max_length)
+    rows = [whole(tokenizer, text, limit) for text in texts]
+    vectors = np.zeros((len(rows), model.config.hidden_size), model.dtype)
+    for batch in by_length(rows, batch_size):
+        tokens, mask = right_padded([rows[i] for i in batch], tokenizer.pad_id or 0)
+        h = to_host(model.last_hidden_state(tokens, attention_mask=mask))  # (B, T, C)
+        counts = np.maximum(mask.sum(1), 1).astype(h.dtype)
+        vectors[batch] = np.einsum("btc,bt->bc", h, mask.astype(h.dtype)) / counts[:, None]
+    if normalize:
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return vectors
+
+
+def whole(tokenizer: Tokenizer, text: str, limit: int) -> list[int]:
+    """The tokens of a text with the model's special ones around them, all in all at most `limit`: the text is cut."""
+    around = len(tokenizer.wrap([])[0])
+    return tokenizer.wrap(tokenizer.encode(text)[: max(limit - around, 0)])[0]

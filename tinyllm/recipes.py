@@ -1,0 +1,221 @@
+"""Training from one call, as `tinyllm train` and `tinyllm finetune` make it: a kind of model with its tasks and presets
+(tasks/), into a run (training/run.py).
+
+    model, tokenizer = tinyllm.train("gpt", data="my.txt", preset="nano", out="runs/mine", steps=500)
+    model, tokenizer = tinyllm.resume("runs/mine", steps=1000)
+    model, tokenizer = tinyllm.train("gpt", task="chat", init="runs/mine", data="dialogues.jsonl")
+
+A model or data of one's own go straight to trainer.Trainer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .models import Model
+    from .tasks import Kind, Task
+    from .tokenizers import Tokenizer
+    from .training.run import Run
+    from .training.trainer import Trainer, Watcher
+
+PARTS = ("train", "task", "model", "lora")  # of a run's configuration
+
+
+def train(
+    kind: str = "gpt",
+    task: str | None = None,
+    *,
+    preset: str | None = None,
+    init: str | Path | None = None,
+    out: str | Path | None = None,
+    watcher: Watcher | None = None,
+    **options: Any,
+) -> tuple[Model, Tokenizer | None]:
+    """Trains a fresh model, or the one in the directory `init`, and gives it back with its tokenizer.
+
+    task: what it is fine-tuned for, one of the kind's; without it, what such a model is trained in first (text, for GPT).
+    options: the fields of trainer.TrainConfig, of the task (tasks/), of the model's configuration, and with `init` of
+    tasks.Adapters, over those of the preset. With `out` everything is kept in this directory, from which `resume` goes on;
+    Ctrl-C saves there.
+    watcher: who is told how it goes (trainer.Watcher); the terminal where none is given.
+    Raises ValueError for what cannot be, FloatingPointError when the loss becomes NaN, KeyboardInterrupt after Ctrl-C.
+    """
+    from .training.run import Run, check_free
+
+    config = plan(kind, task, preset, init, options)
+    if out is not None:
+        check_free(out)
+    trainer = _prepared(config, None, watcher)
+    if out is not None:  # only now: a mistake in the options leaves no directory
+        trainer.run = Run.create(out, config)
+    return _trained(trainer)
+
+
+def resume(out: str | Path, *, watcher: Watcher | None = None, **options: Any) -> tuple[Model, Tokenizer | None]:
+    """Goes on with a run as if it had never been interrupted; `options` are fields of TrainConfig that shall change."""
+    from .training.run import Run
+
+    run = Run.open(out)
+    with run.alone():
+        return _resumed(run, watcher, options)
+
+
+def _resumed(run: Run, watcher: Watcher | None, options: dict[str, Any]) -> tuple[Model, Tokenizer | None]:
+    from .tasks import KINDS
+    from .training.config import TrainConfig
+
+    out, config = run.path, run.config
+    if config["kind"] is None:
+        raise ValueError(f"{out} was trained from Python with data of its own: resume it there, by Trainer.resume()")
+    if config["kind"] not in KINDS:
+        raise ValueError(f"{out} trains {config['kind']!r}, which this tinyllm does not know: update it")
+    if unknown := sorted(set(options) - {field.name for field in dataclasses.fields(TrainConfig)}):
+        raise ValueError(f"resuming cannot change {', '.join(unknown)}: only fields of TrainConfig, such as steps and lr")
+    if "steps" in options:
+        config["train"]["epochs"] = 0.0  # these are the steps
+    config["train"] |= options
+    saved = run.last()
+    trainer = _prepared(config, saved, watcher)
+    trainer.run = run
+    run.write_config(config)
+    trainer.resume()
+    return _trained(trainer)
+
+
+def _trained(trainer: Trainer) -> tuple[Model, Tokenizer | None]:
+    """Trains, and lets the task report of the best model."""
+    from .checkpoints import loading
+
+    with trainer.run.alone() if trainer.run else nullcontext():
+        trainer.train()
+        if trainer.run and trainer.data.report:
+            best, _ = loading.load(trainer.run.path, trainer.config.device)
+            trainer.data.report(best, trainer.run.path)
+    return trainer.model, trainer.data.tokenizer
+
+
+def plan(
+    kind: str, task: str | None, preset: str | None, init: str | Path | None, options: dict[str, Any]
+) -> dict[str, Any]:
+    """The configuration of a run: what was asked for over what the preset says, sorted by whom it concerns."""
+    from .tasks import KINDS
+
+    if kind not in KINDS:
+        raise ValueError(f"there is no kind of model {kind!r} to train: there are {', '.join(KINDS)}")
+    about = KINDS[kind]
+    task_class = about.task_named(task)
+    if preset is not None and preset not in about.presets:
+        raise ValueError(f"{kind} has no preset {preset!r}: there are {', '.join(about.presets)}")
+    preset = preset or (None if init else next(iter(about.presets)))
+    values = _spread(about, (about.presets[preset] if preset else about.finetune) | task_class.values)
+    given = _spread(about, options)
+    if "steps" in given:
+        given = {"epochs": 0.0, **given}  # these are the steps
+    names = {part: {field.name for field in dataclasses.fields(cls)} for part, cls in classes_of(about, task_class).items()}
+    known = set().union(*names.values())
+    if unknown := sorted(set(given) - known):
+        close = difflib.get_close_matches(unknown[0], known, n=1)
+        raise ValueError(f"training {kind} has no option {unknown[0]!r}" + (f"; did you mean {close[0]}?" if close else ""))
+
+    def chosen(part: str) -> dict[str, Any]:
+        asked = given if init and part == "model" else values | given  # a trained model has its own sizes
+        return {name: value for name, value in asked.items() if name in names[part]}
+
+    config: dict[str, Any] = {"kind": kind, "task_name": task, "preset": preset, "init": init and str(Path(init).resolve())}
+    config |= {part: chosen(part) for part in PARTS}
+    if config["lora"].get("lora_r") and not init:
+        raise ValueError("LoRA adapts a trained model: name its directory by init")
+    return config | {part: dataclasses.asdict(made) for part, made in parts(config).items()}  # defaults may change
+
+
+def classes_of(kind: Kind, task: type[Task]) -> dict[str, Any]:
+    from .models import MODELS
+    from .tasks import Adapters
+    from .training.config import TrainConfig
+
+    return {"train": TrainConfig, "task": task, "model": MODELS[task.model or kind.model][1], "lora": Adapters}
+
+
+def parts(config: dict[str, Any]) -> dict[str, Any]:
+    """The configurations of the training, the task and the adapters, checked, from run.json's."""
+    from .tasks import KINDS
+
+    kind = KINDS[config["kind"]]
+    classes = classes_of(kind, kind.task_named(config.get("task_name")))
+    return {part: _typed(classes[part], config.get(part, {})) for part in PARTS if part != "model"}
+
+
+def _typed(cls: Any, values: dict[str, Any]) -> Any:
+    """A dataclass from what JSON holds: tuples have become lists there."""
+    hints = typing.get_type_hints(cls)
+    return cls(**{name: tuple(v) if typing.get_origin(hints[name]) is tuple else v for name, v in values.items()})
+
+
+def _spread(kind: Kind, values: dict[str, Any]) -> dict[str, Any]:
+    """Options that set several fields replaced by these, which may be set one by one beside."""
+    spread = {name: value for together, value in values.items() for name in kind.together.get(together, ())}
+    return spread | {name: value for name, value in values.items() if name not in kind.together}
+
+
+def _prepared(config: dict[str, Any], saved: Path | None, watcher: Watcher | None) -> Trainer:
+    """The trainer of a run, with a fresh model, or one to resume the checkpoint `saved` with."""
+    from .checkpoints import files, native
+    from .training.progress import Terminal
+    from .training.trainer import Trainer
+
+    watcher = watcher or Terminal()
+    made = parts(config)
+    train_config, task = made["train"], made["task"]
+    if saved:
+        files.verify(saved)
+        model, tokenizer = native.empty_model(saved), native.read_tokenizer(saved)
+    else:
+        model, tokenizer = _beginning(config, train_config, task, watcher)
+        made["lora"].add(model, train_config.seed)
+    model.to(train_config.device)
+    watcher.say("reading the data")
+    return Trainer(model, task.open(model, tokenizer, train_config), train_config, watcher=watcher)
+
+
+def _beginning(config: dict[str, Any], train_config: Any, task: Any, watcher: Watcher) -> tuple[Any, Any]:
+    """The model before its first step, and its tokenizer."""
+    from .checkpoints import loading
+    from .models import MODELS
+    from .tasks import KINDS
+
+    model_class, config_class = MODELS[task.model or KINDS[config["kind"]].model]
+    if not config["init"]:
+        watcher.say("making the tokenizer")
+        tokenizer = task.make_tokenizer()
+        fields = {**task.model_fields(tokenizer), **task.head_fields(), **config["model"]}
+        return task.fitted(model_class(config_class(**fields), seed=train_config.seed), tokenizer), tokenizer
+    trained, tokenizer = loading.load(config["init"])
+    if not isinstance(trained.config, config_class):
+        raise ValueError(f"{config['init']} holds the model {type(trained).__name__}, and not {model_class.__name__}")
+    if trained.lora is not None:
+        from .checkpoints import lora
+
+        lora.merge(trained)
+    fields = {**task.head_fields(), **config["model"]}
+    model = model_class(dataclasses.replace(trained.config, **fields), seed=train_config.seed)
+    _copy_parameters(trained, model, task.fresh)
+    tokenizer = tokenizer or task.make_tokenizer()
+    return task.fitted(model, tokenizer), tokenizer
+
+
+def _copy_parameters(source: Model, target: Model, fresh: tuple[str, ...]) -> None:
+    """What the trained model has; parameters whose names begin with one of `fresh` may begin fresh."""
+    theirs = {p.name: p.data for p in source.parameters()}
+    for p in target.parameters():
+        if p.name in theirs and theirs[p.name].shape == p.shape:
+            p.data = theirs[p.name]
+        elif not p.name.startswith(fresh):
+            raise ValueError(
+                f"the trained model has no {p.name} of shape {p.shape}: leave its configuration's sizes as they are"
+            )

@@ -1,0 +1,64 @@
+"""What a training reads: batches without end, held-out batches, and how a model is measured on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..models import Model
+from ..tokenizers import Tokenizer
+
+Batch = tuple[np.ndarray, ...]  # the positional arguments of model.loss
+
+
+class Batches(Protocol):
+    """An endless row of batches that can say where it stands, and go on from there.
+
+    count: items in an epoch; step: items in a batch.
+    """
+
+    count: int
+    step: int
+
+    def __next__(self) -> Batch: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass
+class Data:
+    """What is learned. A task with other measures than the loss overrides `evaluate`."""
+
+    batches: Batches
+    held_out: Callable[[], Iterable[Batch]]  # gives the batches for evaluation, from their beginning
+    tokenizer: Tokenizer | None = None  # saved with the model
+    sample: Callable[[Model], str] | None = None  # something that the model writes, to look at on the way
+    fingerprint: str = ""  # the same for the same data: a run goes on with no other
+    targets: int = 1  # which of a batch's arrays holds the targets, -100 where they do not count
+    best: str = "loss"  # the measure that says which model is the best: the lowest loss, or the highest of another
+    loss_options: dict[str, Any] = field(default_factory=dict)  # of model.loss in training: class_weight, label_smoothing
+    report: Callable[[Model, Path], None] | None = None  # writes into a run's directory what there is to see of its best
+
+    def count(self, batch: Batch) -> int:
+        """Over how many targets the loss of a batch is the mean."""
+        return int(np.count_nonzero(batch[self.targets] != -100))
+
+    def weight(self, batch: Batch) -> float:
+        """What a batch counts beside others in a step's loss: as much as its targets, all of which count alike."""
+        return self.count(batch)
+
+    def evaluate(self, model: Model, batches: Iterable[Batch]) -> dict[str, float]:
+        """The mean loss over all targets of the batches, as "loss". A task adds measures of its own."""
+        total, count = 0.0, 0
+        with model.without_keeping():
+            for batch in batches:
+                if n := self.count(batch):
+                    total += n * model.loss(*batch)
+                    count += n
+        if not count:
+            raise ValueError("there is nothing to evaluate on: no held-out target counts")
+        return {"loss": total / count}

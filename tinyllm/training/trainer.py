@@ -1,0 +1,249 @@
+"""Training: the loop around a model of which only `loss`, `backward`, its flat buffers and its mode are known.
+
+One step is: for each of `accumulate` micro-batches the loss and its gradient, the clipped norm of their sum, one step of
+the optimizer. A task (tasks/) says what is learned, run.py keeps the state, and recipes.py puts them together.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any, Self
+
+from .. import kernels
+from ..checkpoints import files, native
+from ..models import Model
+from ..optim import clip_factor
+from . import nonfinite
+from .config import TrainConfig
+from .data import Batches, Data
+from .run import Run
+from .stop import Interrupted, Stop
+
+
+class Watcher:
+    """Who is told how a training goes, and does nothing with it; progress.Terminal shows it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def say(self, text: str) -> None: ...
+    def begun(self, trainer: Trainer) -> None: ...
+    def trained(self, record: dict[str, Any]) -> None: ...
+    def evaluated(self, record: dict[str, Any]) -> None: ...
+
+
+class Trainer:
+    """Trains a model on data; with a run, whatever happens there can be resumed.
+
+    step: updates made; tokens: targets that they learned from; seconds: spent so far.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        data: Data,
+        config: TrainConfig | None = None,
+        run: Run | None = None,
+        watcher: Watcher | None = None,
+    ):
+        self.model, self.data, self.run = model, data, run
+        self.config = c = planned(config or TrainConfig(), data.batches)
+        self.watcher = watcher or Watcher()
+        if c.dtype != "float32":
+            self._try_precision()
+        self.optimizer = c.optimizer_of(model)
+        self._metrics: list[dict[str, Any]] = []  # where there is no run to keep them
+        self.step = self.tokens = 0
+        self.seconds = 0.0
+        self.evaluated = False  # at this step
+        self.best_step: int | None = None
+        self.best = -math.inf  # the measure data.best at this step, the loss with its sign turned
+        self.waited = 0  # evaluations since
+
+    # The loop ----------------------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Trains up to config.steps. Interrupted after Ctrl-C; FloatingPointError when the loss or the gradient is not
+        finite, which leaves the last checkpoint as it was."""
+        self._begun = time.perf_counter() - self.seconds
+        self.watcher.begun(self)
+        with self.watcher, Stop() as stop:
+            while not stop.asked:
+                done = self.step >= self.config.steps or 0 < self.config.patience <= self.waited
+                if (done or self.step % self.config.eval_every == 0) and not self.evaluated:
+                    self._evaluate(stop)
+                elif done:
+                    return
+                else:
+                    self._record(self.train_step())
+        self.save()
+        raise Interrupted
+
+    def train_step(self) -> dict[str, Any]:
+        """One update of the weights -> its record."""
+        began = time.perf_counter()
+        self.model.train()
+        self.model.zero_grad()
+        with self._computing():
+            loss, count = self._accumulate()
+        norm = kernels.global_norm(self.model.flat.grad)
+        if not math.isfinite(norm):
+            raise self._diverged(f"the gradient's norm is {norm}", nonfinite.in_gradient(self.model))
+        self.optimizer.lr = self.config.learning_rate(self.step)
+        self.optimizer.step(clip_factor(norm, self.config.clip or math.inf))
+        self.model.eval()
+        self.step += 1
+        self.tokens += count
+        self.evaluated = False
+        now = time.perf_counter()
+        return {
+            "step": self.step,
+            "loss": loss,
+            "lr": self.optimizer.lr,
+            "grad_norm": norm,
+            "tokens": self.tokens,
+            "tokens_per_second": round(count / (now - began), 1),
+        }
+
+    def _computing(self) -> AbstractContextManager[None]:
+        """In what a step computes: bfloat16 is on a GPU the model's, and on the cpu that of its products alone.
+
+        Evaluations and samples are those of the model that is saved: on a GPU too its products alone are then in bfloat16.
+        """
+        if self.config.dtype == "bfloat16" and self.model.device == "cuda":
+            return self.model.in_bfloat16()
+        return kernels.precision(self.config.dtype)
+
+    def _try_precision(self) -> None:
+        """A product in the precision asked for: a machine that cannot compute it says so now, and not in the first step."""
+        with self._computing():
+            number = self.model.parameters()[0].data.reshape(-1)[:1, None]
+            kernels.linear_forward(number, number)
+
+    def _accumulate(self) -> tuple[float, int]:
+        """Adds the gradient of the mean loss over all targets of the step's micro-batches -> that loss, their number."""
+        batches = [next(self.data.batches) for _ in range(self.config.accumulate)]
+        weights = [self.data.weight(batch) for batch in batches]
+        total = sum(weights)
+        if not total:
+            raise ValueError(f"step {self.step + 1} has nothing to learn: all of its targets are -100")
+        mean = 0.0
+        for batch, weight in zip(batches, weights):
+            if weight == 0:
+                continue
+            random_state = self.model.mode.random.bit_generator.state
+            loss = self.model.loss(*batch, **self.data.loss_options)
+            if not math.isfinite(loss):
+                raise self._diverged(f"the loss is {loss}", nonfinite.in_loss(self.model, batch, random_state))
+            self.model.backward(weight / total)  # sum_i (n_i / n) loss_i is the mean over all n targets
+            mean += weight / total * loss
+        return mean, sum(map(self.data.count, batches))
+
+    def _evaluate(self, stop: Stop) -> None:
+        """The loss on held-out data, a sample, and a checkpoint; nothing if it is interrupted."""
+        limit = self.config.eval_batches or math.inf
+        batches = (batch for i, batch in enumerate(stop.guard(self.data.held_out())) if i < limit)
+        with kernels.precision(self.config.dtype):
+            measured = self.data.evaluate(self.model, batches)
+        if stop.asked:
+            return
+        if not math.isfinite(measured["loss"]):
+            where = nonfinite.in_loss(self.model, next(iter(self.data.held_out())))
+            raise self._diverged(f"the loss on held-out data is {measured['loss']}", where)
+        value = -measured["loss"] if self.data.best == "loss" else measured[self.data.best]
+        self.waited += 1
+        if value > self.best:
+            self.best_step, self.best, self.waited = self.step, value, 0
+        self.evaluated = True
+        with kernels.precision(self.config.dtype):
+            sample = {"sample": self.data.sample(self.model)} if self.data.sample else {}
+        self._record({"step": self.step, **{f"val_{name}": value for name, value in measured.items()}, **sample})
+        self.save()
+
+    def _record(self, record: dict[str, Any]) -> None:
+        self.seconds = time.perf_counter() - self._begun
+        record["seconds"] = round(self.seconds, 3)
+        if self.run:
+            self.run.log(record)
+        else:
+            self._metrics.append(record)
+        self.watcher.evaluated(record) if "val_loss" in record else self.watcher.trained(record)
+
+    def _diverged(self, what: str, where: str) -> FloatingPointError:
+        c = self.config
+        saved = self.run.last() if self.run else None
+        again = (
+            f"; the checkpoint {saved} is good: tinyllm train --resume {self.run.path} --lr ..."
+            if self.run and saved
+            else ""
+        )
+        return FloatingPointError(
+            f"step {self.step + 1}: {what}; {where}. Try a lower lr (it is {c.lr}), a longer warmup ({c.warmup} steps), "
+            f"or clip=1 (it is {c.clip}){again}"
+        )
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """A record for each step and each evaluation so far."""
+        return self.run.metrics if self.run else self._metrics
+
+    # The state ---------------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Writes a checkpoint, if there is a run. FloatingPointError, and no checkpoint, where a parameter is not finite."""
+        if not math.isfinite(kernels.global_norm(self.model.flat.data)):
+            raise self._diverged("the update before was too large", nonfinite.in_parameters(self.model))
+        if self.run:
+            self.run.save(self.model, self.data.tokenizer, self.optimizer, self.state_dict())
+
+    def resume(self) -> None:
+        """Puts everything back as it was at the run's last checkpoint; where there is none, training begins."""
+        if not self.run:
+            raise ValueError("there is no run to resume: give the trainer run=Run.open(directory)")
+        directory = self.run.last()
+        if directory is None:
+            return self.run.rewind(0)
+        files.verify(directory)
+        native.read_parameters(directory, self.model)
+        state = native.read_training(directory, self.optimizer)
+        self.load_state_dict(state)
+        self.run.rewind(state["lines"])
+        self.run.keep(state)  # a kill may have come before
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that training must know to go on, but the arrays; plain numbers and texts."""
+        return {
+            "step": self.step,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "evaluated": self.evaluated,
+            "best_step": self.best_step,
+            "best": self.best if math.isfinite(self.best) else None,
+            "waited": self.waited,
+            "random": self.model.mode.random.bit_generator.state,
+            "data": self.data.batches.state_dict(),
+            "fingerprint": self.data.fingerprint,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["fingerprint"] != self.data.fingerprint:
+            raise ValueError("the data are not those that the run began with: restore them, or begin a new run with init")
+        self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
+        self.evaluated, self.best_step = state["evaluated"], state["best_step"]
+        self.best = -math.inf if state["best"] is None else state["best"]
+        self.waited = state["waited"]
+        self.model.mode.random.bit_generator.state = state["random"]
+        self.data.batches.load_state_dict(state["data"])
+
+
+def planned(config: TrainConfig, batches: Batches) -> TrainConfig:
+    """The configuration with epochs made steps: those of the training, and those between evaluations."""
+    epoch = batches.count / (batches.step * config.accumulate) if not config.eval_every or config.epochs else 0.0
+    steps = max(1, round(config.epochs * epoch)) if config.epochs else config.steps
+    return replace(config, steps=steps, eval_every=config.eval_every or max(1, round(epoch)))
