@@ -7,7 +7,8 @@
 The array decides who computes; inside `with use("reference"):` (or with TINYLLM_KERNELS=reference in the environment)
 NumPy arrays go to the plain set. With TINYLLM_DEVICE=emulated, inside `with use("cuda"):` they go to the cuda set, whose
 kernels then run on the CPU, slowly, to learn from them. There is no silent fall-back: what the machine lacks is an error.
-Inside `with precision("bfloat16"):` float32 matrices are multiplied in bfloat16, attention's too (products.py).
+Inside `with autocast("bfloat16"):` float32 matrices are multiplied in bfloat16, attention's too. Both blocks are local to
+the thread (context.py).
 
 The legend of all shapes:
     B batch   T time (query positions)   S source or key positions   C channels   H heads   G key/value heads
@@ -27,16 +28,21 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .cuda.device import EmulatedArray, emulated
-from .products import PRECISIONS as PRECISIONS
-from .products import precision as precision
+from .context import PRECISIONS as PRECISIONS
+from .context import SETS as SETS
+from .context import Autocast as Autocast
+from .context import autocast as autocast
+from .context import autocast_dtype as autocast_dtype
+from .context import current_autocast as current_autocast
+from .context import numpy_set, refuse_reference
+from .context import resume_autocast as resume_autocast
+from .context import use as use
+from .cuda.device import EmulatedArray
 
 # file -> its ops
 OPS = {
@@ -84,26 +90,6 @@ OPS = {
 # whose first argument is dloss, a number, or tokens, which may be the host's
 DECIDED_BY_SECOND = {"embedding_forward", "dequantize_rows", "cross_entropy_backward", "linear_cross_entropy_backward"}
 FILE_OF = {op: file for file, ops in OPS.items() for op in ops}
-SETS = ("reference", "cpu", "cuda")
-
-_numpy_set = os.environ.get("TINYLLM_KERNELS", "cpu")
-if _numpy_set not in ("reference", "cpu") and not (_numpy_set == "cuda" and emulated()):
-    raise ValueError(f"TINYLLM_KERNELS is {_numpy_set!r}; set it to 'cpu' or 'reference', or leave it unset")
-
-
-@contextmanager
-def use(name: str) -> Iterator[None]:
-    """Within the block, NumPy arrays are computed by the set `name`: "cpu" or "reference"; "cuda" where CUDA is emulated."""
-    global _numpy_set
-    if name == "cuda" and not emulated():
-        raise ValueError("use('cuda'): a NumPy array is computed by the cuda set only with TINYLLM_DEVICE=emulated")
-    if name not in SETS:
-        raise ValueError(f"use({name!r}): a NumPy array can be computed by 'cpu' or 'reference'")
-    before, _numpy_set = _numpy_set, name
-    try:
-        yield
-    finally:
-        _numpy_set = before
 
 
 @functools.cache
@@ -124,9 +110,9 @@ def graph(array: Any) -> Any:
 def set_of(array: Any) -> str:
     """The name of the set that computes on this array."""
     if type(array) is np.ndarray:
-        return _numpy_set
+        return numpy_set()
     if isinstance(array, np.ndarray):
-        return "cuda" if isinstance(array, EmulatedArray) else _numpy_set
+        return "cuda" if isinstance(array, EmulatedArray) else numpy_set()
     if type(array).__module__.partition(".")[0] == "cupy":
         return "cuda"
     raise TypeError(f"an op takes NumPy or CuPy arrays, and got {type(array).__name__}")
@@ -136,7 +122,10 @@ def _dispatcher(op: str) -> Callable[..., Any]:
     which = 1 if op in DECIDED_BY_SECOND else 0
 
     def call(*args: Any, **options: Any) -> Any:
-        return implementation(op, set_of(args[which]))(*args, **options)
+        name = set_of(args[which])
+        if name == "reference":
+            refuse_reference(op)
+        return implementation(op, name)(*args, **options)
 
     return functools.wraps(implementation(op, "reference"))(call)
 

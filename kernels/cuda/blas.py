@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import products
+from ..context import autocast_dtype
 from . import recording
 from .arrays import address
 from .device import INSTALL, array_module, name_of
@@ -26,13 +26,13 @@ DATA_TYPE = {"float32": CUDA_R_32F, "float64": CUDA_R_64F, "bfloat16": CUDA_R_16
 
 
 def product(a: Any, b: Any, c: Any, add: bool = False) -> Any:
-    """gemm; inside `with kernels.precision("bfloat16"):` factors of float32 are rounded to bfloat16, their sums are not."""
+    """gemm; inside `with kernels.autocast("bfloat16"):` factors of float32 are rounded to bfloat16, their sums are not."""
     return gemm(*rounded(a, b), c, add)
 
 
 def rounded(a: Any, b: Any) -> tuple[Any, Any]:
     """The factors of a product, as precise as they shall be."""
-    if products.dtype == "bfloat16" and name_of(a.dtype) == name_of(b.dtype) == "float32":
+    if autocast_dtype() == "bfloat16" and name_of(a.dtype) == name_of(b.dtype) == "float32":
         return a.astype(bfloat16()), b.astype(bfloat16())
     return a, b
 

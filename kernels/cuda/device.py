@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from ..device import emulated as emulated
 from . import recording
 
 INSTALL = 'pip install "tinyllm[cuda]"'
 SHARED_MEMORY = 97  # cudaDevAttrMaxSharedMemoryPerBlockOptin
 SMALL, UPLOADS = 1 << 16, 32  # bytes of an array that `uploaded` keeps, and how many of them
 _uploads: dict[Any, Any] = {}
-
-
-def emulated() -> bool:
-    """Whether CUDA is emulated on this machine's CPU: TINYLLM_DEVICE=emulated in the environment."""
-    device = os.environ.get("TINYLLM_DEVICE", "gpu")
-    if device not in ("gpu", "emulated"):
-        raise ValueError(f"TINYLLM_DEVICE is {device!r}; set it to 'emulated' or 'gpu', or leave it unset")
-    return device == "emulated"
 
 
 @functools.cache

@@ -15,7 +15,6 @@ import numpy as np
 
 from .. import kernels
 from ..device import refill
-from ..kernels import products
 from ..kernels.cuda.few_rows import FEW
 from ..layers import KVCache
 
@@ -50,7 +49,7 @@ class Step:
 
     def __init__(self, model: Any, rows: int, capacity: int, masked: bool):
         self.weights = model.flat.data, model.flat.rounded  # which it reads where they lie
-        self.precision = products.dtype
+        self.precision = kernels.autocast_dtype()
         self.sizes = rows, capacity, masked
         numbers = 8 * (1 + 2 * rows)  # bytes of the length, tokens, positions
         self.inputs = kernels.zeros(model.flat.data, numbers + masked * rows * capacity, np.uint8)
@@ -63,7 +62,7 @@ class Step:
         """Whether it is for so many rows, such a capacity, a mask or none, the weights that the model has now, and the
         precision that is in force."""
         same_weights = self.weights[0] is model.flat.data and self.weights[1] is model.flat.rounded
-        return same_weights and self.sizes == sizes and self.precision == products.dtype
+        return same_weights and self.sizes == sizes and self.precision == kernels.autocast_dtype()
 
     def __call__(self, run: Run, tokens: Any, cache: KVCache, positions: Any, mask: Any) -> Any:
         rows, capacity, masked = self.sizes
