@@ -31,7 +31,7 @@ class RelativeBias(Layer):
         """As forward for one query, the last of the first `end` keys of room for S: an int64 (1,) on the device."""
         return Shared(kernels.relative_bias_last(self.w.data, end, S, self.bidirectional, self.max_distance), wanted=False)
 
-    def backward(self):
+    def backward(self) -> None:
         (shared,) = self.kept()
         if shared.wanted:
             kernels.relative_bias_backward(shared.grad, self.w.grad, self.bidirectional, self.max_distance)
