@@ -42,7 +42,7 @@ from .context import current_autocast as current_autocast
 from .context import numpy_set, refuse_reference
 from .context import resume_autocast as resume_autocast
 from .context import use as use
-from .cuda.device import EmulatedArray
+from .device import device_of, is_on_host
 
 # file -> its ops
 OPS = {
@@ -100,6 +100,17 @@ def implementation(op: str, name: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(f"{__name__}.{name}.{FILE_OF[op]}"), op)
 
 
+def can_record(array: Any, rows: int) -> bool:
+    """Return whether graph(array) can record a step of decoding with this many rows.
+
+    On a GPU these are the rows that few_rows.py multiplies. More are multiplied by cuBLAS, which CuPy does not record.
+    """
+    name = set_of(array)
+    if name != "cuda":
+        return name == "cpu"
+    return device_of(array) == "cuda" and rows <= importlib.import_module(f"{__name__}.cuda.few_rows").FEW
+
+
 def graph(array: Any) -> Any:
     """A Graph of the set that computes on this array: work that it calls again and again becomes machine code, or a CUDA
     graph (cpu/graph.py, cuda/graph.py). None for the reference set, which has none."""
@@ -112,7 +123,7 @@ def set_of(array: Any) -> str:
     if type(array) is np.ndarray:
         return numpy_set()
     if isinstance(array, np.ndarray):
-        return "cuda" if isinstance(array, EmulatedArray) else numpy_set()
+        return numpy_set() if is_on_host(array) else "cuda"
     if type(array).__module__.partition(".")[0] == "cupy":
         return "cuda"
     raise TypeError(f"an op takes NumPy or CuPy arrays, and got {type(array).__name__}")

@@ -78,7 +78,7 @@ def autocast(dtype: str) -> Iterator[None]:
 
     dtype: "bfloat16", or "float32", which turns it off. Products of float32 matrices (linear maps, the loss's projection,
     attention's) are computed in it. ValueError for another dtype, and for "bfloat16" with the reference set, which computes
-    in the dtype of its arrays. The cpu set needs a processor with AVX512-BF16. Without it, the first product raises ValueError.
+    in the dtype of its arrays. The cpu set needs a processor with AVX512-BF16, or its first product raises ValueError.
 
     Two products are not rounded: attention of fewer than four queries on the cpu set, because decoding waits for memory and
     not for products; and all attention of float32 arrays on the cuda set.

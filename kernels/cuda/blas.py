@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..context import autocast_dtype
+from ..device import bfloat16 as bfloat16
 from . import recording
 from .arrays import address
-from .device import INSTALL, array_module, name_of
+from .device import array_module, name_of
 
 # as cublas_api.h and library_types.h number them
 NO, TRANSPOSED = 0, 1
@@ -35,15 +36,6 @@ def rounded(a: Any, b: Any) -> tuple[Any, Any]:
     if autocast_dtype() == "bfloat16" and name_of(a.dtype) == name_of(b.dtype) == "float32":
         return a.astype(bfloat16()), b.astype(bfloat16())
     return a, b
-
-
-def bfloat16() -> np.dtype:
-    """NumPy's and CuPy's bfloat16, which ml_dtypes has."""
-    try:
-        import ml_dtypes
-    except ImportError as error:
-        raise RuntimeError(f"bfloat16 needs the package ml-dtypes: {INSTALL}") from error
-    return np.dtype(ml_dtypes.bfloat16)
 
 
 def gemm(a: Any, b: Any, c: Any, add: bool = False) -> Any:

@@ -18,13 +18,11 @@ from ..layers import Context
 
 
 def is_recordable(model: Any, tokens: np.ndarray, cache: Any) -> bool:
-    """Whether the logits of tokens (R, T) are a step to record: one token a row, after others, without dropout.
-
-    On a GPU of few rows only: more are multiplied by cuBLAS, which CuPy does not record.
-    """
+    """Whether the logits of tokens (R, T) are a step to record: one token a row, after others in the cache, without dropout,
+    and of no more rows than the kernel set can record."""
     if not model.steady or tokens.shape[1] != 1 or not len(tokens) or cache.length == 0 or model.mode.training:
         return False
-    return len(tokens) <= kernels.graph_rows(model.flat.data)
+    return kernels.can_record(model.flat.data, len(tokens))
 
 
 class Step:
@@ -42,19 +40,20 @@ class Step:
         self.graph = kernels.graph(model.flat.data)
 
     def serves(self, model: Any, *sizes: Any) -> bool:
-        """Whether it is for this number of rows, this capacity, a mask or none, and for the model's weights and precision."""
+        """Whether it is for this number of rows, this capacity, a mask or none, and the model's weights and precision."""
         same_weights = self.weights[0] is model.flat.data and self.weights[1] is model.flat.rounded
         return same_weights and self.sizes == sizes and self.precision == kernels.autocast_dtype()
 
     def __call__(self, model: Any, tokens: Any, cache: Any, context: Context) -> Any:
-        """logits (R, 1, V) of tokens (R, 1); context: their positions (1,) or (R, 1), and the mask of all positions or None."""
+        """logits (R, 1, V) of tokens (R, 1). context: their positions (1,) or (R, 1), the mask of all positions or None."""
         rows, capacity, masked = self.sizes
         positions = np.zeros(1) if context.positions is None else context.positions
         numbers = [cache.length + 1], tokens[:, 0], np.broadcast_to(positions.reshape(-1), rows)
         inputs = [np.concatenate(numbers).astype(np.int64).view(np.uint8)]
         if masked:
             room = np.zeros((rows, capacity), bool)
-            room[:, : cache.length + 1] = context.mask.reshape(len(context.mask), -1)
+            mask = np.asarray(context.mask)
+            room[:, : cache.length + 1] = mask.reshape(len(mask), -1)
             inputs.append(room.view(np.uint8).reshape(-1))
         refill(self.inputs, np.concatenate(inputs))
         recorded = Context(self.mask, self.positions, cache, source_mask=cache.mask)

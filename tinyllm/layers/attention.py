@@ -12,21 +12,23 @@ import numpy as np
 from .. import kernels
 from .elementary import Dropout, Linear
 from .layer import Layer
+from .parameter import Parameter
 from .rotary import Rotary
 
 
+@dataclass
 class Shared:
-    """An array that all layers of a stack use in one forward pass, and the sum of the gradients that they give for it.
+    """An array that all layers of a stack use in one forward pass, and the sum of the gradients that they give for it."""
 
-    wanted: whether the gradient is needed; if not, `grad` is None. dtype: that of the gradient, by default the array's.
-    """
-
-    def __init__(self, data: np.ndarray, wanted: bool = True, dtype: Any = None):
-        self.data, self.wanted, self.dtype = data, wanted, dtype
+    data: np.ndarray
+    source: Parameter | None = None  # the parameter that it was made from, if it was: its gradient goes there
 
     @functools.cached_property
     def grad(self) -> Any:
-        return kernels.zeros(self.data, self.data.shape, self.dtype) if self.wanted else None
+        """Zeros at first, of the parameter's dtype if there is one. None if the parameter is frozen."""
+        if self.source is None:
+            return kernels.zeros(self.data, self.data.shape)
+        return kernels.zeros(self.data, self.data.shape, self.source.grad.dtype) if self.source.trained else None
 
 
 @dataclass
@@ -68,16 +70,16 @@ class Attention(Layer):
         options = self.options(context)
         y, lse = kernels.attention_forward(q, k, v, **options)  # (B, T, H, D), (B, H, T)
         self.keep(q, k, v, y, lse, options, context.bias)
-        return self.residual_dropout(self.proj(merged(y)))
+        return self.residual_dropout(self.proj(y.reshape(*x.shape[:2], self.H * self.D)))
 
     def backward(self, dy):
         q, k, v, y, lse, options, bias = self.kept()
         dy = self.proj.backward(self.residual_dropout.backward(dy)).reshape(y.shape)
-        dq, dk, dv = kernels.attention_backward(dy, q, k, v, y, lse, **options, dbias=bias and bias.grad)
+        dq, dk, dv = kernels.attention_backward(dy, q, k, v, y, lse, **options, dbias=None if bias is None else bias.grad)
         return self.project_backward(dq, dk, dv)
 
     def project(self, x, context):
-        """q (B, T, H, D), k and v (B, T, G, D), with q and k rotated by their positions if the model has rotary positions."""
+        """q (B, T, H, D), k and v (B, T, G, D). q and k are rotated by their positions if the model has rotary positions."""
         B, T, _ = x.shape
         heads = self.qkv(x).reshape(B, T, self.H + 2 * self.G, self.D)
         q, k, v = heads[:, :, : self.H], heads[:, :, self.H : self.H + self.G], heads[:, :, self.H + self.G :]
@@ -92,8 +94,10 @@ class Attention(Layer):
 
     def options(self, context):
         """The arguments of the op beside q, k and v."""
+        bias = None if context.bias is None else context.bias.data
+        dropout, seed = self.dropout.draw()
         seen = {"mask": context.mask, "causal": self.causal, "window": self.window}
-        return {**seen, "scale": self.scale, "bias": context.bias and context.bias.data, **self.dropout.options()}
+        return {**seen, "scale": self.scale, "bias": bias, "dropout": dropout, "seed": seed}
 
     def decode(self, x, context):
         """As forward, for the next T tokens of sequences whose keys and values so far are in context.cache."""
@@ -121,12 +125,13 @@ class CrossAttention(Layer):
     def forward(self, x, context):
         if context.cache is not None:
             return self.decode(x, context)
-        q = self.queries(x)  # (B, T, H, D)
+        q = self.q(x).reshape(*x.shape[:2], self.H, self.D)  # (B, T, H, D)
         k, v = self.keys_values(context.source.data)  # (B, S, H, D)
-        options = self.options(context)
+        dropout, seed = self.dropout.draw()
+        options = {"mask": context.source_mask, "scale": self.scale, "dropout": dropout, "seed": seed}
         y, lse = kernels.attention_forward(q, k, v, **options)  # (B, T, H, D), (B, H, T)
         self.keep(q, k, v, y, lse, options, context.source)
-        return self.residual_dropout(self.proj(merged(y)))
+        return self.residual_dropout(self.proj(y.reshape(*x.shape[:2], self.H * self.D)))
 
     def backward(self, dy):
         q, k, v, y, lse, options, source = self.kept()
@@ -135,21 +140,15 @@ class CrossAttention(Layer):
         source.grad += self.kv.backward(merged(kernels.join_heads(dk, dv)))
         return self.q.backward(merged(dq))
 
-    def queries(self, x):
-        return self.q(x).reshape(*x.shape[:2], self.H, self.D)
-
     def keys_values(self, source):
         """source (B, S, C) -> k and v (B, S, H, D)."""
         heads = self.kv(source).reshape(*source.shape[:2], 2 * self.H, self.D)
         return heads[:, :, : self.H], heads[:, :, self.H :]
 
-    def options(self, context):
-        return {"mask": context.source_mask, "scale": self.scale, **self.dropout.options()}
-
     def decode(self, x, context):
         """As forward, with the keys and values of the source that context.cache holds."""
-        k, v = context.cache.of_source(self)
-        y, _ = kernels.attention_forward(self.queries(x), k, v, **self.options(context))
+        q = self.q(x).reshape(*x.shape[:2], self.H, self.D)
+        y, _ = kernels.attention_forward(q, *context.cache.of_source(self), mask=context.source_mask, scale=self.scale)
         return self.residual_dropout(self.proj(merged(y)))
 
 

@@ -27,7 +27,7 @@ class PreNormBlock(Layer):
 
 
 class CrossBlock(Layer):
-    """A decoder's pre-norm block that also attends to a source (Raffel et al. 2020, section 2.1).  x (B, T, C) -> (B, T, C)."""
+    """A pre-norm block that also attends to a source (Raffel et al. 2020, section 2.1).  x (B, T, C) -> (B, T, C)."""
 
     def __init__(
         self, norm1: Norm, attention: Attention, norm2: Norm, cross: CrossAttention, norm3: Norm, mlp: MLP | GatedMLP
@@ -47,7 +47,7 @@ class CrossBlock(Layer):
 
 
 class PostNormBlock(Layer):
-    """Two residual branches, each with a norm after the sum (Vaswani et al. 2017, section 3.1).  x (B, T, C) -> (B, T, C)."""
+    """Two residual branches, each sum with a norm after it (Vaswani et al. 2017, section 3.1).  x (B, T, C) -> (B, T, C)."""
 
     def __init__(self, attention: Attention, norm1: Norm, mlp: MLP | GatedMLP, norm2: Norm):
         super().__init__()

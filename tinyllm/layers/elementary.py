@@ -138,18 +138,20 @@ class LayerNorm(Layer):
         self.b = Parameter((C,), constant(0)) if bias and affine else None
         self.eps = eps
 
-    def weight(self, x):
-        """w, or ones if the norm has none."""
-        return kernels.zeros(x, x.shape[-1:]) + x.dtype.type(1) if self.w is None else self.w.data
-
     def forward(self, x):
-        y, mean, rstd = kernels.layernorm_forward(x, self.weight(x), data_of(self.b), self.eps)
-        self.keep(x, mean, rstd)
+        w = ones(x) if self.w is None else self.w.data
+        y, mean, rstd = kernels.layernorm_forward(x, w, data_of(self.b), self.eps)
+        self.keep(x, w, mean, rstd)
         return y
 
     def backward(self, dy):
-        x, mean, rstd = self.kept()
-        return kernels.layernorm_backward(dy, x, self.weight(x), mean, rstd, grad_of(self.w), grad_of(self.b))
+        x, w, mean, rstd = self.kept()
+        return kernels.layernorm_backward(dy, x, w, mean, rstd, grad_of(self.w), grad_of(self.b))
+
+
+def ones(x: Any) -> Any:
+    """The weight (C,) of a norm without one, for x (..., C)."""
+    return kernels.zeros(x, x.shape[-1:]) + x.dtype.type(1)
 
 
 class RMSNorm(Layer):
@@ -178,20 +180,16 @@ class Dropout(Layer):
         self.p = p
 
     def forward(self, x):
-        seed = self.seed()
-        self.keep(seed)
-        return x if seed is None else kernels.dropout_forward(x, self.p, seed)
+        p, seed = self.draw()
+        self.keep(p, seed)
+        return kernels.dropout_forward(x, p, seed) if p else x
 
     def backward(self, dy):
-        (seed,) = self.kept()
-        return dy if seed is None else kernels.dropout_backward(dy, self.p, seed)
+        p, seed = self.kept()
+        return kernels.dropout_backward(dy, p, seed) if p else dy
 
-    def seed(self) -> int | None:
-        """A new seed if dropout is on, else None."""
-        on = self.mode.training and self.p > 0
-        return int(self.mode.random.integers(1 << 63)) if on else None
-
-    def options(self) -> dict[str, Any]:
-        """The arguments of an op that applies dropout itself, such as attention: p and a new seed, or nothing if it is off."""
-        seed = self.seed()
-        return {} if seed is None else {"dropout": self.p, "seed": seed}
+    def draw(self) -> tuple[float, int]:
+        """p and a new seed, for this layer or an op that applies dropout itself, such as attention. 0, 0 if it is off."""
+        if not self.mode.training or self.p == 0:
+            return 0.0, 0
+        return self.p, int(self.mode.random.integers(1 << 63))

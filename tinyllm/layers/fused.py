@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import kernels
 from .block import CrossBlock, Norm, PostNormBlock, PreNormBlock
-from .elementary import LayerNorm
+from .elementary import LayerNorm, ones
 from .layer import Layer, data_of, grad_of
 from .recompute import Recompute
 
@@ -17,8 +17,9 @@ from .recompute import Recompute
 def add_norm(norm: Norm, x: Any, f: Any) -> tuple[Any, Any]:
     """x + f and norm(x + f).  x, f (..., C)."""
     if isinstance(norm, LayerNorm):
-        x, y, mean, rstd = kernels.add_layernorm_forward(x, f, norm.weight(x), data_of(norm.b), norm.eps)
-        norm.keep(x, mean, rstd)
+        w = ones(x) if norm.w is None else norm.w.data
+        x, y, mean, rstd = kernels.add_layernorm_forward(x, f, w, data_of(norm.b), norm.eps)
+        norm.keep(x, w, mean, rstd)
     else:
         x, y, rstd = kernels.add_rmsnorm_forward(x, f, norm.w.data, norm.eps)
         norm.keep(x, rstd)
@@ -28,8 +29,8 @@ def add_norm(norm: Norm, x: Any, f: Any) -> tuple[Any, Any]:
 def add_norm_backward(norm: Norm, dy: Any, dx: Any) -> Any:
     """dx + norm.backward(dy), for the input x of the norm, which also went on past it and has the gradient dx there."""
     if isinstance(norm, LayerNorm):
-        x, mean, rstd = norm.kept()
-        return kernels.add_layernorm_backward(dy, dx, x, norm.weight(x), mean, rstd, grad_of(norm.w), grad_of(norm.b))
+        x, w, mean, rstd = norm.kept()
+        return kernels.add_layernorm_backward(dy, dx, x, w, mean, rstd, grad_of(norm.w), grad_of(norm.b))
     x, rstd = norm.kept()
     return kernels.add_rmsnorm_backward(dy, dx, x, norm.w.data, rstd, norm.w.grad)
 

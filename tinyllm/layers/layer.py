@@ -24,7 +24,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -52,14 +52,16 @@ class Layer:
         """Calling a layer runs its forward, and a backward that should return a gradient is checked for it."""
         super().__init_subclass__(**options)
         if "forward" in vars(cls) and "__call__" not in vars(cls):
-            cls.__call__ = cls.forward
+            cls.__call__ = cls.forward  # type: ignore[method-assign]
         if "backward" in vars(cls) and not declares_none(cls.backward):
-            cls.backward = returning(cls.backward)
+            cls.backward = returning(cls.backward)  # type: ignore[method-assign]
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "mode":
-            raise RuntimeError(f"{type(self).__name__}.__init__ must call super().__init__() first")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    if not TYPE_CHECKING:  # a type checker would take any attribute for known
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "mode":
+                raise RuntimeError(f"{type(self).__name__}.__init__ must call super().__init__() first")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def forward(self, *args: Any, **options: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
@@ -78,7 +80,7 @@ class Layer:
         """What the matching forward kept. RuntimeError if there was none."""
         if not self.mode.kept[self]:
             raise RuntimeError(
-                f"{type(self).__name__}.backward() needs a forward pass before it (of a model: loss()), one for each backward"
+                f"{type(self).__name__}.backward() needs a forward pass before it (of a model: loss()), one each"
             )
         return self.mode.kept[self].pop()
 
@@ -169,8 +171,8 @@ def returning(backward: Any) -> Any:
         dx = backward(self, *args, **options)
         if dx is None:
             raise TypeError(
-                f"{type(self).__name__}.backward() returned None instead of the gradient of its input: return it, or declare "
-                "`-> None` if the input has no gradient"
+                f"{type(self).__name__}.backward() returned None instead of the gradient of its input: return it, or "
+                "declare `-> None` if the input has no gradient"
             )
         return dx
 

@@ -49,7 +49,7 @@ class MLP(Layer):
 
 
 class GatedMLP(Layer):
-    """y = w2 (a(gate x) * (up x)), gate and up in one matrix (Shazeer 2020; with a = silu it is SwiGLU).  Dropouts as in MLP."""
+    """y = w2 (a(gate x) * (up x)), gate and up in one matrix (Shazeer 2020; a = silu: SwiGLU).  Dropouts as in MLP."""
 
     def __init__(
         self, C, F, activation, bias=False, std=0.02, residual_std=0.02, inner_dropout=0.0, residual_dropout=0.0

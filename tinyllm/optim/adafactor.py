@@ -30,7 +30,7 @@ class Adafactor:
         eps: float = 1e-30,
         weight_decay: float = 0.0,
     ):
-        self.parameters = [p for p in model.parameters() if p.trained]
+        self.flat, self.parameters = model.flat, [p for p in model.parameters() if p.trained]
         self.lr, self.decay, self.clip, self.eps, self.weight_decay = lr, decay, clip, eps, weight_decay
         self.relative = least if relative else None
         # (rows, columns), or (all,)
@@ -45,6 +45,7 @@ class Adafactor:
             decayed = self.weight_decay if p.decays else 0.0
             constants = self.decay, self.eps, self.clip, self.relative, decayed, factor
             adafactor_step(p.data, p.grad, v, self.steps, lr, *constants)
+        self.flat.changed()
 
     def moments(self) -> dict[str, np.ndarray]:
         """The second moments of each parameter, for a checkpoint: rows.NAME and columns.NAME of a matrix, v.NAME else."""
