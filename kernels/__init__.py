@@ -76,7 +76,7 @@ OPS = {
         "linear_cross_entropy_forward",
         "linear_cross_entropy_backward",
     ),
-    "optimizer": ("adam_step", "global_norm", "scale", "clear"),
+    "optimizer": ("adam_step", "adafactor_step", "global_norm", "scale", "clear"),
     "quantized": (
         "quantize",
         "dequantize",

@@ -3,27 +3,9 @@
 from __future__ import annotations
 
 from .. import kernels
+from ..kernels.activations import activation_named
 from .elementary import Dropout, Linear, LinearActivation
 from .layer import Layer
-
-# Hugging Face's names of activations, and ours
-ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_tanh": "gelu_tanh",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-    "tanh": "tanh",
-}
-
-
-def activation_named(name: str) -> str:
-    """The kernels' name of an activation; ValueError where there is none."""
-    if name not in ACTIVATIONS:
-        raise ValueError(f"the activation {name!r} is not supported; there are {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]
 
 
 class MLP(Layer):
