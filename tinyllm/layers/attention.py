@@ -78,9 +78,10 @@ class Attention(Layer):
     def forward(self, x, context):
         B, T, _ = x.shape
         qkv = self.qkv(x)
-        if self.rotary is not None:
-            self.rotary(self.heads(qkv)[:, :, : self.H + self.G], context.positions)
         q, k, v = self.split(qkv)
+        if self.rotary is not None:
+            q, k = self.rotary(q, context.positions), self.rotary(k, context.positions)
+        given = q, k, v
         if context.cache is not None:
             k, v = context.cache.extend(self, k, v)  # (B, S, G, D)
         options = self.options(context)
@@ -88,18 +89,18 @@ class Attention(Layer):
             y, lse = kernels.attention_step(q, k, v, context.cache.end, **options), None
         else:
             y, lse = kernels.attention_forward(q, k, v, **options)
-        self.keep(qkv, y, lse, options, context.bias)
+        self.keep(given, y, lse, options, context.bias)
         return self.proj(y.reshape(B, T, self.H * self.D))
 
     def backward(self, dy):
-        qkv, y, lse, options, bias = self.kept()
+        (q, k, v), y, lse, options, bias = self.kept()
         dy = self.proj.backward(dy).reshape(y.shape)
-        dqkv = kernels.empty(qkv, qkv.shape)
-        dbias = bias and bias.grad
-        kernels.attention_backward(dy, *self.split(qkv), y, lse, **options, dbias=dbias, out=self.split(dqkv))
+        dq, dk, dv = kernels.attention_backward(dy, q, k, v, y, lse, **options, dbias=bias and bias.grad)
         if self.rotary is not None:
-            self.rotary.backward(self.heads(dqkv)[:, :, : self.H + self.G])
-        return self.qkv.backward(dqkv)
+            dk = self.rotary.backward(dk)
+            dq = self.rotary.backward(dq)
+        dqkv = kernels.join_heads(dq, dk, dv)
+        return self.qkv.backward(dqkv.reshape(*dqkv.shape[:2], -1))
 
 
 class CrossAttention(Layer):
@@ -139,7 +140,6 @@ class CrossAttention(Layer):
     def backward(self, dy):
         q, kv, y, lse, options, source = self.kept()
         dy = self.proj.backward(dy).reshape(y.shape)
-        dq, dkv = kernels.empty(q, q.shape), kernels.empty(kv, kv.shape)
-        kernels.attention_backward(dy, q, *self.split(kv), y, lse, **options, out=(dq, *self.split(dkv)))
-        source.grad += self.kv.backward(dkv)
+        dq, dk, dv = kernels.attention_backward(dy, q, *self.split(kv), y, lse, **options)
+        source.grad += self.kv.backward(kernels.join_heads(dk, dv).reshape(kv.shape))
         return self.q.backward(dq.reshape(*dq.shape[:2], self.H * self.D))

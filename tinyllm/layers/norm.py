@@ -1,6 +1,6 @@
 """Normalisation layers. `add` normalises the sum of the residual stream and a branch, and gives the sum as well.
 
-dropout: of that branch, in training. Whoever adds a branch drops it, since the op has both at hand: one pass over memory.
+dropout: of that branch, in training. Whoever adds a branch drops it, in a pass before it.
 """
 
 from __future__ import annotations
@@ -35,17 +35,20 @@ class LayerNorm(Layer):
 
     def add(self, x, r):
         """s = x + drop(r) (r None: x), y = norm(s) -> s, y."""
-        dropout = {} if r is None else self.dropout.options()
-        s, y, mean, rstd = kernels.add_layernorm_forward(x, r, self._w(x), self.b and self.b.data, self.eps, **dropout)
-        self.keep(s, mean, rstd, dropout)
+        w, b = self._w(x), self.b and self.b.data
+        if r is None:
+            s, (y, mean, rstd) = x, kernels.layernorm_forward(x, w, b, self.eps)
+        else:
+            s, y, mean, rstd = kernels.add_layernorm_forward(x, self.dropout(r), w, b, self.eps)
+        self.keep(s, mean, rstd, r is not None)
         return s, y
 
     def add_backward(self, dy, ds=None):
         """dx, dr: the gradients of x and of r; ds is the gradient of s (None: s was not used)."""
-        s, mean, rstd, dropout = self.kept()
-        return kernels.add_layernorm_backward(
-            dy, ds, s, self._w(s), mean, rstd, self.w and self.w.grad, self.b and self.b.grad, **dropout
-        )
+        s, mean, rstd, branch = self.kept()
+        w_grad, b_grad = (self.w and self.w.grad), (self.b and self.b.grad)
+        dx = kernels.add_layernorm_backward(dy, ds, s, self._w(s), mean, rstd, w_grad, b_grad)
+        return dx, self.dropout.backward(dx) if branch else dx
 
 
 class RMSNorm(Layer):
@@ -67,12 +70,15 @@ class RMSNorm(Layer):
 
     def add(self, x, r):
         """s = x + drop(r) (r None: x), y = norm(s) -> s, y."""
-        dropout = {} if r is None else self.dropout.options()
-        s, y, rstd = kernels.add_rmsnorm_forward(x, r, self.w.data, self.eps, **dropout)
-        self.keep(s, rstd, dropout)
+        if r is None:
+            s, (y, rstd) = x, kernels.rmsnorm_forward(x, self.w.data, self.eps)
+        else:
+            s, y, rstd = kernels.add_rmsnorm_forward(x, self.dropout(r), self.w.data, self.eps)
+        self.keep(s, rstd, r is not None)
         return s, y
 
     def add_backward(self, dy, ds=None):
         """dx, dr: the gradients of x and of r; ds is the gradient of s (None: s was not used)."""
-        s, rstd, dropout = self.kept()
-        return kernels.add_rmsnorm_backward(dy, ds, s, self.w.data, rstd, self.w.grad, **dropout)
+        s, rstd, branch = self.kept()
+        dx = kernels.add_rmsnorm_backward(dy, ds, s, self.w.data, rstd, self.w.grad)
+        return dx, self.dropout.backward(dx) if branch else dx
