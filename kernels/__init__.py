@@ -65,9 +65,11 @@ OPS = {
         "add_rmsnorm_forward",
         "add_rmsnorm_backward",
     ),
+    "residual": ("add",),
     "activation": ("activation_forward", "activation_backward", "gated_forward", "gated_backward"),
     "softmax": ("softmax_forward", "softmax_backward"),
     "attention": ("attention_forward", "attention_backward", "attention_step"),
+    "heads": ("join_heads",),
     "relative": ("relative_bias_forward", "relative_bias_backward"),
     "dropout": ("dropout_forward", "dropout_backward"),
     "loss": (

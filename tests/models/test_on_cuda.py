@@ -121,7 +121,7 @@ def test_arrays_of_two_devices_do_not_mix():
         lambda: weight + host,
         lambda: host * weight,
         lambda: np.concatenate([weight[0], host]),
-        lambda: kernels.add_rmsnorm_forward(weight, None, host),
+        lambda: kernels.add_rmsnorm_forward(weight, weight, host),
     ):
         with pytest.raises(TypeError, match="mixes an array on the GPU with a NumPy array"):
             mixed()
