@@ -30,6 +30,7 @@ MADE = {
     "OPT post-norm": {"do_layer_norm_before": False, "word_embed_proj_dim": 6},
     "Llama": {},
     "Llama with a window": {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]},
+    "Llama with norms of q and k": {"qk_norm": True},
     "Llama by YaRN": {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}},
 }
 

@@ -17,6 +17,7 @@ VARIANTS = {
     "tied": {"tie_word_embeddings": True},
     "biases": {"attention_bias": True, "mlp_bias": True},
     "biases of q, k, v": {"attention_bias": True, "attention_output_bias": False},
+    "norms of q and k": {"qk_norm": True, "head_dim": 6},
     "neighbouring pairs": {"rope_neighbours": True},
     "sliding window": {"sliding_window": 3},
     "one layer slides": {"sliding_window": 3, "layer_types": ["full_attention", "sliding_attention"]},
@@ -44,7 +45,7 @@ TOKENS = RANDOM.integers(0, 13, (2, 8))
 
 
 @pytest.mark.parametrize("kernel_set", ["reference", "cpu"])
-@pytest.mark.parametrize("name", ["as published", "neighbouring pairs", "sliding window", "yarn"])
+@pytest.mark.parametrize("name", ["as published", "norms of q and k", "neighbouring pairs", "sliding window", "yarn"])
 def test_cached_steps_are_the_whole(name, kernel_set):
     model = Llama.tiny(**VARIANTS[name], initializer_range=0.3)
     with kernels.use(kernel_set):

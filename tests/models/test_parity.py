@@ -1,4 +1,4 @@
-"""LLaMA, Mistral, Qwen2 and OPT beside transformers' own: logits, loss and every gradient; and written back."""
+"""LLaMA, Mistral, Qwen2, Qwen3 and OPT beside transformers' own: logits, loss and every gradient; and written back."""
 
 import dataclasses
 
@@ -8,13 +8,14 @@ from parity import TOLERANCE, assert_parity, batch, order_one, peers
 
 import tinyllm
 from tinyllm.checkpoints import huggingface
-from tinyllm.checkpoints.families import FIXED, LLAMA, MISTRAL, OPT, QWEN2, UNUSED
+from tinyllm.checkpoints.families import FIXED, LLAMA, MISTRAL, OPT, QWEN2, QWEN3, UNUSED
 from tinyllm.models import MODELS
 
 SIZES = {"vocab_size": 43, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "bos_token_id": 4}
 SIZES |= {"eos_token_id": 5, "pad_token_id": None, "max_position_embeddings": 16}
 GATED = {**SIZES, "intermediate_size": 40, "num_key_value_heads": 2}
-SIZES_OF = {"Llama": GATED, "Mistral": GATED, "Qwen2": GATED, "OPT": {**SIZES, "ffn_dim": 40}}
+SIZES_OF = {"Llama": GATED, "Mistral": GATED, "Qwen2": GATED, "Qwen3": {**GATED, "head_dim": 10}}
+SIZES_OF |= {"OPT": {**SIZES, "ffn_dim": 40}}
 
 
 def rope(kind, **options):
@@ -44,6 +45,10 @@ VARIANTS = {
     "mistral without a window": ("Mistral", {"sliding_window": None}),
     "qwen2": ("Qwen2", {}),
     "qwen2, some layers slide": ("Qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
+    "qwen3": ("Qwen3", {}),
+    "qwen3, tied, biases": ("Qwen3", {"tie_word_embeddings": True, "attention_bias": True, "rms_norm_eps": 0.1}),
+    "qwen3, some layers slide": ("Qwen3", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
+    "qwen3, yarn": ("Qwen3", rope("yarn", factor=4.0, original_max_position_embeddings=8)),
     "opt": ("OPT", {}),
     "opt, 350M": ("OPT", {"do_layer_norm_before": False, "word_embed_proj_dim": 10}),
     "opt, narrow embeddings, untied": ("OPT", {"word_embed_proj_dim": 10, "tie_word_embeddings": False}),
@@ -123,18 +128,19 @@ def same_network(written, read):
     return written is read or {written.__name__, read.__name__} == {"LlamaForCausalLM", "MistralForCausalLM"}
 
 
-def test_neighbouring_pairs_are_written_as_halves(tmp_path):
+@pytest.mark.parametrize("options", [{"attention_bias": True}, {"qk_norm": True}], ids=str)
+def test_neighbouring_pairs_are_written_as_halves(options, tmp_path):
     torch, transformers = peers()
-    ours = tinyllm.Llama.tiny(rope_neighbours=True, attention_bias=True, initializer_range=0.3)
-    ours.flat.data += 0.1 * np.random.default_rng(0).standard_normal(ours.flat.size)
+    ours = tinyllm.Llama.tiny(rope_neighbours=True, initializer_range=0.3, **options)
+    ours.flat.data += 0.1 * np.random.default_rng(0).standard_normal(ours.flat.size).astype(np.float32)
     huggingface.save(tmp_path, ours)
-    theirs = transformers.LlamaForCausalLM.from_pretrained(tmp_path)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
     tokens = np.random.default_rng(0).integers(0, 13, (2, 8))
     targets = np.roll(tokens, -1, 1)
     assert_parity(ours, theirs, (tokens,), targets, {}, "reference", floor=1e-3, input_ids=tokens)
 
 
-FAMILIES = {"Llama": LLAMA, "Mistral": MISTRAL, "Qwen2": QWEN2, "OPT": OPT}
+FAMILIES = {"Llama": LLAMA, "Mistral": MISTRAL, "Qwen2": QWEN2, "Qwen3": QWEN3, "OPT": OPT}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -152,5 +158,5 @@ def test_every_field_of_their_configuration_is_known_and_its_default_ours(name):
 
 
 def test_a_network_that_transformers_lacks_is_told():
-    with pytest.raises(ValueError, match="Llama has no counterpart .* none of llama, mistral, qwen2"):
+    with pytest.raises(ValueError, match="Llama has no counterpart .* none of llama, mistral, qwen2, qwen3"):
         huggingface.state_dict(tinyllm.Llama.tiny(sliding_window=3, attention_bias=True))

@@ -1,4 +1,4 @@
-"""LLaMA, a decoder-only transformer of which most open models since are variants: Mistral, Qwen2, SmolLM.
+"""LLaMA, a decoder-only transformer of which most open models since are variants: Mistral, Qwen2 and Qwen3, SmolLM.
 
 Touvron et al. 2023, LLaMA: Open and Efficient Foundation Language Models, and Llama 2; Grattafiori et al. 2024, The Llama 3
 Herd of Models. Against GPT-2: RMSNorm, rotary positions, a gated feed-forward, fewer key/value heads, no biases.
@@ -37,6 +37,7 @@ class LlamaConfig:
     attention_bias: bool = False  # of q, k, v
     attention_output_bias: bool | None = None  # of the output projection: as the others where None; Qwen2 has none there
     mlp_bias: bool = False
+    qk_norm: bool = False  # normalise each head of q and k before the rotation: scores stay small in training (Qwen3)
     sliding_window: int | None = None  # each token sees that many keys, itself included (Mistral)
     layer_types: list[str] | None = None  # "sliding_attention" or "full_attention" for each layer; with a window all slide
     attention_dropout: float = 0.0  # of the attention weights
@@ -98,7 +99,7 @@ class Llama(LanguageModel):
             Attention(
                 c.hidden_size, c.num_attention_heads, c.num_key_value_heads, c.head_dim, c.attention_bias,
                 proj_bias=c.attention_output_bias, dropout=c.attention_dropout, window=c.sliding_window if slides else None,
-                rotary=self.rotary, std=std, residual_std=std,
+                rotary=self.rotary, norm_eps=c.rms_norm_eps if c.qk_norm else None, std=std, residual_std=std,
             ),
             RMSNorm(c.hidden_size, c.rms_norm_eps),
             GatedMLP(c.hidden_size, c.intermediate_size, c.hidden_act, c.mlp_bias, std=std, residual_std=std),

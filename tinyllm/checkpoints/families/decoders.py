@@ -1,4 +1,4 @@
-"""GPT-2, LLaMA, Mistral, Qwen2 and OPT in Hugging Face's names."""
+"""GPT-2, LLaMA, Mistral, Qwen2, Qwen3 and OPT in Hugging Face's names."""
 
 from __future__ import annotations
 
@@ -77,6 +77,11 @@ def halves(part, number, config):
     return pairs.swapaxes(1, 2).reshape(part.shape)
 
 
+def same_biases(config):
+    """Whether the output projection has a bias if and only if q, k and v have one."""
+    return config.attention_output_bias in (None, config.attention_bias)
+
+
 def read_llama(theirs):
     """Since version 5 of transformers all about rotary positions stands in rope_parameters."""
     fields = read_decoder(theirs)
@@ -92,7 +97,7 @@ def read_qwen2(theirs):
     if not theirs.get("use_sliding_window", False):
         return {**fields, "sliding_window": None, "layer_types": None}
     if theirs.get("layer_types") is None:
-        first, n = theirs.get("max_window_layers", 28), theirs["num_hidden_layers"]
+        first, n = theirs.get("max_window_layers", 28), theirs.get("num_hidden_layers", 32)
         fields["layer_types"] = ["full_attention" if i < first else "sliding_attention" for i in range(n)]
     return fields
 
@@ -132,6 +137,7 @@ LLAMA = Family(
     ours_alone=(
         "rope_neighbours",
         "attention_output_bias",
+        "qk_norm",
         "sliding_window",
         "layer_types",
         "padding_idx",
@@ -139,7 +145,7 @@ LLAMA = Family(
         *LABELS,
     ),
     ignored=(r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq",),
-    holds=lambda c: c.sliding_window is None and c.attention_output_bias in (None, c.attention_bias),
+    holds=lambda c: c.sliding_window is None and same_biases(c) and not c.qk_norm,
     read=read_llama,
     write=write_decoder,
 )
@@ -164,12 +170,13 @@ MISTRAL = dataclasses.replace(
         "attention_bias",
         "attention_output_bias",
         "mlp_bias",
+        "qk_norm",
         "layer_types",
         "padding_idx",
         "recompute",
         *LABELS,
     ),
-    holds=lambda c: not (c.attention_bias or c.attention_output_bias or c.mlp_bias) and c.layer_types is None,
+    holds=lambda c: not (c.attention_bias or c.attention_output_bias or c.mlp_bias or c.qk_norm) and c.layer_types is None,
 )
 
 QWEN2 = dataclasses.replace(
@@ -187,6 +194,7 @@ QWEN2 = dataclasses.replace(
         "intermediate_size": 22016,
         "num_key_value_heads": 32,
         "max_position_embeddings": 32768,
+        "sliding_window": 4096,
     },
     unused=("rope_parameters", "use_sliding_window", "max_window_layers"),
     ours_alone=(
@@ -194,13 +202,40 @@ QWEN2 = dataclasses.replace(
         "attention_bias",
         "attention_output_bias",
         "mlp_bias",
+        "qk_norm",
         "padding_idx",
         "recompute",
         *LABELS,
     ),
-    holds=lambda c: c.attention_bias and c.attention_output_bias is False and not c.mlp_bias,
+    holds=lambda c: c.attention_bias and c.attention_output_bias is False and not (c.mlp_bias or c.qk_norm),
     read=read_qwen2,
     write=write_qwen2,
+)
+
+QWEN3 = dataclasses.replace(
+    QWEN2,
+    model_type="qwen3",
+    architectures={
+        "Qwen3ForCausalLM": "Llama",
+        "Qwen3Model": "Llama",
+        "Qwen3ForSequenceClassification": "LlamaForSequenceClassification",
+    },
+    layers=(
+        *LLAMA.layers,
+        Named("blocks.{}.attention.q_norm", "model.layers.{}.self_attn.q_norm", rows=halves),
+        Named("blocks.{}.attention.k_norm", "model.layers.{}.self_attn.k_norm", rows=halves),
+    ),
+    defaults={
+        "qk_norm": True,
+        "head_dim": 128,
+        "vocab_size": 151936,
+        "intermediate_size": 22016,
+        "num_key_value_heads": 32,
+        "max_position_embeddings": 32768,
+        "sliding_window": 4096,
+    },
+    ours_alone=("rope_neighbours", "attention_output_bias", "mlp_bias", "qk_norm", "padding_idx", "recompute", *LABELS),
+    holds=lambda c: c.qk_norm and same_biases(c) and not c.mlp_bias,
 )
 
 OPT = Family(
