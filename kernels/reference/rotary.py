@@ -19,15 +19,16 @@ def rotary_forward(x, positions, frequencies, scale=1.0, neighbours=False):
 
     y1 = scale (x1 cos a - x2 sin a),  y2 = scale (x1 sin a + x2 cos a).
 
-    x (B, T, H, D), positions (T,) or (B, T) ints, frequencies (D/2,); neighbours: which numbers make a pair (see `pairs`)
-    -> y (B, T, H, D). The angles are computed in float64: at position
-    100,000 float32 has two digits left for what lies behind the point.
+    x (B, T, H, D), positions (T,) or (B, T) ints, frequencies (R/2,); neighbours: which numbers make a pair (see `pairs`)
+    -> y (B, T, H, D). The first R numbers of a head are rotated. The others, if R < D, are copied as they are.
+    The angles are computed in float64: at position 100,000 float32 has two digits left for what lies behind the point.
     """
     angles = (positions[..., None] * frequencies.astype(np.float64))[..., None, :]  # (T, 1, D/2) or (B, T, 1, D/2)
     c, s = (scale * np.cos(angles)).astype(x.dtype), (scale * np.sin(angles)).astype(x.dtype)
-    x1, x2 = pairs(x, neighbours)
-    y = np.empty(x.shape, x.dtype)
-    y1, y2 = pairs(y, neighbours)
+    R = 2 * len(frequencies)
+    x1, x2 = pairs(x[..., :R], neighbours)
+    y = np.copy(x)
+    y1, y2 = pairs(y[..., :R], neighbours)
     y1[...], y2[...] = x1 * c - x2 * s, x1 * s + x2 * c
     return y
 

@@ -253,6 +253,11 @@ class LanguageModel(Model):
         """Whether a token is computed in the same way whatever the number of tokens before it."""
         return True
 
+    @property
+    def switches_at(self) -> int | None:
+        """In sequences longer than this every token is computed differently, so a cache is of no use. None: never."""
+        return None
+
     def default_positions(self, mask: np.ndarray | None, past: int, T: int) -> np.ndarray:
         """The positions of T tokens after `past` others, (T,) or (B, T), if the caller gives none."""
         return np.arange(past, past + T)
