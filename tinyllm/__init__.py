@@ -1,6 +1,7 @@
 """tinyllm: language models from first principles, every gradient derived and written by hand."""
 
 import tinyllm.kernels as kernels  # not `from .`: a checker that reads the tree cannot know that kernels/ lands here
+from tinyllm.kernels import autocast
 from tinyllm.kernels.threads import set_threads
 
 from . import huggingface, lora
@@ -49,6 +50,7 @@ __all__ = [
     "OPTConfig",
     "T5Config",
     "answer",
+    "autocast",
     "classify",
     "clip_grad_norm",
     "complete",

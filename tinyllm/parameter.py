@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .device import moved
-from .kernels.cuda.blas import bfloat16
+from .device import bfloat16, moved
 
 Initial = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 

@@ -233,7 +233,7 @@ class Trainer:
         """
         if self.config.dtype == "bfloat16" and self.model.device == "cuda":
             return self.model.in_bfloat16()
-        return kernels.precision(self.config.dtype)
+        return kernels.autocast(self.config.dtype)
 
     def _try_precision(self) -> None:
         """A product in the precision asked for: a machine that cannot compute it says so now, and not in the first step."""
@@ -264,7 +264,7 @@ class Trainer:
         """The loss on held-out data, a sample, and a checkpoint; nothing if it is interrupted."""
         limit = self.config.eval_batches or math.inf
         batches = (batch for i, batch in enumerate(stop.guard(self.data.held_out())) if i < limit)
-        with kernels.precision(self.config.dtype):
+        with kernels.autocast(self.config.dtype):
             measured = self.data.evaluate(self.model, batches)
         if stop.asked:
             return
@@ -276,7 +276,7 @@ class Trainer:
         if value > self.best:
             self.best_step, self.best, self.waited = self.step, value, 0
         self.evaluated = True
-        with kernels.precision(self.config.dtype):
+        with kernels.autocast(self.config.dtype):
             sample = {"sample": self.data.sample(self.model)} if self.data.sample else {}
         self._record({"step": self.step, **{f"val_{name}": value for name, value in measured.items()}, **sample})
         self.save()

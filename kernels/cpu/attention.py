@@ -8,7 +8,7 @@ query heads, so that nobody else adds into its dk and dv), and the tasks are div
 Two ways: `_tiles` for float32, by products of tiles on padded copies in scratch memory, and `_rows`, one query at a time
 and for either dtype: for the few queries of a decoding step, bound by reading the cache, and for float64.
 
-Inside `with kernels.precision("bfloat16"):` the factors of all products of `_tiles` are rounded to bfloat16; softmax and
+Inside `with kernels.autocast("bfloat16"):` the factors of all products of `_tiles` are rounded to bfloat16; softmax and
 sums are float32. `_rows` computes as ever: what bounds a decoding step is reading keys and values, which are float32.
 """
 

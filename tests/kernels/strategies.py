@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu", "tanh")
+from tinyllm.kernels.activations import ACTIVATIONS
+
 IGNORE = -100
 GUARD = 1e30  # fills what lies between and around the numbers of an array in an odd layout
 

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 import pytest
-from calls import accumulators, backward, cotangents, error, forward
+from calls import accumulators, backward, cotangents, error, forward, function
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import GUARD, calls
@@ -133,7 +133,7 @@ def outside(ours: dict[str, np.ndarray], truth: dict[str, Bounded]) -> list[str]
 @given(st.data())
 def test_is_the_rounded_products_and_float32(kernel_set, data):
     d, arguments = data.draw(calls("attention", "float32"))
-    with kernels.precision("bfloat16"):
+    with kernels.autocast("bfloat16"):
         outputs = forward("attention", kernel_set, arguments)
         dys = cotangents("attention", d, outputs)
         sums = accumulators("attention", d, arguments)[0]
@@ -155,10 +155,10 @@ def ordinary(T: int, S: int, H: int, G: int, D: int) -> dict[str, np.ndarray]:
     return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def both_ways(arrays, **options):
+def both_ways(arrays, kernel_set="cpu", **options):
     q, k, v, dy = (arrays[name] for name in ("q", "k", "v", "dy"))
-    y, lse = kernels.attention_forward(q, k, v, **options)
-    gradients = kernels.attention_backward(dy, q, k, v, y, lse, **options)
+    y, lse = function("attention_forward", kernel_set)(q, k, v, **options)
+    gradients = function("attention_backward", kernel_set)(dy, q, k, v, y, lse, **options)
     return {"y": y, "lse": lse, **dict(zip(("dq", "dk", "dv"), gradients))}
 
 
@@ -173,11 +173,10 @@ def true_ones(arrays, y, lse, causal=False, window=None) -> dict[str, Bounded]:
 def test_the_bounds_tell_bfloat16_from_float32(kernel_set):
     """Else the test above would say nothing. And the two are as near as they should be."""
     arrays = ordinary(64, 64, 2, 2, 32)
-    with kernels.use(kernel_set):
-        in_float32 = both_ways(arrays, causal=True)
-        with kernels.precision("bfloat16"):
-            ours = both_ways(arrays, causal=True)
-        assert all(np.array_equal(x, in_float32[name]) for name, x in both_ways(arrays, causal=True).items())
+    in_float32 = both_ways(arrays, kernel_set, causal=True)
+    with kernels.autocast("bfloat16"):
+        ours = both_ways(arrays, kernel_set, causal=True)
+    assert all(np.array_equal(x, in_float32[name]) for name, x in both_ways(arrays, kernel_set, causal=True).items())
     truth = true_ones(arrays, ours["y"], ours["lse"], causal=True)
     assert not outside(ours, truth) and {*outside(in_float32, truth)} == {*truth}
     for name, x in ours.items():
@@ -216,7 +215,7 @@ def test_odd_sizes_and_nothing_beside_the_arrays(shape, options, guards):
         wide = np.full((B, T + 2, H + 1, D + 3), np.nan, np.float32)
         views[name] = wide[:, 1:-1, :H, 1:-2]
         views[name][...] = a
-    with kernels.precision("bfloat16"):
+    with kernels.autocast("bfloat16"):
         ours = both_ways(views, **options)
     assert not outside(ours, true_ones(arrays, ours["y"], ours["lse"], **options))
     assert len(guards) >= 5  # y, lse, the gradients, scratch of both ways

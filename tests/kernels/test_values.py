@@ -229,7 +229,7 @@ BAD_CALLS = {
     "an odd number of gates": (ValueError, "even", "gated_forward", (X[:, :39], "silu")),
     "a mask of another shape": (ValueError, "mask is", "softmax_forward", (X, np.ones((3, 40), bool))),
     "a mask of numbers": (ValueError, "bool", "softmax_forward", (X, np.ones((4, 40)))),
-    "moments of another length": (ValueError, "m is", "adam_step", (W[0].copy(), W[1], W[2, :9].copy(), W[3], 1, 0.1)),
+    "moments of another length": (ValueError, "m1 is", "adam_step", (W[0].copy(), W[1], W[2, :9].copy(), W[3], 1, 0.1)),
 }
 
 

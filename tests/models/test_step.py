@@ -265,10 +265,10 @@ def test_another_precision_is_another_record(counted):
     model, found = made("GPT"), {}
     for precision in ("float32", "bfloat16", "float32"):
         kv = KVCache()
-        with kernels.precision(precision):
+        with kernels.autocast(precision):
             model(TOKENS, cache=kv)
         for now in (precision, "bfloat16", "float32"):
-            with kernels.precision(now):
+            with kernels.autocast(now):
                 y = [model(TOKENS[:, i : i + 1], cache=kv) for i in range(4)]
             kv.crop(4)
             found.setdefault((precision, now), []).append(y)

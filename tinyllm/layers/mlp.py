@@ -3,28 +3,10 @@
 from __future__ import annotations
 
 from .. import kernels
+from ..kernels.activations import activation_named
 from .dropout import Dropout
 from .layer import Layer
 from .linear import Linear, LinearActivation
-
-# Hugging Face's names of activations, and ours
-ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_tanh": "gelu_tanh",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-    "tanh": "tanh",
-}
-
-
-def activation_named(name: str) -> str:
-    """The kernels' name of an activation; ValueError where there is none."""
-    if name not in ACTIVATIONS:
-        raise ValueError(f"the activation {name!r} is not supported; there are {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]
 
 
 class MLP(Layer):

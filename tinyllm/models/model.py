@@ -68,7 +68,7 @@ class Model(Layer):
         if self.device != "cuda" or self.dtype != np.float32:
             raise ValueError(
                 f"a model of float32 on 'cuda' computes in bfloat16, and this is one of {self.dtype} on {self.device!r}: "
-                "there, kernels.precision('bfloat16') rounds the factors of its products"
+                "there, kernels.autocast('bfloat16') rounds the factors of its products"
             )
         flats = self._flats()
         for flat in flats:

@@ -15,20 +15,17 @@ import numpy as np
 
 from .. import kernels
 from ..device import refill
-from ..kernels import products
-from ..kernels.cuda.few_rows import FEW
 from ..layers import KVCache
 
 Run = Callable[[Any, Any, Any, KVCache], Any]  # (tokens (R, 1), positions (R, 1), mask (R, S) or None, cache) -> (R, 1, V)
 
 
 def is_recordable(model: Any, tokens: np.ndarray, cache: KVCache | None) -> bool:
-    """Whether the logits of tokens (R, T) are a step to record: one token a row behind others, without dropout; on a GPU of
-    at most FEW rows, since more are multiplied by cuBLAS, which CuPy does not record."""
+    """Return whether to record the step that computes the logits of tokens (R, T): one token a row, after others in the
+    cache, without dropout, and of so many rows as the kernel set can record."""
     if tokens.shape[1] != 1 or not len(tokens) or cache is None or cache.length == 0 or model.mode.training:
         return False
-    kernel_set = kernels.set_of(model.flat.data)
-    return kernel_set == "cpu" or (kernel_set == "cuda" and model.device == "cuda" and len(tokens) <= FEW)
+    return kernels.can_record(model.flat.data, len(tokens))
 
 
 def step(model: Any, run: Run, tokens: Any, cache: KVCache, positions: Any, mask: Any) -> Any:
@@ -50,7 +47,7 @@ class Step:
 
     def __init__(self, model: Any, rows: int, capacity: int, masked: bool):
         self.weights = model.flat.data, model.flat.rounded  # which it reads where they lie
-        self.precision = products.dtype
+        self.precision = kernels.autocast_dtype()
         self.sizes = rows, capacity, masked
         numbers = 8 * (1 + 2 * rows)  # bytes of the length, tokens, positions
         self.inputs = kernels.zeros(model.flat.data, numbers + masked * rows * capacity, np.uint8)
@@ -63,7 +60,7 @@ class Step:
         """Whether it is for so many rows, such a capacity, a mask or none, the weights that the model has now, and the
         precision that is in force."""
         same_weights = self.weights[0] is model.flat.data and self.weights[1] is model.flat.rounded
-        return same_weights and self.sizes == sizes and self.precision == products.dtype
+        return same_weights and self.sizes == sizes and self.precision == kernels.autocast_dtype()
 
     def __call__(self, run: Run, tokens: Any, cache: KVCache, positions: Any, mask: Any) -> Any:
         rows, capacity, masked = self.sizes

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..kernels.cuda.device import to_device
+from ..device import to_device
 from ..layers import (
     MLP,
     Attention,
