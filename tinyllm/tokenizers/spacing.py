@@ -7,16 +7,14 @@ Two ways, for the two libraries whose ids we give: `SentencePieceSpacing` is wha
 import base64
 import unicodedata
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import regex
 
 from .added import WHITE_SPACE
-from .bpe import compiled_pattern, cut
 from .charsmap import Charsmap
 from .files import TokenizerError
-
-Json = dict[str, Any]
+from .json_parts import Json
+from .words import compiled_pattern, cut
 
 SPACE = "\u2581"
 _WORDS = regex.compile(f"{SPACE}?[^{SPACE}]+|{SPACE}")
