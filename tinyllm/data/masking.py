@@ -80,7 +80,7 @@ class MaskedPairs(Row):
     filled up from the next epoch.
 
     pairs: False gives one passage a row, [CLS] a [SEP], and no `follows`. share: of the positions that are to be guessed.
-    whole_words: all pieces of a word are hidden together. Several processes share a batch as those of data.Batches do.
+    whole_words: all pieces of a word are hidden together.
     """
 
     def __init__(
@@ -93,26 +93,25 @@ class MaskedPairs(Row):
         pairs: bool = True,
         share: float = 0.15,
         whole_words: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
     ):
         super().__init__()
-        if batch_size < 1 or not 0 <= rank < world_size:
-            raise DataError(f"no batches of {batch_size} rows can be made for rank {rank} of {world_size} processes")
+        if batch_size < 1:
+            raise DataError(f"batch_size is {batch_size}, but a batch needs at least 1 row: give 1 or more")
         if not 0 < share < 1:
             raise DataError(f"the share of hidden words must lie between 0 and 1, and is {share}")
-        self.text, self.tokenizer, self.batch_size, self.length, self.seed = text, tokenizer, batch_size, length, seed
-        self.pairs, self.share, self.rank, self.world_size = pairs, share, rank, world_size
+        self.text, self.tokenizer, self.length, self.seed = text, tokenizer, length, seed
+        self.pairs, self.share = pairs, share
+        self.batch_size = self.step = batch_size
         self.room = length - len(tokenizer.wrap([], [] if pairs else None)[0])
         self.passages = passages(text, self.room)
-        self.count, self.step = len(self.passages), batch_size * world_size
+        self.count = len(self.passages)
         if pairs and self.count < 2:
             raise DataError(f"{len(text.tokens)} tokens are too few for pairs of passages of {length}: give more text")
         self.special = special_ids(tokenizer)
         self.continues = continuing(tokenizer) if whole_words else None
 
     def at(self, position: int) -> tuple[np.ndarray, ...]:
-        places = position + self.rank + self.world_size * np.arange(self.batch_size)
+        places = position + np.arange(self.batch_size)
         epochs, index = np.divmod(places, self.count)
         rows = []
         for epoch, i in zip(epochs.tolist(), index):
