@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyllm.data import IGNORED, DataError
-from tinyllm.data.masking import MaskedPairs, chosen, continuing, passages, sentences
+from tinyllm.data.masking import MaskedPairs, Sentences, chosen, continuing, passages
 from tinyllm.tokenizers import ByteTokenizer, WordPieceTokenizer
 
 random = np.random.default_rng(0)
@@ -14,7 +14,7 @@ DOCUMENTS = [
     " ".join(" ".join(random.choice([f"{d}{w}" for w in "abcdefgh"], 6)) + "." for _ in range(20)) for d in "xyz"
 ]  # the words of each document begin with its letter
 TOKENIZER = WordPieceTokenizer.train(DOCUMENTS, 60)
-TEXT = sentences(DOCUMENTS, TOKENIZER, 14)
+TEXT = Sentences.of(DOCUMENTS, TOKENIZER, 14)
 
 
 def batches(**options):
@@ -71,12 +71,12 @@ def test_pairs():
 
 
 def test_one_document_gives_pairs_too():
-    text = sentences(DOCUMENTS[:1], TOKENIZER, 14)
+    text = Sentences.of(DOCUMENTS[:1], TOKENIZER, 14)
     row = MaskedPairs(text, TOKENIZER, 8, 32)
     for _ in range(10):
         next(row)
     with pytest.raises(DataError, match="too few for pairs"):
-        MaskedPairs(sentences(["xa xb."], TOKENIZER, 14), TOKENIZER, 8, 32)
+        MaskedPairs(Sentences.of(["xa xb."], TOKENIZER, 14), TOKENIZER, 8, 32)
 
 
 def test_passages_without_pairs():
@@ -158,4 +158,4 @@ def test_what_cannot_be():
     with pytest.raises(DataError, match="batch_size is 0, but a batch needs at least 1 row"):
         batches(batch_size=0)
     with pytest.raises(DataError, match="no sentence"):
-        sentences(["", " \n\n"], TOKENIZER, 14)
+        Sentences.of(["", " \n\n"], TOKENIZER, 14)

@@ -11,7 +11,7 @@ import numpy as np
 from .files import DataError
 from .order import key, shuffled
 
-IGNORED = -100
+IGNORED = -100  # the target of a position whose loss does not count
 
 Sequence = TypeVar("Sequence", str, np.ndarray)
 
