@@ -8,7 +8,7 @@ from typing import Any
 
 import regex
 
-from .added import AddedToken
+from .added import AddedToken, any_of
 from .base import Settings, Template, Tokenizer, no_such_id
 from .files import TokenizerError
 from .json_parts import Json, envelope
@@ -144,8 +144,7 @@ class SentencePieceBPETokenizer(SentencePieceTokenizer):
             if left + right not in self._id:
                 raise TokenizerError(f"the merge {left!r} {right!r} gives {left + right!r}, which is no piece")
             self._merged[self._symbol(left), self._symbol(right)] = rank, self._id[left + right]
-        longest_first = sorted(self.frozen, key=len, reverse=True)
-        self._frozen = regex.compile(f"({'|'.join(map(regex.escape, longest_first))})") if frozen else None
+        self._frozen = any_of(self.frozen)
         # Where no merge reaches over the end of a word into the next SPACE, words can be merged, and kept, on their own.
         reaches = any(regex.search(f"[^{SPACE}]{SPACE}", left + right) for left, right, _ in self.merges)
         self._by_word = SPACE in self._id and not (reaches or frozen or ignore_merges)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import regex
 
-from .added import WHITE_SPACE
+from .added import WHITE_SPACE, any_of
 from .charsmap import Charsmap
 from .files import TokenizerError
 from .json_parts import Json
@@ -37,8 +37,7 @@ class SentencePieceSpacing:
         self.charsmap = Charsmap(charsmap) if charsmap else None
         self.add_dummy_prefix = add_dummy_prefix
         self.remove_extra_whitespaces = remove_extra_whitespaces
-        longest_first = sorted(user_defined, key=len, reverse=True)
-        self._user_defined = regex.compile(f"({'|'.join(map(regex.escape, longest_first))})") if user_defined else None
+        self._user_defined = any_of(user_defined)
 
     def normalize(self, text: str) -> str:
         if not text:
