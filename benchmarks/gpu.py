@@ -115,7 +115,7 @@ def calls_over_rows(dtype: str, tiny: bool) -> dict[str, tuple[tuple[Any, ...], 
 def training_rows(tiny: bool = False) -> Iterator[Row]:
     """A step of forward, backward, clipping and AdamW, on random tokens; PyTorch's where it is installed with CUDA.
 
-    bfloat16: activations are, and copies of the parameters (Model.in_bfloat16); PyTorch's is autocast. Operations as in PaLM
+    bfloat16: activations are, and copies of the parameters (tinyllm.autocast); PyTorch's is autocast. Operations as in PaLM
     (Chowdhery et al. 2022, appendix B): 6 for each parameter and token, 12 L T C for each token's attention. The card's rate
     is that of cuBLAS at 8192^3, measured here, in the same dtype, without TF32.
     """
@@ -161,7 +161,7 @@ def tinyllm_step(model: tinyllm.GPT, dtype: str, x: np.ndarray, y: np.ndarray) -
 
     def step() -> float:
         model.zero_grad()
-        with model.in_bfloat16() if dtype == "bfloat16" else contextlib.nullcontext():
+        with tinyllm.autocast(dtype):
             loss = model.loss(x, y)
             model.backward()
         norm = kernels.global_norm(model.flat.grad)  # it waits for the GPU: all of the step but the update lies before it
@@ -237,9 +237,9 @@ def generation_rows(tiny: bool = False) -> Iterator[Row]:
     for dtype in kernels.PRECISIONS:
         for tokens in prompts:
             generate = partial(tinyllm.generate, model, tokens, new, eos_id=())
-            with model.in_bfloat16() if dtype == "bfloat16" else contextlib.nullcontext():
+            with tinyllm.autocast(dtype):
                 ours, texts = generation_row(f"tinyllm {dtype}", generate, tokens, new)
-                with mock.patch("tinyllm.models.model.is_recordable", lambda *_: False):
+                with mock.patch("tinyllm.generation.cache.is_recordable", lambda *_: False):
                     launched, same = generation_row(f"tinyllm {dtype}, no graph", generate, tokens, new)
             rates[dtype, len(tokens)] = ours["tokens/s"]
             gained = ours["tokens/s"] / launched["tokens/s"]

@@ -125,7 +125,7 @@ def packed_both(a, b, c, packed, block):
 
 
 def in_bfloat16(a, b, c):
-    with kernels.precision("bfloat16"):
+    with kernels.autocast("bfloat16"):
         matmul(a, b, c)
 
 

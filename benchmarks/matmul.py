@@ -63,7 +63,7 @@ def tinyllm_product(sizes: tuple[int, int, int], layout: str, dtype: str, thread
     out = np.empty((len(a), b.shape[1]), np.float32)
 
     def product() -> None:
-        with kernels.precision(dtype):
+        with kernels.autocast(dtype):
             matmul(a, b, out)
 
     return turns(product, sizes, lambda: out)

@@ -53,7 +53,7 @@ def tinyllm_steps(work: str, tiny: bool, directory: str, dtype: str, threads: in
     model.train()
 
     def step(batch: tuple[Any, ...]) -> float:
-        with tinyllm.kernels.precision(dtype):
+        with tinyllm.kernels.autocast(dtype):
             loss = model.loss(*batch)
             model.backward()
         norm = tinyllm.kernels.global_norm(model.flat.grad)

@@ -7,7 +7,8 @@
 The array decides who computes; inside `with use("reference"):` (or with TINYLLM_KERNELS=reference in the environment)
 NumPy arrays go to the plain set. With TINYLLM_DEVICE=emulated, inside `with use("cuda"):` they go to the cuda set, whose
 kernels then run on the CPU, slowly, to learn from them. There is no silent fall-back: what the machine lacks is an error.
-Inside `with precision("bfloat16"):` float32 matrices are multiplied in bfloat16, attention's too (products.py).
+Inside `with autocast("bfloat16"):` float32 matrices are multiplied in bfloat16, attention's too. Both blocks are local to
+the thread (context.py).
 
 The legend of all shapes:
     B batch   T time (query positions)   S source or key positions   C channels   H heads   G key/value heads
@@ -27,16 +28,21 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .cuda.device import EmulatedArray, emulated
-from .products import PRECISIONS as PRECISIONS
-from .products import precision as precision
+from .context import PRECISIONS as PRECISIONS
+from .context import SETS as SETS
+from .context import Autocast as Autocast
+from .context import autocast as autocast
+from .context import autocast_dtype as autocast_dtype
+from .context import current_autocast as current_autocast
+from .context import numpy_set, refuse_reference
+from .context import resume_autocast as resume_autocast
+from .context import use as use
+from .device import device_of, is_on_host
 
 # file -> its ops
 OPS = {
@@ -59,9 +65,11 @@ OPS = {
         "add_rmsnorm_forward",
         "add_rmsnorm_backward",
     ),
+    "residual": ("add",),
     "activation": ("activation_forward", "activation_backward", "gated_forward", "gated_backward"),
     "softmax": ("softmax_forward", "softmax_backward"),
     "attention": ("attention_forward", "attention_backward", "attention_step"),
+    "heads": ("join_heads",),
     "relative": ("relative_bias_forward", "relative_bias_backward"),
     "dropout": ("dropout_forward", "dropout_backward"),
     "loss": (
@@ -70,7 +78,7 @@ OPS = {
         "linear_cross_entropy_forward",
         "linear_cross_entropy_backward",
     ),
-    "optimizer": ("adam_step", "global_norm", "scale", "clear"),
+    "optimizer": ("adam_step", "adafactor_step", "global_norm", "scale", "clear"),
     "quantized": (
         "quantize",
         "dequantize",
@@ -84,26 +92,6 @@ OPS = {
 # whose first argument is dloss, a number, or tokens, which may be the host's
 DECIDED_BY_SECOND = {"embedding_forward", "dequantize_rows", "cross_entropy_backward", "linear_cross_entropy_backward"}
 FILE_OF = {op: file for file, ops in OPS.items() for op in ops}
-SETS = ("reference", "cpu", "cuda")
-
-_numpy_set = os.environ.get("TINYLLM_KERNELS", "cpu")
-if _numpy_set not in ("reference", "cpu") and not (_numpy_set == "cuda" and emulated()):
-    raise ValueError(f"TINYLLM_KERNELS is {_numpy_set!r}; set it to 'cpu' or 'reference', or leave it unset")
-
-
-@contextmanager
-def use(name: str) -> Iterator[None]:
-    """Within the block, NumPy arrays are computed by the set `name`: "cpu" or "reference"; "cuda" where CUDA is emulated."""
-    global _numpy_set
-    if name == "cuda" and not emulated():
-        raise ValueError("use('cuda'): a NumPy array is computed by the cuda set only with TINYLLM_DEVICE=emulated")
-    if name not in SETS:
-        raise ValueError(f"use({name!r}): a NumPy array can be computed by 'cpu' or 'reference'")
-    before, _numpy_set = _numpy_set, name
-    try:
-        yield
-    finally:
-        _numpy_set = before
 
 
 @functools.cache
@@ -112,6 +100,17 @@ def implementation(op: str, name: str) -> Callable[..., Any]:
     if name not in SETS:
         raise ValueError(f"{name!r} is no kernel set; there are {', '.join(SETS)}")
     return getattr(importlib.import_module(f"{__name__}.{name}.{FILE_OF[op]}"), op)
+
+
+def can_record(array: Any, rows: int) -> bool:
+    """Return whether graph(array) can record a step of decoding with this many rows.
+
+    On a GPU these are the rows that few_rows.py multiplies. More are multiplied by cuBLAS, which CuPy does not record.
+    """
+    name = set_of(array)
+    if name != "cuda":
+        return name == "cpu"
+    return device_of(array) == "cuda" and rows <= importlib.import_module(f"{__name__}.cuda.few_rows").FEW
 
 
 def graph(array: Any) -> Any:
@@ -124,9 +123,9 @@ def graph(array: Any) -> Any:
 def set_of(array: Any) -> str:
     """The name of the set that computes on this array."""
     if type(array) is np.ndarray:
-        return _numpy_set
+        return numpy_set()
     if isinstance(array, np.ndarray):
-        return "cuda" if isinstance(array, EmulatedArray) else _numpy_set
+        return numpy_set() if is_on_host(array) else "cuda"
     if type(array).__module__.partition(".")[0] == "cupy":
         return "cuda"
     raise TypeError(f"an op takes NumPy or CuPy arrays, and got {type(array).__name__}")
@@ -136,7 +135,10 @@ def _dispatcher(op: str) -> Callable[..., Any]:
     which = 1 if op in DECIDED_BY_SECOND else 0
 
     def call(*args: Any, **options: Any) -> Any:
-        return implementation(op, set_of(args[which]))(*args, **options)
+        name = set_of(args[which])
+        if name == "reference":
+            refuse_reference(op)
+        return implementation(op, name)(*args, **options)
 
     return functools.wraps(implementation(op, "reference"))(call)
 

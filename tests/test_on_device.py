@@ -141,9 +141,10 @@ def test_commands(command, tmp_path, monkeypatch):
     expected = called(*arguments)
     assert called(*arguments, "--device", "cuda") == expected != ""
     monkeypatch.setenv("TINYLLM_DEVICE", "gpu")
-    monkeypatch.setattr(device, "cupy", lambda: (_ for _ in ()).throw(RuntimeError(f"CUDA needs CuPy: {device.INSTALL}")))
+    missing = RuntimeError(f"CUDA needs CuPy: {device.INSTALL_CUDA}")
+    monkeypatch.setattr(device, "cupy", lambda: (_ for _ in ()).throw(missing))
     said = called(*arguments, "--device", "cuda", fails=True)
-    assert said.count("\n") == 1 and device.INSTALL in said
+    assert said.count("\n") == 1 and device.INSTALL_CUDA in said
 
 
 # Training --------------------------------------------------------------------------------------------------------------

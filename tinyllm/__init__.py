@@ -5,6 +5,7 @@ from .checkpoints import huggingface, lora
 from .checkpoints.loading import load, save
 from .finite_differences import gradcheck
 from .generation.decoding import complete, generate, stream
+from .kernels import autocast
 from .kernels.threads import set_threads
 from .models import (
     BERT,
@@ -48,6 +49,7 @@ __all__ = [
     "OPTConfig",
     "T5Config",
     "answer",
+    "autocast",
     "classify",
     "clip_grad_norm",
     "complete",

@@ -1,11 +1,14 @@
 """Activations and gated products: one pass, vectorised by vmath.py, the numbers divided among the threads.
 
-The activation is a number here, and the choice stands outside of the loops: one kernel to compile instead of five.
+The activation is a number here, and the choice is made outside of the loops: one kernel to compile instead of five. For a
+number without a branch the result is NaN, so a forgotten branch cannot pass for another activation.
 """
 
 from __future__ import annotations
 
-from ..reference.activation import ACTIVATIONS
+import math
+
+from ..activations import implementation_of
 from . import vmath
 from .arrays import divided, flat, like, parts_of, rows
 from .jit import jit
@@ -16,9 +19,8 @@ CODES = {"gelu": GELU, "gelu_tanh": GELU_TANH, "relu": RELU, "silu": SILU, "tanh
 
 
 def code_of(activation: str) -> int:
-    if activation not in CODES:
-        raise ValueError(f"activation is {activation!r}; there are {', '.join(ACTIVATIONS)}")
-    return CODES[activation]
+    """The number by which kernels know the activation."""
+    return implementation_of(activation, CODES)
 
 
 @jit
@@ -36,9 +38,12 @@ def apply(code, x, y):
     elif code == SILU:
         for i in range(y.size):
             y[i] = vmath.silu(x[i])
-    else:
+    elif code == TANH:
         for i in range(y.size):
             y[i] = vmath.tanh(x[i])
+    else:
+        for i in range(y.size):
+            y[i] = math.nan
 
 
 @jit
@@ -56,9 +61,12 @@ def apply_derivative(code, dy, x, dx):
     elif code == SILU:
         for i in range(dx.size):
             dx[i] = dy[i] * vmath.silu_derivative(x[i])
-    else:
+    elif code == TANH:
         for i in range(dx.size):
             dx[i] = dy[i] * vmath.tanh_derivative(x[i])
+    else:
+        for i in range(dx.size):
+            dx[i] = math.nan
 
 
 @divided

@@ -8,7 +8,7 @@ query heads, so that nobody else adds into its dk and dv), and the tasks are div
 Two ways: `_tiles` for float32, by products of tiles on padded copies in scratch memory, and `_rows`, one query at a time
 and for either dtype: for the few queries of a decoding step, bound by reading the cache, and for float64.
 
-Inside `with kernels.precision("bfloat16"):` the factors of all products of `_tiles` are rounded to bfloat16; softmax and
+Inside `with kernels.autocast("bfloat16"):` the factors of all products of `_tiles` are rounded to bfloat16; softmax and
 sums are float32. `_rows` computes as ever: what bounds a decoding step is reading keys and values, which are float32.
 """
 
@@ -32,53 +32,14 @@ ALL = np.zeros(0, np.int64)  # keys are there
 NO_BIAS = {np.dtype(dtype): np.zeros((0, 0, 0), dtype) for dtype in ("f4", "f8")}
 
 
-def attention_forward(q, k, v, mask=None, causal=False, window=None, scale=None, bias=None, dropout=0.0, seed=0):
-    sizes = _sizes(q, k)
+def _gradients(q, sizes):
+    """Arrays for dq, dk, dv: views that join_heads joins without a copy, of one array if T == S, else dk and dv of one."""
     B, T, S, H, G, D = sizes
-    y, lse = memory.empty(q, (B, T, H, D)), memory.empty(q, (B, H, T))
-    q, k, v = (a if _is_readable(a) else np.ascontiguousarray(a) for a in (q, k, v))  # alive until the kernel is done
-    places, masks = [place(a) for a in (q, k, v)], _masks(q, mask, bias)
-    options = _options(q, sizes, causal, window, scale, dropout, seed)
-    threads = _threads(B * H)
-    if _by_tiles(q, sizes):
-        scratch = memory.empty(q, (threads, forward_scratch(sizes)))
-        forward_tiles(_pairs(), *places, place(y), lse, sizes, options, *masks, scratch)
-    else:
-        forward_rows(*places, y, lse, sizes, options, *masks, ALL, threads)
-    return y, lse
-
-
-def attention_step(q, keys, values, end, mask=None, causal=False, window=None, scale=None, bias=None):
-    sizes = _sizes(q, keys)
-    B, T, _, H, _, D = sizes
-    y, lse = memory.empty(q, (B, T, H, D)), memory.empty(q, (B, H, T))
-    places, options = [place(a) for a in (q, keys, values)], _options(q, sizes, causal, window, scale, 0.0, 0)
-    forward_rows(*places, y, lse, sizes, options, *_masks(q, mask, bias), end, _threads(B * H))
-    return y
-
-
-def attention_backward(
-    dy, q, k, v, y, lse,
-    mask=None, causal=False, window=None, scale=None, bias=None, dropout=0.0, seed=0, dbias=None, out=None,
-):  # fmt: skip
-    sizes = _sizes(q, k)
-    B, T, S, H, G, D = sizes
-    out = tuple(memory.empty(q, a.shape) for a in (q, k, v)) if out is None else out
-    written = [a if _is_readable(a) else memory.empty(a, a.shape) for a in out]
-    read = [a if _is_readable(a) else np.ascontiguousarray(a) for a in (q, k, v, dy, y)]
-    places, masks = [place(a) for a in (*read, *written)], _masks(q, mask, bias)
-    options = _options(q, sizes, causal, window, scale, dropout, seed)
-    bias_gradient = np.zeros((0, 0, 0), q.dtype) if dbias is None else np.ascontiguousarray(dbias)
-    arguments = *places, lse, sizes, options, *masks, bias_gradient
-    threads = _threads(B * G if dbias is None else G)
-    if _by_tiles(q, sizes):
-        backward_tiles(_pairs(), *arguments, memory.empty(q, (threads, backward_scratch(sizes))))
-    else:
-        backward_rows(*arguments, threads)
-    for target, array in zip((*out, dbias), (*written, bias_gradient)):
-        if target is not None and target is not array:
-            target[...] = array
-    return out
+    if T == S:
+        joined = memory.empty(q, (B, T, H + 2 * G, D))
+        return joined[:, :, :H], joined[:, :, H : H + G], joined[:, :, H + G :]
+    joined = memory.empty(q, (B, S, 2 * G, D))
+    return memory.empty(q, q.shape), joined[:, :, :G], joined[:, :, G:]
 
 
 def _sizes(q, k):
@@ -122,3 +83,50 @@ def _masks(q, mask, bias):
     else:
         mask = np.ascontiguousarray(mask[:, None] if mask.ndim == 2 else mask).view(np.uint8)
     return mask, NO_BIAS[q.dtype] if bias is None else np.ascontiguousarray(bias, q.dtype)
+
+
+def attention_forward(q, k, v, mask=None, causal=False, window=None, scale=None, bias=None, dropout=0.0, seed=0):
+    sizes = _sizes(q, k)
+    B, T, S, H, G, D = sizes
+    y, lse = memory.empty(q, (B, T, H, D)), memory.empty(q, (B, H, T))
+    q, k, v = (a if _is_readable(a) else np.ascontiguousarray(a) for a in (q, k, v))  # alive until the kernel is done
+    places, masks = [place(a) for a in (q, k, v)], _masks(q, mask, bias)
+    options = _options(q, sizes, causal, window, scale, dropout, seed)
+    threads = _threads(B * H)
+    if _by_tiles(q, sizes):
+        scratch = memory.empty(q, (threads, forward_scratch(sizes)))
+        forward_tiles(_pairs(), *places, place(y), lse, sizes, options, *masks, scratch)
+    else:
+        forward_rows(*places, y, lse, sizes, options, *masks, ALL, threads)
+    return y, lse
+
+
+def attention_backward(
+    dy, q, k, v, y, lse,
+    mask=None, causal=False, window=None, scale=None, bias=None, dropout=0.0, seed=0, dbias=None,
+):  # fmt: skip
+    sizes = _sizes(q, k)
+    B, T, S, H, G, D = sizes
+    gradients = _gradients(q, sizes)
+    read = [a if _is_readable(a) else np.ascontiguousarray(a) for a in (q, k, v, dy, y)]
+    places, masks = [place(a) for a in (*read, *gradients)], _masks(q, mask, bias)
+    options = _options(q, sizes, causal, window, scale, dropout, seed)
+    bias_gradient = np.zeros((0, 0, 0), q.dtype) if dbias is None else np.ascontiguousarray(dbias)
+    arguments = *places, lse, sizes, options, *masks, bias_gradient
+    threads = _threads(B * G if dbias is None else G)
+    if _by_tiles(q, sizes):
+        backward_tiles(_pairs(), *arguments, memory.empty(q, (threads, backward_scratch(sizes))))
+    else:
+        backward_rows(*arguments, threads)
+    if dbias is not None and dbias is not bias_gradient:
+        dbias[...] = bias_gradient
+    return gradients
+
+
+def attention_step(q, keys, values, end, mask=None, causal=False, window=None, scale=None, bias=None):
+    sizes = _sizes(q, keys)
+    B, T, _, H, _, D = sizes
+    y, lse = memory.empty(q, (B, T, H, D)), memory.empty(q, (B, H, T))
+    places, options = [place(a) for a in (q, keys, values)], _options(q, sizes, causal, window, scale, 0.0, 0)
+    forward_rows(*places, y, lse, sizes, options, *_masks(q, mask, bias), end, _threads(B * H))
+    return y

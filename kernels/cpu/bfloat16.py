@@ -19,7 +19,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from .. import products
+from ..context import autocast_dtype
 from .simd import (
     BFLOAT16,
     LANES,
@@ -44,12 +44,13 @@ ALTERNATING = [half + lane for lane in range(LANES) for half in (0, LANES)]
 
 def asked_for() -> bool:
     """Whether products of float32 are to be computed in bfloat16 now. Raises ValueError where the processor cannot."""
-    if products.dtype == "bfloat16" and not BFLOAT16:
+    asked = autocast_dtype() == "bfloat16"
+    if asked and not BFLOAT16:
         raise ValueError(
             "this processor cannot multiply in bfloat16: it lacks AVX512-BF16, which 4th generation Xeon and EPYC and Ryzen "
-            'have from 7000 on. Compute in float32, or by the reference set: with kernels.use("reference")'
+            "have from 7000 on. Leave autocast('bfloat16') and compute in float32"
         )
-    return products.dtype == "bfloat16"
+    return asked
 
 
 def _half(builder: ir.IRBuilder, n: Any) -> Any:

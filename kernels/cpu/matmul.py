@@ -11,7 +11,7 @@ multiplication"):
 3. A block of a, BLOCK_ROWS x BLOCK_STEPS, is copied to where it stays in the thread's second-level cache while all tiles
    between it and the panels are computed. Zeros fill panels and blocks up to whole tiles.
 4. The threads share out the tiles. A tile that sticks out over the result's edge is computed aside; what belongs is copied.
-Where kernels.precision asks for it, all of this is done with pairs of bfloat16s in the place of floats (bfloat16.py).
+Where kernels.autocast asks for it, all of this is done with pairs of bfloat16s in the place of floats (bfloat16.py).
 A product y = x w^T of few rows does not earn back the packing: few_rows.py.
 """
 
@@ -235,7 +235,7 @@ def matmul(
 ) -> np.ndarray:
     """out = plus + a b.  a (m, k), b (k, n) -> out (m, n), all float32 or all float64. Returns out.
 
-    Inside `with kernels.precision("bfloat16"):` float32s of a and b are rounded to bfloat16 on the way, their sums are not.
+    Inside `with kernels.autocast("bfloat16"):` float32s of a and b are rounded to bfloat16 on the way, their sums are not.
     plus is (n,), a bias, or (m, n): another matrix to add, or out itself to accumulate.
     With an activation f by name, activated = f(out) is written on the way; where activated is out, only f's result stays.
     Rows (or columns, of a transposed view) may lie any distance apart; what is contiguous neither way is copied first.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..activations import implementation_of
 from .arrays import flat, flat_layout, like, row_layout, rows
 from .memory import empty
 from .module import Kernels
@@ -15,9 +16,7 @@ KERNELS = Kernels("activation.cu", *(f"{name}<T, {function}>" for name in NAMES 
 
 def in_cuda(activation):
     """The activation's name in activation.cuh."""
-    if activation not in IN_CUDA:
-        raise ValueError(f"there is no activation {activation!r}: there are {', '.join(IN_CUDA)}")
-    return IN_CUDA[activation]
+    return implementation_of(activation, IN_CUDA)
 
 
 def activation_forward(x, activation):

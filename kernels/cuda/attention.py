@@ -113,31 +113,6 @@ class Call(NamedTuple):
         return (*self.arrays, *(step for a in self.arrays for step in steps(a)))
 
 
-def attention_forward(q, k, v, mask=None, causal=False, window=None, scale=None, bias=None, dropout=0.0, seed=0):
-    call = prepared(q, k, v, mask, causal, window, scale, bias, dropout, seed)
-    B, T, S, H, G, D = call[:6]
-    y, lse = empty(q, (B, T, H, D)), empty(q, (B, H, T), wide(q))
-    if T <= FEW_QUERIES:
-        decode(call, y, lse)
-        return y, lse
-    kernel = call.kernel("forward")
-    kernel.launch(q, (kernel.tiles_of_queries(T), H, B), *call.places(), y, lse, T, S, G, D, *call.masking)
-    return y, lse
-
-
-def attention_step(q, keys, values, end, mask=None, causal=False, window=None, scale=None, bias=None):
-    """attention_forward's y, for the first `end` of the keys and values; end: an int64 (1,) on the device, at most their S.
-
-    mask and bias have room for all S. What is launched is the same while the keys become more: a CUDA graph can hold it.
-    T <= FEW_QUERIES.
-    """
-    call = prepared(q, keys, values, mask, causal, window, scale, bias, 0.0, 0)
-    B, T, S, H, G, D = call[:6]
-    y, lse = empty(q, (B, T, H, D)), empty(q, (B, H, T), wide(q))
-    decode(call, y, lse, end)
-    return y
-
-
 def decode(call: Call, y: Any, lse: Any, end: Any = None) -> None:
     """The forward, of few queries."""
     (B, T, S, H, G, D), q = call[:6], call.arrays[0]
@@ -151,42 +126,6 @@ def decode(call: Call, y: Any, lse: Any, end: Any = None) -> None:
     DECODE[size].launch(f"attention_decode<T, {size}>", q, (stretches, G, B), block, *arguments)
     arguments = sums, tops, totals, y, lse, rows, stretches, T, H, D
     DECODE[size].launch(f"attention_combine<T, {size}>", q, -(-rows // 4), (WARP, 4), *arguments)
-
-
-def attention_backward(
-    dy, q, k, v, y, lse,
-    mask=None, causal=False, window=None, scale=None, bias=None, dropout=0.0, seed=0, dbias=None, out=None,
-):  # fmt: skip
-    call = prepared(q, k, v, mask, causal, window, scale, bias, dropout, seed)
-    B, T, S, H, G, D = call[:6]
-    dy, y, lse = (
-        readable(given(dy, (B, T, H, D), q.dtype, "dy")),
-        given(y, (B, T, H, D), q.dtype, "y"),
-        given(lse, (B, H, T), np.dtype(wide(q)), "lse"),
-    )
-    out = tuple(empty(q, a.shape) for a in (q, k, v)) if out is None else out
-    dq, dk, dv = written = [gradient(a, x) for a, x in zip(out, (q, k, v))]
-    delta = empty(q, (B, H, T), wide(q))
-    threads = min(WARP, 1 << max(-(-D * q.itemsize // PACK) - 1, 0).bit_length())  # of a row: a pack for each
-    block = threads, 4 * WARP // threads
-    DELTA.launch("attention_delta<T>", q, -(-B * T * H // block[1]), block, dy, y, delta, B * T * H, T, H, D)
-    read = dy, *call.places(), lse, delta
-    if on_tensor_cores(q.dtype, D):
-        backward_in_turns(call, read, dq, dk, dv)
-    else:
-        kernel = call.kernel("backward_queries")
-        kernel.launch(q, (kernel.tiles_of_queries(T), H, B), *read, dq, *steps(dq), T, S, G, D, *call.masking)
-        kernel = call.kernel("backward_keys")
-        kernel.launch(q, (kernel.tiles_of_keys(S), G, B), *read, dk, dv, *steps(dk), *steps(dv), T, S, H, D, *call.masking)
-    if dbias is not None:
-        kernel, sums = call.kernel("backward_bias"), accumulator(dbias, (H, T, S), q, "dbias")
-        grid = kernel.tiles_of_keys(S), kernel.tiles_of_queries(T), H
-        kernel.launch(q, grid, *read, sums, B, T, S, G, D, *call.masking)
-        settle(dbias, sums)
-    for target, array in zip(out, written):
-        if target is not array:
-            target[...] = array
-    return out
 
 
 def backward_in_turns(call: Call, read: tuple[Any, ...], dq: Any, dk: Any, dv: Any) -> None:
@@ -207,8 +146,8 @@ def backward_in_turns(call: Call, read: tuple[Any, ...], dq: Any, dk: Any, dv: A
     blocks = kernel.tiles_of_keys(S) * G * B
     size = least(TENSOR_HEAD_SIZES, D) * kernel.queries // WARPS if kernel.tiles_of_keys(S) > 1 else 0
     sums, turns = empty(q, (parts, size), np.float32), zeros(q, 1 + parts, np.uint32)
-    gradients = dq, dk, dv, *(step for a in (dq, dk, dv) for step in steps(a))
-    kernel.launch(q, (blocks,), *read, *gradients, sums, turns[1:], turns[:1], T, S, H, G, D, *call.masking)
+    written = dq, dk, dv, *(step for a in (dq, dk, dv) for step in steps(a))
+    kernel.launch(q, (blocks,), *read, *written, sums, turns[1:], turns[:1], T, S, H, G, D, *call.masking)
 
 
 def prepared(q, k, v, mask, causal, window, scale, bias, dropout, seed) -> Call:
@@ -272,13 +211,73 @@ def is_readable(a):
     return not on_tensor_cores(a.dtype, a.shape[3]) or lies_whole(a, *a.strides[:3])
 
 
-def gradient(a, x):
-    """The array that a kernel writes the gradient of x into: a, or one to copy from."""
-    if a.shape != x.shape or a.dtype != x.dtype:
-        raise ValueError(f"a gradient's array in `out` is {a.dtype} {a.shape}; it must be {x.dtype} {x.shape}")
-    return a if is_readable(a) else empty(a, a.shape)
+def gradients(q, k):
+    """Arrays for dq, dk, dv: views that join_heads joins without a copy, of one array if T == S, else dk and dv of one."""
+    (B, T, H, D), (S, G) = q.shape, k.shape[1:3]
+    if T == S:
+        joined = empty(q, (B, T, H + 2 * G, D))
+        return joined[:, :, :H], joined[:, :, H : H + G], joined[:, :, H + G :]
+    joined = empty(q, (B, S, 2 * G, D))
+    return empty(q, q.shape), joined[:, :, :G], joined[:, :, G:]
 
 
 def steps(a):
     """How many numbers lie from one to the next along batch, positions, heads."""
     return tuple(np.int64(stride // a.itemsize) for stride in a.strides[:3])
+
+
+def attention_forward(q, k, v, mask=None, causal=False, window=None, scale=None, bias=None, dropout=0.0, seed=0):
+    call = prepared(q, k, v, mask, causal, window, scale, bias, dropout, seed)
+    B, T, S, H, G, D = call[:6]
+    y, lse = empty(q, (B, T, H, D)), empty(q, (B, H, T), wide(q))
+    if T <= FEW_QUERIES:
+        decode(call, y, lse)
+        return y, lse
+    kernel = call.kernel("forward")
+    kernel.launch(q, (kernel.tiles_of_queries(T), H, B), *call.places(), y, lse, T, S, G, D, *call.masking)
+    return y, lse
+
+
+def attention_backward(
+    dy, q, k, v, y, lse,
+    mask=None, causal=False, window=None, scale=None, bias=None, dropout=0.0, seed=0, dbias=None,
+):  # fmt: skip
+    call = prepared(q, k, v, mask, causal, window, scale, bias, dropout, seed)
+    B, T, S, H, G, D = call[:6]
+    dy, y, lse = (
+        readable(given(dy, (B, T, H, D), q.dtype, "dy")),
+        given(y, (B, T, H, D), q.dtype, "y"),
+        given(lse, (B, H, T), np.dtype(wide(q)), "lse"),
+    )
+    dq, dk, dv = gradients(q, k)
+    delta = empty(q, (B, H, T), wide(q))
+    threads = min(WARP, 1 << max(-(-D * q.itemsize // PACK) - 1, 0).bit_length())  # of a row: a pack for each
+    block = threads, 4 * WARP // threads
+    DELTA.launch("attention_delta<T>", q, -(-B * T * H // block[1]), block, dy, y, delta, B * T * H, T, H, D)
+    read = dy, *call.places(), lse, delta
+    if on_tensor_cores(q.dtype, D):
+        backward_in_turns(call, read, dq, dk, dv)
+    else:
+        kernel = call.kernel("backward_queries")
+        kernel.launch(q, (kernel.tiles_of_queries(T), H, B), *read, dq, *steps(dq), T, S, G, D, *call.masking)
+        kernel = call.kernel("backward_keys")
+        kernel.launch(q, (kernel.tiles_of_keys(S), G, B), *read, dk, dv, *steps(dk), *steps(dv), T, S, H, D, *call.masking)
+    if dbias is not None:
+        kernel, sums = call.kernel("backward_bias"), accumulator(dbias, (H, T, S), q, "dbias")
+        grid = kernel.tiles_of_keys(S), kernel.tiles_of_queries(T), H
+        kernel.launch(q, grid, *read, sums, B, T, S, G, D, *call.masking)
+        settle(dbias, sums)
+    return dq, dk, dv
+
+
+def attention_step(q, keys, values, end, mask=None, causal=False, window=None, scale=None, bias=None):
+    """attention_forward's y, for the first `end` of the keys and values; end: an int64 (1,) on the device, at most their S.
+
+    mask and bias have room for all S. What is launched is the same while the keys become more: a CUDA graph can hold it.
+    T <= FEW_QUERIES.
+    """
+    call = prepared(q, keys, values, mask, causal, window, scale, bias, 0.0, 0)
+    B, T, S, H, G, D = call[:6]
+    y, lse = empty(q, (B, T, H, D)), empty(q, (B, H, T), wide(q))
+    decode(call, y, lse, end)
+    return y

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import products
+from ..context import autocast_dtype
+from ..device import bfloat16 as bfloat16
 from . import recording
 from .arrays import address
-from .device import INSTALL, array_module, name_of
+from .device import array_module, name_of
 
 # as cublas_api.h and library_types.h number them
 NO, TRANSPOSED = 0, 1
@@ -26,24 +27,15 @@ DATA_TYPE = {"float32": CUDA_R_32F, "float64": CUDA_R_64F, "bfloat16": CUDA_R_16
 
 
 def product(a: Any, b: Any, c: Any, add: bool = False) -> Any:
-    """gemm; inside `with kernels.precision("bfloat16"):` factors of float32 are rounded to bfloat16, their sums are not."""
+    """gemm; inside `with kernels.autocast("bfloat16"):` factors of float32 are rounded to bfloat16, their sums are not."""
     return gemm(*rounded(a, b), c, add)
 
 
 def rounded(a: Any, b: Any) -> tuple[Any, Any]:
     """The factors of a product, as precise as they shall be."""
-    if products.dtype == "bfloat16" and name_of(a.dtype) == name_of(b.dtype) == "float32":
+    if autocast_dtype() == "bfloat16" and name_of(a.dtype) == name_of(b.dtype) == "float32":
         return a.astype(bfloat16()), b.astype(bfloat16())
     return a, b
-
-
-def bfloat16() -> np.dtype:
-    """NumPy's and CuPy's bfloat16, which ml_dtypes has."""
-    try:
-        import ml_dtypes
-    except ImportError as error:
-        raise RuntimeError(f"bfloat16 needs the package ml-dtypes: {INSTALL}") from error
-    return np.dtype(ml_dtypes.bfloat16)
 
 
 def gemm(a: Any, b: Any, c: Any, add: bool = False) -> Any:

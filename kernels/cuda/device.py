@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from ..device import INSTALL_CUDA
+from ..device import emulated as emulated
 from . import recording
 
-INSTALL = 'pip install "tinyllm[cuda]"'
 SHARED_MEMORY = 97  # cudaDevAttrMaxSharedMemoryPerBlockOptin
 SMALL, UPLOADS = 1 << 16, 32  # bytes of an array that `uploaded` keeps, and how many of them
 _uploads: dict[Any, Any] = {}
-
-
-def emulated() -> bool:
-    """Whether CUDA is emulated on this machine's CPU: TINYLLM_DEVICE=emulated in the environment."""
-    device = os.environ.get("TINYLLM_DEVICE", "gpu")
-    if device not in ("gpu", "emulated"):
-        raise ValueError(f"TINYLLM_DEVICE is {device!r}; set it to 'emulated' or 'gpu', or leave it unset")
-    return device == "emulated"
 
 
 @functools.cache
@@ -37,7 +29,7 @@ def cupy() -> Any:
     try:
         import cupy
     except ImportError as error:
-        raise RuntimeError(f"CUDA needs CuPy, which cannot be imported ({error}): {INSTALL}") from error
+        raise RuntimeError(f"CUDA needs CuPy, which cannot be imported ({error}): {INSTALL_CUDA}") from error
     if not cupy.cuda.is_available():
         raise RuntimeError(
             "CUDA needs an NVIDIA GPU with driver 580 or newer, and CuPy finds none; use the device 'cpu', or set "
@@ -70,6 +62,8 @@ class EmulatedArray(np.ndarray):
 
     Like CuPy's arrays it does not mix with NumPy's: what forgets to move an array is found out without a GPU.
     """
+
+    emulates_gpu = True  # by which kernels/device.py knows it, without an import of this file
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: tuple[Any, ...] = (), **options: Any) -> Any:
         refuse_host_arrays(ufunc.__name__, (*inputs, *out))

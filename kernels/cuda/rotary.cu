@@ -3,7 +3,7 @@
 #include "common.cuh"
 
 // y1 = scale (x1 cos a - x2 sin a), y2 = scale (x1 sin a + x2 cos a), a = positions[b, t] frequencies[i] sign. Pair i is the
-// numbers i and pairs + i, or, NEIGHBOURS, 2i and 2i + 1. y may be x. pb: from a sequence's positions to the next's.
+// numbers i and pairs + i, or, NEIGHBOURS, 2i and 2i + 1. pb: from a sequence's positions to the next's.
 // whole: all heads lie so, in x and in y, that PACK<T> pairs can be loaded as two times 16 bytes. Shared memory: a cosine
 // and a sine for each pair.
 template <class T, bool NEIGHBOURS> __global__ void rotary(

@@ -1,4 +1,4 @@
-"""Rotary position embedding, in place and in any layout (rotary.cu)."""
+"""Rotary position embedding, of arrays in any layout (rotary.cu)."""
 
 from __future__ import annotations
 
@@ -12,30 +12,14 @@ from .module import Kernels
 KERNELS = Kernels("rotary.cu", "rotary<T, false>", "rotary<T, true>")
 
 
-def rotary_forward(x, positions, frequencies, scale=1.0, neighbours=False, out=None):
-    """Turns pair i of the vector at position t by the angle a = positions_t frequencies_i, and multiplies it by `scale`.
-
-    x (B, T, H, D), positions (T,) or (B, T) ints, frequencies (D/2,); neighbours: pairs of numbers 2i and 2i + 1, else of i
-    and D/2 + i; out: an array to write into, which may be x itself -> y (B, T, H, D). Angles are computed in float64.
-    """
-    return turned(x, positions, frequencies, scale, neighbours, out, 1.0)
-
-
-def rotary_backward(dy, positions, frequencies, scale=1.0, neighbours=False, out=None):
-    """dx (B, T, H, D): a rotation's transpose is the rotation back.  out: an array to write into, which may be dy itself."""
-    return turned(dy, positions, frequencies, scale, neighbours, out, -1.0)
-
-
-def turned(x, positions, frequencies, scale, neighbours, out, sign):
+def turned(x, positions, frequencies, scale, neighbours, sign):
     B, T, H, D = x.shape
     if positions.dtype.kind not in "iu" or positions.shape not in ((T,), (1, T), (B, T)) or frequencies.shape != (D // 2,):
         raise ValueError(
             f"positions are {positions.dtype} {positions.shape} and frequencies {frequencies.shape}; x {x.shape} needs "
             f"integers ({T},) or ({B}, {T}), and ({D // 2},)"
         )
-    y = empty(x, x.shape) if out is None else out
-    if y.shape != x.shape or y.dtype != x.dtype:
-        raise ValueError(f"out is {y.dtype} {y.shape}; x is {x.dtype} {x.shape}: they must be alike")
+    y = empty(x, x.shape)
     everywhere = uploaded(positions.astype("int64", copy=False).reshape(-1, T) if T else positions, x)
     strides = (np.int64(stride // x.itemsize) for a in (x, y) for stride in a.strides)
     angles = plain(everywhere), uploaded(plain(frequencies.astype("float64")), x), sign, float(scale)
@@ -47,3 +31,17 @@ def turned(x, positions, frequencies, scale, neighbours, out, sign):
     name = f"rotary<T, {'true' if neighbours else 'false'}>"
     KERNELS.launch(name, x, B * T, block, x, *angles, y, *strides, of_next, T, H, D // 2, whole, shared=shared)
     return y
+
+
+def rotary_forward(x, positions, frequencies, scale=1.0, neighbours=False):
+    """Turns pair i of the vector at position t by the angle a = positions_t frequencies_i, and multiplies it by `scale`.
+
+    x (B, T, H, D), positions (T,) or (B, T) ints, frequencies (D/2,); neighbours: pairs of numbers 2i and 2i + 1, else of i
+    and D/2 + i -> y (B, T, H, D). Angles are computed in float64.
+    """
+    return turned(x, positions, frequencies, scale, neighbours, 1.0)
+
+
+def rotary_backward(dy, positions, frequencies, scale=1.0, neighbours=False):
+    """dx (B, T, H, D): a rotation's transpose is the rotation back."""
+    return turned(dy, positions, frequencies, scale, neighbours, -1.0)

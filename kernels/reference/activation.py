@@ -10,6 +10,8 @@ import math
 
 import numpy as np
 
+from ..activations import implementation_of
+
 SQRT_HALF = math.sqrt(1 / 2)
 SQRT_2_PI = math.sqrt(2 / math.pi)
 CUBIC = 0.044715
@@ -69,7 +71,7 @@ def tanh_derivative(x):
     return 1 - np.tanh(x) ** 2
 
 
-ACTIVATIONS = {
+FUNCTIONS = {
     "gelu": (gelu, gelu_derivative),
     "gelu_tanh": (gelu_tanh, gelu_tanh_derivative),
     "relu": (relu, relu_derivative),
@@ -79,14 +81,14 @@ ACTIVATIONS = {
 
 
 def activation_forward(x, activation):
-    """y = f(x), f by its name in ACTIVATIONS.  x of any shape -> y."""
-    f, _ = ACTIVATIONS[activation]
+    """y = f(x), f by its name (kernels/activations.py).  x of any shape -> y."""
+    f, _ = implementation_of(activation, FUNCTIONS)
     return f(x)
 
 
 def activation_backward(dy, x, activation):
     """dx = dy f'(x)."""
-    _, derivative = ACTIVATIONS[activation]
+    _, derivative = implementation_of(activation, FUNCTIONS)
     return dy * derivative(x)
 
 

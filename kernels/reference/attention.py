@@ -61,9 +61,9 @@ def weights(x, lse):
 
 def attention_backward(
     dy, q, k, v, y, lse,
-    mask=None, causal=False, window=None, scale=None, bias=None, dropout=0.0, seed=0, dbias=None, out=None,
+    mask=None, causal=False, window=None, scale=None, bias=None, dropout=0.0, seed=0, dbias=None,
 ):  # fmt: skip
-    """dq (B, T, H, D), dk and dv (B, S, G, D); adds into dbias (H, T, S).  out: (dq, dk, dv), arrays to write them into.
+    """dq (B, T, H, D), dk and dv (B, S, G, D); adds into dbias (H, T, S).
 
     With x = scale q k^T + bias, p = softmax(x), y = p v:
     dv = p^T dy,  dp = dy v^T,  dx = p (dp - sum_S(dp p)),  dq = scale dx k,  dk = scale dx^T q,  dbias = sum_B dx.
@@ -82,12 +82,7 @@ def attention_backward(
         dbias += dx.sum(0)
     dq = scale * product(dx, k)
     dk = product(dx.swapaxes(2, 3), q)
-    gradients = heads(dq), sum_heads(heads(dk), G), sum_heads(heads(dv), G)
-    if out is None:
-        return gradients
-    for written, gradient in zip(out, gradients):
-        written[...] = gradient
-    return out
+    return heads(dq), sum_heads(heads(dk), G), sum_heads(heads(dv), G)
 
 
 def attention_step(q, keys, values, end, mask=None, causal=False, window=None, scale=None, bias=None):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import products
+from ..context import autocast_dtype
 
 
 def to_bfloat16(x):
@@ -19,7 +19,7 @@ def from_bfloat16(words):
 
 
 def product(a, b):
-    """a b. Inside `with kernels.precision("bfloat16"):` factors of float32 are rounded to bfloat16, their sums are not."""
-    if products.dtype == "bfloat16" and a.dtype == np.float32:
+    """a b. Inside `with kernels.autocast("bfloat16"):` factors of float32 are rounded to bfloat16, their sums are not."""
+    if autocast_dtype() == "bfloat16" and a.dtype == np.float32:
         a, b = from_bfloat16(to_bfloat16(a)), from_bfloat16(to_bfloat16(b))
     return a @ b

@@ -1,15 +1,13 @@
 """Layer normalisation (Ba, Kiros & Hinton 2016) and RMS normalisation (Zhang & Sennrich 2019).
 
-N rows of C channels; statistics over C, for each row on its own. The `add_` ops normalise the sum of the residual
-stream and the branch that comes back to it, since every norm of a transformer but the first stands behind such a sum.
-In training the branch is thinned out by dropout before (dropout.py has its mask): that is done on the way.
+N rows of C channels. Each row has its own statistics, over C. The `add_` ops first add a branch f to the residual stream x,
+because every norm of a transformer but the first follows such a sum.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .dropout import dropout_backward, dropout_forward
 from .linear import rows
 
 
@@ -41,32 +39,19 @@ def layernorm_backward(dy, x, w, mean, rstd, dw=None, db=None):
     return rstd[..., None] * (dn - dn.mean(-1, keepdims=True) - n * (dn * n).mean(-1, keepdims=True))
 
 
-def add_forward(x, r, dropout, seed):
-    """x + drop(r), the dropout of that probability and seed; r None: x."""
-    if r is None:
-        return x
-    return x + (dropout_forward(r, dropout, seed) if dropout else r)
+def add_layernorm_forward(x, f, w, b=None, eps=1e-5):
+    """x' = x + f, y = layernorm(x').  x, f (N, C), w (C,), b (C,) or None -> x' (N, C), y (N, C), mean (N,), rstd (N,)."""
+    x = x + f
+    return x, *layernorm_forward(x, w, b, eps)
 
 
-def add_backward(ds, dropout, seed):
-    """dx = ds, dr = drop(ds) of the same mask; without dropout both are ds."""
-    return ds, dropout_backward(ds, dropout, seed) if dropout else ds
+def add_layernorm_backward(dy, dx, x, w, mean, rstd, dw=None, db=None):
+    """dx + layernorm_backward(dy), the gradient of both x and f, (N, C); adds into dw and db (C,).
 
-
-def add_layernorm_forward(x, r, w, b=None, eps=1e-5, dropout=0.0, seed=0):
-    """s = x + drop(r), y = layernorm(s).  x, r (N, C); r None: s is x -> s (N, C), y (N, C), mean (N,), rstd (N,)."""
-    s = add_forward(x, r, dropout, seed)
-    return s, *layernorm_forward(s, w, b, eps)
-
-
-def add_layernorm_backward(dy, ds, s, w, mean, rstd, dw=None, db=None, dropout=0.0, seed=0):
-    """dx, dr (N, C), one array where nothing is dropped; adds into dw and db (C,).
-
-    s goes on beside y, with a gradient ds of its own (None: it goes nowhere), so dx = ds + layernorm_backward(dy);
-    dr = drop(dx).
+    x is the sum x', and dx its gradient from everything after it except y, or None if there is nothing else.
     """
-    dx = layernorm_backward(dy, s, w, mean, rstd, dw, db)
-    return add_backward(dx if ds is None else ds + dx, dropout, seed)
+    through = layernorm_backward(dy, x, w, mean, rstd, dw, db)
+    return through if dx is None else dx + through
 
 
 def rmsnorm_forward(x, w, eps=1e-6):
@@ -87,16 +72,13 @@ def rmsnorm_backward(dy, x, w, rstd, dw=None):
     return rstd[..., None] * (dn - n * (dn * n).mean(-1, keepdims=True))
 
 
-def add_rmsnorm_forward(x, r, w, eps=1e-6, dropout=0.0, seed=0):
-    """s = x + drop(r), y = rmsnorm(s).  x, r (N, C); r None: s is x -> s (N, C), y (N, C), rstd (N,)."""
-    s = add_forward(x, r, dropout, seed)
-    return s, *rmsnorm_forward(s, w, eps)
+def add_rmsnorm_forward(x, f, w, eps=1e-6):
+    """x' = x + f, y = rmsnorm(x').  x, f (N, C), w (C,) -> x' (N, C), y (N, C), rstd (N,)."""
+    x = x + f
+    return x, *rmsnorm_forward(x, w, eps)
 
 
-def add_rmsnorm_backward(dy, ds, s, w, rstd, dw=None, dropout=0.0, seed=0):
-    """dx, dr (N, C), one array where nothing is dropped; adds into dw (C,).
-
-    dx = ds + rmsnorm_backward(dy), dr = drop(dx).
-    """
-    dx = rmsnorm_backward(dy, s, w, rstd, dw)
-    return add_backward(dx if ds is None else ds + dx, dropout, seed)
+def add_rmsnorm_backward(dy, dx, x, w, rstd, dw=None):
+    """dx + rmsnorm_backward(dy), the gradient of both x and f, (N, C); adds into dw (C,)."""
+    through = rmsnorm_backward(dy, x, w, rstd, dw)
+    return through if dx is None else dx + through

@@ -101,8 +101,8 @@ def cotangents(op: str, d: Draw, outputs: dict[str, Any], some: bool = False) ->
             continue
         # a loss is a mean: times the number of rows, so that gradients are of order one
         given[f"d{name}"] = d.rng.standard_normal() * d.count if isinstance(output, float) else d.normal(*output.shape)
-    if some and "ds" in given and d.maybe():
-        given["ds"] = None
+    if some and "dx" in given and d.maybe():
+        given["dx"] = None
     return given
 
 
@@ -111,7 +111,8 @@ def accumulators(op: str, d: Draw, arguments: dict[str, Any]) -> tuple[dict[str,
 
     GUARD stands between them: whoever writes past an array is found out.
     """
-    wanted = {f"d{name}": a for name, a in arguments.items() if f"d{name}" in parameters(f"{op}_backward") and a is not None}
+    names = [name for name in arguments if f"d{name}" in parameters(f"{op}_backward") and name not in OPS[op].outputs]
+    wanted = {f"d{name}": arguments[name] for name in names if arguments[name] is not None}
     buffer = np.full(sum(a.size + 16 for a in wanted.values()) + 16, GUARD, d.dtype)
     given, start = {}, 16
     for name, a in wanted.items():

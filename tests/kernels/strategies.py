@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu", "tanh")
+from tinyllm.kernels.activations import ACTIVATIONS
+
 IGNORE = -100
 GUARD = 1e30  # fills what lies between and around the numbers of an array in an odd layout
 
@@ -149,11 +150,10 @@ def layernorm(d: Draw) -> dict[str, Any]:
     return {**arguments, "b": d.normal(arguments["x"].shape[-1]) if d.maybe() else None}
 
 
-def with_residual(norm: Callable[[Draw], dict[str, Any]]) -> Callable[[Draw], dict[str, Any]]:
+def with_branch(norm: Callable[[Draw], dict[str, Any]]) -> Callable[[Draw], dict[str, Any]]:
     def draw(d: Draw) -> dict[str, Any]:
         arguments = norm(d)
-        r = d.normal(*arguments["x"].shape) if d.maybe() else None
-        return {**arguments, "r": r, "dropout": d.of(0.0, 0.0, 0.3), "seed": d.draw(st.integers(0, 2**64 - 1))}
+        return {**arguments, "f": d.normal(*arguments["x"].shape)}
 
     return draw
 
@@ -249,9 +249,9 @@ OPS = {
     "position": Op(position, returns=(), same={"x": "dy"}),
     "rotary": Op(rotary),
     "layernorm": Op(layernorm, ("y", "mean", "rstd")),
-    "add_layernorm": Op(with_residual(layernorm), ("s", "y", "mean", "rstd"), ("dx", "dr")),
+    "add_layernorm": Op(with_branch(layernorm), ("x", "y", "mean", "rstd"), same={"f": "dx"}),
     "rmsnorm": Op(rmsnorm, ("y", "rstd")),
-    "add_rmsnorm": Op(with_residual(rmsnorm), ("s", "y", "rstd"), ("dx", "dr")),
+    "add_rmsnorm": Op(with_branch(rmsnorm), ("x", "y", "rstd"), same={"f": "dx"}),
     "activation": Op(activation),
     "gated": Op(gated),
     "softmax": Op(softmax),

@@ -12,13 +12,14 @@ import math
 
 import numpy as np
 import pytest
-from calls import accumulators, backward, cotangents, error, forward
+from calls import accumulators, backward, cotangents, error, forward, function
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import GUARD, calls
 from test_bfloat16 import needs_bfloat16, rounded
 
 from tinyllm import kernels
+from tinyllm.kernels.cpu import memory
 from tinyllm.kernels.cpu.attention import FEW_QUERIES
 from tinyllm.kernels.reference.attention import repeat_heads, sum_heads
 from tinyllm.kernels.reference.dropout import dropout_forward
@@ -132,7 +133,7 @@ def outside(ours: dict[str, np.ndarray], truth: dict[str, Bounded]) -> list[str]
 @given(st.data())
 def test_is_the_rounded_products_and_float32(kernel_set, data):
     d, arguments = data.draw(calls("attention", "float32"))
-    with kernels.precision("bfloat16"):
+    with kernels.autocast("bfloat16"):
         outputs = forward("attention", kernel_set, arguments)
         dys = cotangents("attention", d, outputs)
         sums = accumulators("attention", d, arguments)[0]
@@ -154,10 +155,10 @@ def ordinary(T: int, S: int, H: int, G: int, D: int) -> dict[str, np.ndarray]:
     return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def both_ways(arrays, out=None, **options):
+def both_ways(arrays, kernel_set="cpu", **options):
     q, k, v, dy = (arrays[name] for name in ("q", "k", "v", "dy"))
-    y, lse = kernels.attention_forward(q, k, v, **options)
-    gradients = kernels.attention_backward(dy, q, k, v, y, lse, **options, out=out)
+    y, lse = function("attention_forward", kernel_set)(q, k, v, **options)
+    gradients = function("attention_backward", kernel_set)(dy, q, k, v, y, lse, **options)
     return {"y": y, "lse": lse, **dict(zip(("dq", "dk", "dv"), gradients))}
 
 
@@ -172,11 +173,10 @@ def true_ones(arrays, y, lse, causal=False, window=None) -> dict[str, Bounded]:
 def test_the_bounds_tell_bfloat16_from_float32(kernel_set):
     """Else the test above would say nothing. And the two are as near as they should be."""
     arrays = ordinary(64, 64, 2, 2, 32)
-    with kernels.use(kernel_set):
-        in_float32 = both_ways(arrays, causal=True)
-        with kernels.precision("bfloat16"):
-            ours = both_ways(arrays, causal=True)
-        assert all(np.array_equal(x, in_float32[name]) for name, x in both_ways(arrays, causal=True).items())
+    in_float32 = both_ways(arrays, kernel_set, causal=True)
+    with kernels.autocast("bfloat16"):
+        ours = both_ways(arrays, kernel_set, causal=True)
+    assert all(np.array_equal(x, in_float32[name]) for name, x in both_ways(arrays, kernel_set, causal=True).items())
     truth = true_ones(arrays, ours["y"], ours["lse"], causal=True)
     assert not outside(ours, truth) and {*outside(in_float32, truth)} == {*truth}
     for name, x in ours.items():
@@ -185,26 +185,40 @@ def test_the_bounds_tell_bfloat16_from_float32(kernel_set):
         assert np.linalg.norm(e) < 1e-3 * np.linalg.norm(x)
 
 
+@pytest.fixture
+def guards(monkeypatch):
+    """The cpu set's new arrays, each in the middle of a larger one that is full of GUARD: [(the larger one, where), ...]."""
+    made = []
+
+    def empty(like, shape, dtype=None):
+        dtype = np.dtype(like.dtype if dtype is None else dtype)
+        size = math.prod((shape,) if isinstance(shape, int) else shape)
+        around = np.full(size + 64, GUARD, dtype)
+        made.append((around, slice(32, 32 + size)))
+        return around[32 : 32 + size].reshape(shape)
+
+    monkeypatch.setattr(memory, "empty", empty)
+    return made
+
+
 @needs_bfloat16
 @pytest.mark.parametrize("options", [{"causal": True}, {"causal": True, "window": 33}, {}])
 @pytest.mark.parametrize(
     "shape", [(4, 1, 1, 1, 1), (37, 37, 4, 2, 7), (70, 131, 3, 1, 20), (131, 70, 1, 1, 64), (257, 257, 1, 1, 40)]
 )
-def test_odd_sizes_and_nothing_beside_the_arrays(shape, options):
+def test_odd_sizes_and_nothing_beside_the_arrays(shape, options, guards):
     """NaN stands around what is read: also times zero it would be seen. Views of one array, as layers have them."""
     arrays = ordinary(*shape)
-    views, outs, around = {}, {}, []
+    views = {}
     for name, a in arrays.items():
         B, T, H, D = a.shape
         wide = np.full((B, T + 2, H + 1, D + 3), np.nan, np.float32)
         views[name] = wide[:, 1:-1, :H, 1:-2]
         views[name][...] = a
-        if name != "dy":
-            around.append(np.full_like(wide, GUARD))
-            outs[name] = around[-1][:, 1:-1, :H, 1:-2]
-    with kernels.precision("bfloat16"):
-        ours = both_ways(views, out=tuple(outs.values()), **options)
+    with kernels.autocast("bfloat16"):
+        ours = both_ways(views, **options)
     assert not outside(ours, true_ones(arrays, ours["y"], ours["lse"], **options))
-    for wide, written in zip(around, outs.values()):
-        written[...] = GUARD
-        assert (wide == np.float32(GUARD)).all()
+    assert len(guards) >= 5  # y, lse, the gradients, scratch of both ways
+    for around, written in guards:
+        around[written] = GUARD
+        assert (around == np.float32(GUARD)).all()

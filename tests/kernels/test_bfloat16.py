@@ -6,18 +6,17 @@ import textwrap
 
 import numpy as np
 import pytest
-from calls import accumulators, backward, comparable, cotangents, error, forward
+from calls import accumulators, backward, comparable, cotangents, error, forward, function
 from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import calls
 from test_matmul import FENCED, PRODUCTS, Guarded, close, laid_out, layouts, normal, run, seeds, sizes, steps
 
 from tinyllm import kernels
-from tinyllm.kernels import products
 from tinyllm.kernels.cpu.matmul import BLOCK_STEPS, PACKED_STEPS, matmul
 from tinyllm.kernels.cpu.simd import BFLOAT16
 from tinyllm.kernels.reference.activation import activation_forward
-from tinyllm.kernels.reference.bfloat16 import from_bfloat16, product, to_bfloat16
+from tinyllm.kernels.reference.bfloat16 import from_bfloat16, to_bfloat16
 
 needs_bfloat16 = pytest.mark.skipif(not BFLOAT16, reason="this processor has no AVX512-BF16 (or TINYLLM_SIMD is set)")
 long_steps = steps | st.sampled_from((2 * BLOCK_STEPS - 1, 2 * BLOCK_STEPS + 1, 2 * PACKED_STEPS + 5))
@@ -30,7 +29,7 @@ def rounded(x: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def bfloat16():
-    with kernels.precision("bfloat16"):
+    with kernels.autocast("bfloat16"):
         yield
 
 
@@ -91,7 +90,7 @@ def test_every_size_and_layout(m, n, k, a_layout, b_layout, out_layout, seed):
     rng = np.random.default_rng(seed)
     a, b = normal(rng, m, k), normal(rng, k, n)
     out = Guarded(m, n, out_layout)
-    with kernels.precision("bfloat16"):
+    with kernels.autocast("bfloat16"):
         assert matmul(laid_out(a, a_layout), laid_out(b, b_layout), out.array) is out.array
     a, b = rounded(a).astype(float), rounded(b).astype(float)
     assert close(out.array, a @ b, np.abs(a) @ np.abs(b))
@@ -110,7 +109,7 @@ def test_what_is_added_is_not_rounded(m, n, k, plus, activation, seed):
     start = {"bias": bias, "itself": out.array.copy(), None: np.zeros(n, np.float32)}[plus].astype(float)
     added = out.array if plus == "itself" else bias if plus == "bias" else None
     activated = None if activation is None else y.array
-    with kernels.precision("bfloat16"):
+    with kernels.autocast("bfloat16"):
         matmul(a, b, out.array, plus=added, activation=activation, activated=activated)
     a, b = rounded(a).astype(float), rounded(b).astype(float)
     assert close(out.array, start + a @ b, np.abs(start) + np.abs(a) @ np.abs(b))
@@ -135,7 +134,7 @@ def test_infinity_and_nan_stay_in_their_row_and_column(shape, bfloat16):
 
 
 def under_bfloat16(code: str) -> str:
-    return f"from tinyllm import kernels\nwith kernels.precision('bfloat16'):\n{textwrap.indent(code, '    ')}"
+    return f"from tinyllm import kernels\nwith kernels.autocast('bfloat16'):\n{textwrap.indent(code, '    ')}"
 
 
 @needs_bfloat16
@@ -159,7 +158,7 @@ def test_nothing_is_read_outside_of_the_arrays():
 def test_ops_equal_the_reference(op, data):
     """A number beside the middle of two may be rounded either way where it is itself computed: hence the larger bound."""
     d, arguments = data.draw(calls(op, "float32"))
-    with kernels.precision("bfloat16"):
+    with kernels.autocast("bfloat16"):
         truth, outputs = forward(op, "reference", arguments), forward(op, "cpu", arguments)
         expected = comparable(op, arguments, truth)
         for name, y in comparable(op, arguments, outputs).items():
@@ -177,11 +176,11 @@ def test_the_products_are_the_rounded_ones_and_no_others(kernel_set):
     rng = np.random.default_rng(0)
     x, w, dy = normal(rng, 40, 30), normal(rng, 20, 30), normal(rng, 40, 20)
     dw, db = np.zeros_like(w), np.zeros(20, np.float32)
-    with kernels.use(kernel_set):
-        exact = kernels.linear_forward(x, w)
-        with kernels.precision("bfloat16"):
-            y, dx = kernels.linear_forward(x, w), kernels.linear_backward(dy, x, w, dw, db)
-        assert np.array_equal(kernels.linear_forward(x, w), exact)
+    linear_forward, linear_backward = function("linear_forward", kernel_set), function("linear_backward", kernel_set)
+    exact = linear_forward(x, w)
+    with kernels.autocast("bfloat16"):
+        y, dx = linear_forward(x, w), linear_backward(dy, x, w, dw, db)
+    assert np.array_equal(linear_forward(x, w), exact)
     assert 1e-4 < error(y, exact) < 1e-2
     for ours, a, b in ((y, x, w.T), (dx, dy, w), (dw, dy.T, x)):
         assert error(ours, rounded(a).astype(float) @ rounded(b)) < 1e-5
@@ -191,33 +190,15 @@ def test_the_products_are_the_rounded_ones_and_no_others(kernel_set):
 @pytest.mark.parametrize("kernel_set", ["reference", "cpu"])
 def test_float64_stays_as_it_is(kernel_set, bfloat16):
     x, w = np.random.default_rng(0).standard_normal((2, 30, 30))
-    with kernels.use(kernel_set):
-        assert error(kernels.linear_forward(x, w), x @ w.T) < 1e-14
+    assert error(function("linear_forward", kernel_set)(x, w), x @ w.T) < 1e-14
 
 
-def test_the_precision_ends_with_its_block():
-    with pytest.raises(KeyError), kernels.precision("bfloat16"):
-        with kernels.precision("float32"):
-            assert products.dtype == "float32"
-        assert products.dtype == "bfloat16"
-        raise KeyError
-    assert products.dtype == "float32"
-    x = np.full((1, 1), 1 + 2**-9, np.float32)
-    assert product(x, x) > 1
-
-
-def test_an_unknown_precision_is_refused():
-    with pytest.raises(ValueError, match=r"precision\('float16'\): products are computed in 'float32' or 'bfloat16'"):
-        with kernels.precision("float16"):
-            pass
-
-
-def test_a_processor_without_it_refuses_and_the_reference_computes():
+def test_a_processor_without_it_refuses():
     code = """
 import numpy as np
 from tinyllm import kernels
 x = np.full((40, 40), 1 + 2**-9, "f4")
-with kernels.precision("bfloat16"):
+with kernels.autocast("bfloat16"):
     try:
         kernels.linear_forward(x, x)
     except ValueError as error:
@@ -226,10 +207,7 @@ with kernels.precision("bfloat16"):
         kernels.attention_forward(*[x.reshape(1, 40, 4, 10)] * 3)
     except ValueError as error:
         print(error)
-    with kernels.use("reference"):
-        print(kernels.linear_forward(x, x)[0, 0])
 """
-    refusal, of_attention, product_by_reference = run(code, TINYLLM_SIMD="avx2").splitlines()
+    refusal, of_attention = run(code, TINYLLM_SIMD="avx2").splitlines()
     assert refusal.startswith("this processor cannot multiply in bfloat16: it lacks AVX512-BF16")
     assert of_attention == refusal
-    assert product_by_reference == "40.0"

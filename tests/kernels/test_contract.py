@@ -81,3 +81,31 @@ def test_the_environment_chooses_for_the_process(value):
         assert done.returncode == 1 and "TINYLLM_KERNELS is 'fast'; set it to" in done.stderr
     else:
         assert done.stdout.strip() == value
+
+
+LOADED = """
+import sys
+import numpy as np
+import tinyllm
+HARDWARE = ("numba", "llvmlite", "cupy", "tinyllm.kernels.cuda", "tinyllm.kernels.cpu")
+def loaded():
+    return [name for name in sys.modules if any(f"{name}.".startswith(f"{part}.") for part in HARDWARE)]
+assert not loaded(), loaded()
+"""
+A_STEP = """
+for model in (tinyllm.GPT, tinyllm.BERT, tinyllm.T5, tinyllm.Llama, tinyllm.OPT):
+    model = model.tiny()
+    model.loss(*model.example(np.random.default_rng(0)))
+    model.backward()
+    tinyllm.clip_grad_norm(model, 1.0)
+    tinyllm.Adam(model).step()
+assert not loaded(), loaded()
+"""
+
+
+@pytest.mark.parametrize(("kernel_set", "code"), [("cpu", LOADED), ("reference", LOADED + A_STEP)])
+def test_neutral_code_loads_no_hardware(kernel_set, code):
+    """An import loads neither Numba nor a set for one kind of hardware. With the reference set, nor does a training step."""
+    environment = {**os.environ, "TINYLLM_KERNELS": kernel_set}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -108,6 +108,25 @@ def test_an_upload_that_a_graph_uses_lives_with_it():
     assert len(other) == 40 and all(np.array_equal(result, again) for result in results)
 
 
+def test_heads_are_turned_added_and_joined_from_the_record():
+    """What a step of decoding does with views of one projection, copied or not."""
+    host, positions, frequencies, graph = numbers(2, 1, 6, 8), np.array([5]), np.linspace(0.1, 0.7, 4), Graph()
+    qkv = there(host)
+
+    def work():
+        q, k, v = qkv[:, :, :4], qkv[:, :, 4:5], qkv[:, :, 5:]
+        turned = kernels.join_heads(*(kernels.rotary_forward(a, positions, frequencies) for a in (q, k)), v)
+        return kernels.add(turned, kernels.join_heads(q, k, v))
+
+    for _ in range(5):
+        host = numbers(2, 1, 6, 8)
+        refill(qkv, host)
+        found = to_host(graph(work))
+        with kernels.use("reference"):
+            expected = kernels.rotary_forward(host[:, :, :5], positions, frequencies)
+        np.testing.assert_allclose(found, np.concatenate([expected, host[:, :, 5:]], 2) + host, atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 @pytest.mark.parametrize(("N", "C", "F"), [(1, 64, 13), (8, 72, 5), (5, 33, 9), (9, 40, 6), (0, 4, 3)])
 def test_few_rows(dtype, N, C, F):

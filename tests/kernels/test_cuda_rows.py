@@ -26,8 +26,8 @@ def placed(array, offset):
 OPS = {
     "softmax_forward": ("x",),
     "softmax_backward": ("x", "x"),
-    "add_layernorm_forward": ("x", "x", "w", "w", "eps", "half_of", "seed"),
-    "add_layernorm_backward": ("x", "x", "x", "w", "mean", "rstd", "dw", "dw", "half_of", "seed"),
+    "add_layernorm_forward": ("x", "x", "w", "w", "eps"),
+    "add_layernorm_backward": ("x", "x", "x", "w", "mean", "rstd", "dw", "dw"),
     "add_rmsnorm_forward": ("x", "x", "w"),
     "rmsnorm_forward": ("x", "w"),
     "rmsnorm_backward": ("x", "x", "w", "rstd", "dw"),
@@ -36,6 +36,7 @@ OPS = {
     "position_forward": ("x3", "w2", "t"),
     "embedding_forward": ("t", "w2"),
     "embedding_backward": ("x", "t", "d2"),
+    "add": ("x", "x"),
     "dropout_forward": ("x", "half_of", "seed"),
     "gated_forward": ("x", "silu"),
     "gated_backward": ("half", "x", "silu"),

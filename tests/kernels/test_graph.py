@@ -28,6 +28,7 @@ def test_work_of_kernels_is_repeated_without_python(n):
         called.append(1)
         y, _ = kernels.linear_activation_forward(x, w, ones, "gelu")
         s, y, _, _ = kernels.add_layernorm_forward(kernels.embedding_forward(index, table)[0], y, ones, None, 1e-5)
+        s = kernels.add(s, y)
         kernels.scale(s, 0.5)
         return kernels.linear_forward(kernels.gated_forward(s, "silu"), table[:, :48])
 
@@ -76,13 +77,32 @@ def test_arguments_of_all_kinds():
 
 
 def test_memory_that_only_a_kernel_knows_lives():
-    """A rotated copy, whose address alone the kernel was given, is nobody else's as long as the graph lives."""
-    x, positions, frequencies, graph = numbers(1, 1, 2, 8), np.array([[5]]), np.linspace(0.1, 0.7, 4), Graph()
+    """A copy of x, whose address alone the kernel was given, is nobody else's as long as the graph lives."""
+    x, positions, frequencies, graph = numbers(1, 1, 8, 2).swapaxes(2, 3), np.array([[5]]), np.linspace(0.1, 0.7, 4), Graph()
     for i in range(6):
         positions[...] = i
-        found = graph(lambda: kernels.rotary_forward(x, positions, frequencies, out=x)).copy()
+        found = graph(lambda: kernels.rotary_forward(x, positions, frequencies)).copy()
         rest = [np.full(16, i, np.float32) for i in range(100)]
-        assert len(rest) == 100 and np.isfinite(found).all()
+        assert len(rest) == 100
+        np.testing.assert_array_equal(found, kernels.rotary_forward(x, positions, frequencies))
+
+
+def test_heads_are_turned_added_and_joined_from_the_record():
+    """What a step of decoding does with views of one projection: NumPy computes nothing between the kernels."""
+    qkv, frequencies, graph, called = numbers(2, 1, 6, 8), np.linspace(0.1, 0.7, 4), Graph(), []
+    positions = np.array([[5], [7]])
+
+    def work():
+        called.append(1)
+        q, k = (kernels.rotary_forward(a, positions, frequencies) for a in (qkv[:, :, :4], qkv[:, :, 4:5]))
+        return kernels.add(kernels.join_heads(q, k, qkv[:, :, 5:]), qkv)
+
+    for i in range(6):
+        qkv[...], positions[...] = numbers(2, 1, 6, 8), [[i], [2 * i]]
+        found = graph(work).copy()
+        np.testing.assert_array_equal(found, work())
+        called.pop()
+    assert len(called) == 3
 
 
 def test_what_other_threads_do_meanwhile_is_their_own():

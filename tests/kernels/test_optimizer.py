@@ -1,9 +1,10 @@
-"""Adam, the global norm and scaling: in place, over flat buffers, exact for any size."""
+"""Adam, Adafactor, the global norm and scaling: in place, exact for any size."""
 
 from __future__ import annotations
 
 import math
 
+import numba
 import numpy as np
 import pytest
 from calls import SETS, error, function
@@ -106,3 +107,85 @@ def test_clear(n, dtype, tolerance, layout, any_set):
     g[: n // 2] = np.nan
     assert function("clear", any_set)(g) is None
     assert g.dtype == dtype and np.array_equal(g, np.zeros(n))
+
+
+shapes = st.one_of(st.tuples(st.integers(1, 40)), st.tuples(st.integers(1, 40), st.integers(1, 40)))
+LARGE = [(1, 1), (1, 5000), (5000, 1), (1100, 65), (3, 20_000), (50_000,)]
+
+
+@every_set
+@given(
+    shape=shapes | st.sampled_from(LARGE),
+    dtype=st.sampled_from(["float32", "float64"]),
+    layout=st.sampled_from(["C", "transposed", "sliced"]),
+    options=st.fixed_dictionaries(
+        {
+            "lr": st.sampled_from([1e-3, 0.1]),
+            "decay": st.sampled_from([0.8, 0.5]),
+            "clip": st.sampled_from([1.0, 0.2, 100.0]),
+            "relative": st.sampled_from([1e-3, 10.0, None]),
+            "weight_decay": st.sampled_from([0.0, 0.1]),
+            "factor": st.sampled_from([1.0, 0.03]),
+        }
+    ),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_adafactor_steps_are_the_papers(shape, dtype, layout, options, seed, any_set):
+    """Three steps against the formulas, with the second moments written out as the whole matrix, in float64."""
+    rng = np.random.default_rng(seed)
+    p = in_layout(rng.standard_normal(shape).astype(dtype), layout)
+    v = tuple(in_layout(np.zeros(n, dtype), layout) for n in shape)
+    P, V = p.astype(float), [np.zeros(n) for n in shape]
+    names = "lr", "decay", "clip", "relative", "weight_decay", "factor"
+    lr, decay, clip, relative, weight_decay, factor = (options[name] for name in names)
+    for step in (1, 2, 3):
+        g = in_layout((rng.standard_normal(shape) * 10.0 ** rng.integers(-3, 4)).astype(dtype), layout)
+        before, G, beta = g.copy(), factor * g.astype(float), 1 - step**-decay
+        assert function("adafactor_step", any_set)(p, g, v, step, **options) is None
+        assert np.array_equal(g, before)
+        for axis in range(len(shape)):
+            others = tuple(other for other in range(len(shape)) if other != axis)
+            V[axis] = beta * V[axis] + (1 - beta) * (G**2 + 1e-30).mean(others)
+        second = V[0] if len(shape) == 1 else np.outer(V[0], V[1]) / V[0].mean()
+        u = G / np.sqrt(second)
+        u /= max(1, math.sqrt((u**2).mean()) / clip)
+        size = lr if relative is None else lr * max(relative, math.sqrt((P**2).mean()))
+        P = P - lr * weight_decay * P - size * u
+    tolerance = 1e-12 if dtype == "float64" else 1e-5
+    assert p.dtype == dtype and error(p, P) < tolerance
+    for a, b in zip(v, V, strict=True):
+        assert a.dtype == dtype and error(a / b.max(), b / b.max()) < tolerance
+
+
+@every_set
+def test_adafactor_leaves_rows_without_gradient_where_they_are(any_set):
+    """As the rows of an embedding whose tokens have not come yet."""
+    p, g = np.random.default_rng(0).standard_normal((2, 6, 4)).astype(np.float32)
+    g[2:], before = 0, p.copy()
+    function("adafactor_step", any_set)(p, g, (np.zeros(6, np.float32), np.zeros(4, np.float32)), 1, 0.1)
+    assert np.isfinite(p).all() and np.array_equal(p[2:], before[2:]) and not np.isclose(p[:2], before[:2]).any()
+
+
+@pytest.mark.parametrize("fast_set", ["cpu", "cuda"])
+@pytest.mark.parametrize(("shape", "moments"), [((6, 4), (4, 6)), ((6, 4), (6,)), ((6,), (6, 1)), ((6,), (5,))])
+def test_adafactor_refuses_moments_of_other_shapes(shape, moments, fast_set):
+    p, v = np.ones(shape, np.float32), tuple(np.zeros(n, np.float32) for n in moments)
+    with pytest.raises(ValueError):
+        function("adafactor_step", fast_set)(p, p.copy(), v, 1, 0.1)
+    assert (p == 1).all()
+
+
+def test_adafactor_on_any_number_of_threads():
+    """The means are the same to the bit. The step may differ by a rounding, by how the loop was compiled."""
+    rng = np.random.default_rng(0)
+    start, g = rng.standard_normal((2, 700, 129)).astype(np.float32)
+    results = []
+    for n in {1, numba.config.NUMBA_NUM_THREADS}:
+        numba.set_num_threads(n)
+        p, v = start.copy(), (np.zeros(700, np.float32), np.zeros(129, np.float32))
+        function("adafactor_step", "cpu")(p, g, v, 1, 0.1)
+        results.append((p, *v))
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    (p, rows, columns), (q, *others) = results[0], results[-1]
+    assert error(p, q) < 1e-6
+    assert np.array_equal(rows, others[0]) and np.array_equal(columns, others[1])

@@ -95,6 +95,7 @@ NAN_CALLS = {
     "add_layernorm_forward": (X, with_nan(4, 40), W[0]),
     "rmsnorm_forward": (with_nan(4, 40), W[0]),
     "add_rmsnorm_forward": (X, with_nan(4, 40), W[0]),
+    "add": (X, with_nan(4, 40)),
     "gated_forward": (with_nan(4, 40), "silu"),
     "softmax_forward": (with_nan(4, 40),),
     "attention_forward": (with_nan(1, 4, 2, 8), HEADS, HEADS),
@@ -134,28 +135,37 @@ def test_dropout_is_the_references_bit_for_bit(shape, p, seed, fast_set):
 
 @every_set
 @pytest.mark.parametrize("op", ["add_layernorm", "add_rmsnorm"])
-@given(
-    shape=st.sampled_from(((1, 1), (7, 3), (3, 5, 17), (300, 100))),
-    p=st.floats(0.01, 0.99),
-    seed=st.integers(0, 2**64 - 1),
-    both=st.booleans(),
-)
-def test_a_norm_drops_as_dropout_does(shape, p, seed, both, op, any_set):
-    """The op with dropout is dropout and then the op without, bit for bit, forward and backward."""
-    x, r, dy, ds = RNG.standard_normal((4, *shape)).astype(np.float32)
-    w, ds = RNG.standard_normal(shape[-1]).astype(np.float32), ds if both else None
+@given(shape=st.sampled_from(((1, 1), (7, 3), (3, 5, 17), (300, 100))), both=st.booleans())
+def test_a_norm_after_a_sum_is_the_sum_and_then_the_norm(shape, both, op, any_set):
+    """One pass gives what two give, bit for bit, and its gradient is the sum of those of both ways."""
+    x, f, dy, dx = RNG.standard_normal((4, *shape)).astype(np.float32)
+    w, dx = RNG.standard_normal(shape[-1]).astype(np.float32), dx if both else None
     forward, backward = function(f"{op}_forward", any_set), function(f"{op}_backward", any_set)
-    drop, options = function("dropout_forward", any_set), {"dropout": p, "seed": seed}
-    s, y, *statistics = forward(x, r, w, **options)
-    if any_set == "cuda":  # which rounds x + factor r once
-        assert np.array_equal(forward(np.zeros_like(x), r, w, **options)[0], drop(r, p, seed))
+    alone = op.removeprefix("add_")
+    total, *outputs = forward(x, f, w)
+    assert np.array_equal(total, function("add", any_set)(x, f))
+    if op == "add_layernorm":
+        assert all(map(np.array_equal, outputs, function(f"{alone}_forward", any_set)(total, w)))
     else:
-        assert all(map(np.array_equal, (s, y, *statistics), forward(x, drop(r, p, seed), w)))
-    sums = [(np.zeros_like(w), np.zeros_like(w))[: len(statistics)] for _ in range(2)]
-    dx, dr = backward(dy, ds, s, w, *statistics, *sums[0], **options)
-    expected, _ = backward(dy, ds, s, w, *statistics, *sums[1])
-    assert np.array_equal(dx, expected) and np.array_equal(dr, drop(dx, p, seed))
+        assert all(map(np.array_equal, outputs, function(f"{alone}_forward", any_set)(total, w, 1e-6)))
+    sums = [(np.zeros_like(w), np.zeros_like(w))[: len(outputs) - 1] for _ in range(2)]
+    found = backward(dy, dx, total, w, *outputs[1:], *sums[0])
+    expected = function(f"{alone}_backward", any_set)(dy, total, w, *outputs[1:], *sums[1])
+    assert error(found, expected if dx is None else dx + expected) < 1e-6
     assert np.array_equal(sums[0], sums[1])
+
+
+@every_set
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@given(
+    shape=st.sampled_from(((1, 1), (0, 3), (7, 3), (3, 5, 17), (300, 100))),
+    layouts=st.tuples(*[st.sampled_from(("C", "transposed", "sliced", "reversed"))] * 2),
+)
+def test_add(shape, layouts, dtype, any_set):
+    x, f = (in_layout(RNG.standard_normal(shape).astype(dtype), layout) for layout in layouts)
+    y = function("add", any_set)(x, f)
+    assert np.array_equal(y, x + f) and y.dtype == dtype
+    assert not np.may_share_memory(y, x) and not np.may_share_memory(y, f)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
@@ -205,7 +215,15 @@ BAD_CALLS = {
     "integers": (TypeError, "int64", "activation_forward", (np.arange(4), "gelu")),
     "a weight of another length": (ValueError, "w is float32 (39,)", "layernorm_forward", (X, W[0, :39])),
     "a weight of another dtype": (ValueError, "float64", "rmsnorm_forward", (X, W[0].astype(np.float64))),
-    "a residual of another shape": (ValueError, "r is", "add_rmsnorm_forward", (X, X[:2], W[0])),
+    "a branch of another shape": (ValueError, "f is", "add_rmsnorm_forward", (X, X[:2], W[0])),
+    "a branch of another dtype": (ValueError, "f is float64", "add", (X, X.astype(np.float64))),
+    "a gradient of the sum of another shape": (
+        ValueError,
+        "dx is",
+        "add_rmsnorm_backward",
+        (X, X[:2], X, W[0], X[:, 0]),
+    ),
+    "heads of another size": (ValueError, "a part is", "join_heads", (HEADS, HEADS[..., :7])),
     "a gradient of another shape": (ValueError, "dy is", "activation_backward", (X[:2], X, "gelu")),
     "statistics of another shape": (ValueError, "rstd", "rmsnorm_backward", (X, X, W[0], X[:2, 0])),
     "a sum of another shape": (ValueError, "dw is", "rmsnorm_backward", (X, X, W[0], X[:, 0], W[0, :7].copy())),

@@ -5,6 +5,7 @@ import pytest
 
 import tinyllm
 from tinyllm import kernels
+from tinyllm.generation import KVCache, SourceCache
 from tinyllm.layers import (
     MLP,
     Attention,
@@ -12,13 +13,11 @@ from tinyllm.layers import (
     CrossAttention,
     CrossBlock,
     GatedMLP,
-    KVCache,
     Layer,
     Recompute,
     RelativeBias,
     RMSNorm,
     Shared,
-    SourceCache,
 )
 
 B, T, S, C = 2, 4, 5, 8
@@ -36,31 +35,29 @@ class Decoder(Layer):
         self.bias = RelativeBias(8, 2, bidirectional=False, max_distance=6)
         self.blocks = [
             CrossBlock(
-                RMSNorm(C, dropout=dropout), Attention(C, 2, dropout=dropout),
-                RMSNorm(C, dropout=dropout), CrossAttention(C, 2, D=3, dropout=dropout),
-                RMSNorm(C, dropout=dropout), mlp,
+                RMSNorm(C), Attention(C, 2, dropout=dropout, residual_dropout=dropout),
+                RMSNorm(C), CrossAttention(C, 2, D=3, dropout=dropout, residual_dropout=dropout),
+                RMSNorm(C), mlp(C, 6, activation, inner_dropout=dropout, residual_dropout=dropout),
             )
-            for mlp in (MLP(C, 6, "gelu", inner_dropout=dropout), GatedMLP(C, 6, "silu", inner_dropout=dropout))
+            for mlp, activation in ((MLP, "gelu"), (GatedMLP, "silu"))
         ]  # fmt: skip
         if recompute:
             self.blocks = [Recompute(block) for block in self.blocks]
 
     def forward(self, x, source):
         shared = Shared(source)
-        context = Context(bias=self.bias(x.shape[1], x.shape[1]), source=shared, source_mask=MASK)
+        context = Context(bias=self.bias(x.shape[1]), source=shared, source_mask=MASK)
         self.keep(shared)
-        r = None
         for block in self.blocks:
-            x, r = block(x, r, context)
-        return x + r
+            x = block(x, context)
+        return x
 
     def backward(self, dy):
         (shared,) = self.kept()
-        dx = dr = dy
         for block in reversed(self.blocks):
-            dx, dr = block.backward(dx, dr)
+            dy = block.backward(dy)
         self.bias.backward()
-        return dx, shared.grad
+        return dy, shared.grad
 
 
 @pytest.mark.parametrize("kernel_set", ["reference", "cpu"])
@@ -86,7 +83,7 @@ def test_source_cache_keeps_rows_together():
     layer = CrossAttention(C, 2).initialize(dtype="float64")
     expected = layer(X, Context(source=Shared(SOURCE), source_mask=MASK))
     cache = SourceCache(MASK)
-    cache.hold(layer, *layer.split(layer.kv(SOURCE)))
+    cache.hold(layer, *layer.keys_values(SOURCE))
     assert isinstance(cache, KVCache)
     cache.select(np.array([1, 1, 0]))
     again = layer(X[[1, 1, 0]], Context(cache=cache, source_mask=cache.mask))

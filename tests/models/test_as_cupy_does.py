@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 import pytest
 from cupy_on_cpu import cupy_on_cpu, ndarray, waited  # noqa: F401
@@ -29,7 +27,7 @@ def losses(model, optimizer, dtype="float32"):
     result = []
     for _ in range(3):
         model.zero_grad()
-        with model.in_bfloat16() if dtype == "bfloat16" else contextlib.nullcontext():
+        with tinyllm.autocast(dtype):
             result.append(model.loss(*batch))
             model.backward()
         tinyllm.clip_grad_norm(model, 0.5)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 import pytest
 from on_cuda import require_bfloat16, require_cuda
@@ -40,7 +38,7 @@ def losses(model, steps=4, narrow=True, lr=1e-2):
     result = []
     for _ in range(steps):
         model.zero_grad()
-        with model.in_bfloat16() if narrow else contextlib.nullcontext():
+        with tinyllm.autocast("bfloat16" if narrow else "float32"):
             result.append(model.loss(*batch))
             model.backward()
         tinyllm.clip_grad_norm(model, 0.5)
@@ -67,7 +65,7 @@ def test_gradients_are_float32s(name):
     batch, gradients = model.example(np.random.default_rng(5)), []
     for narrow in (False, True):
         model.zero_grad()
-        with model.in_bfloat16() if narrow else contextlib.nullcontext():
+        with tinyllm.autocast("bfloat16" if narrow else "float32"):
             model.loss(*batch)
             model.backward()
         gradients.append({p.name: device.to_host(p.grad).copy() for p in model.parameters()})
@@ -84,23 +82,57 @@ def test_updates_that_bfloat16_would_lose_are_kept():
     losses(model, steps=1, lr=lr)
     moved = np.abs(device.to_host(weight.data) - 1)
     assert (moved > lr / 2).all() and (moved < 2**-9).all()  # Adam's first step is lr long
-    with model.in_bfloat16():
+    with tinyllm.autocast("bfloat16"), model.inference():
         assert weight.data.dtype == bfloat16 and (device.to_host(weight.data) == 1).all()
     losses(model, steps=10, lr=lr)
-    with model.in_bfloat16():
+    with tinyllm.autocast("bfloat16"), model.inference():
         assert (device.to_host(weight.data) != 1).any()
         rounded = weight.view(model.flat.data).astype(bfloat16)
         np.testing.assert_array_equal(device.to_host(weight.data), device.to_host(rounded))
     assert weight.data.dtype == np.float32
 
 
-def test_what_is_set_meanwhile_is_learned():
+def test_the_rounded_copy_follows_the_weights():
+    """It is made once a block for inference, and again after an assignment, an optimizer's step, or for a loss."""
     model = tinyllm.GPT.tiny().to("cuda")
-    weight = model.norm.w
-    with model.in_bfloat16():
-        weight.data = 1 + 2**-12
-        assert (device.to_host(weight.data) == 1).all()
-    assert (device.to_host(weight.data) == 1 + 2**-12).all()
+    batch, weight = model.example(np.random.default_rng(5)), model.norm.w
+    optimizer = tinyllm.Adam(model, lr=0.1)
+
+    def logits():
+        return device.to_host(model(batch[0])).astype(np.float32)
+
+    with tinyllm.autocast("bfloat16"):
+        before = logits()
+        weight.data = 2
+        assert (device.to_host(weight.data) == 2).all() and (logits() != before).any()
+        before = logits()
+        model.loss(*batch)
+        model.backward()
+        optimizer.step()
+        assert (logits() != before).any()
+        loss = model.loss(*batch)
+        model.flat.data *= 1.5  # by hand, of which nothing tells the copy
+        assert model.loss(*batch) != loss
+
+
+def test_the_backward_has_the_precision_of_its_loss():
+    """Wherever it is called: within the block, after it, or in a block of the other precision."""
+    model, gradients = tinyllm.GPT.tiny().to("cuda"), []
+    batch = model.example(np.random.default_rng(5))
+    for where in ("inside", "after", "in another"):
+        model.zero_grad()
+        with tinyllm.autocast("bfloat16"):
+            model.loss(*batch)
+            if where == "inside":
+                model.backward()
+        with tinyllm.autocast("float32"):
+            if where == "in another":
+                model.backward()
+        if where == "after":
+            model.backward()
+        gradients.append(device.to_host(model.flat.grad).copy())
+    np.testing.assert_array_equal(gradients[1], gradients[0])
+    np.testing.assert_array_equal(gradients[2], gradients[0])
 
 
 def test_activations_and_attention_are_of_bfloat16(monkeypatch):
@@ -115,7 +147,7 @@ def test_activations_and_attention_are_of_bfloat16(monkeypatch):
     model = tinyllm.GPT.tiny(n_embd=16, n_positions=16).to("cuda")
     losses(model, steps=1)  # T 7: the forward is decoding's
     tokens = np.arange(32).reshape(2, 16) % 13
-    with model.in_bfloat16():
+    with tinyllm.autocast("bfloat16"):
         model.loss(tokens, tokens)
         model.backward()
     assert {("attention_tensor.cu", "bfloat16"), ("linear.cu", "bfloat16"), ("norm.cu", "bfloat16")} < seen
@@ -136,16 +168,17 @@ def test_adapters_learn(bits):
     assert model.mode.dtype is None
 
 
-def test_where_it_cannot_be():
-    for model in (tinyllm.GPT.tiny(), tinyllm.GPT(tinyllm.GPT.tiny().config, dtype="float64").to("cuda")):
-        message = r"model of float32 on 'cuda'.*this is one of float(32|64) on"
-        with pytest.raises(ValueError, match=message), model.in_bfloat16():
-            pass
+def test_float64_is_never_rounded():
+    model = tinyllm.GPT(tinyllm.GPT.tiny().config, dtype="float64").to("cuda")
+    batch = model.example(np.random.default_rng(5))
+    expected = model.loss(*batch)
+    with tinyllm.autocast("bfloat16"):
+        assert model.loss(*batch) == expected
 
 
 def test_an_error_leaves_the_model_in_float32():
     model = tinyllm.GPT.tiny().to("cuda")
-    with pytest.raises(ZeroDivisionError), model.in_bfloat16():
+    with pytest.raises(ZeroDivisionError), tinyllm.autocast("bfloat16"), model.forward_pass():
         raise ZeroDivisionError
     assert model.parameters()[0].data.dtype == np.float32 and model.mode.dtype is None
 
@@ -154,7 +187,8 @@ def test_labels_of_unequal_weight():
     model, weight = tinyllm.BERTForSequenceClassification.tiny(), np.array([0.2, 1.0, 3.0])
     batch = model.example(np.random.default_rng(5))
     expected = model.loss(*batch, class_weight=weight)
-    with model.to("cuda").in_bfloat16():
+    model.to("cuda")
+    with tinyllm.autocast("bfloat16"):
         assert model.loss(*batch, class_weight=weight) == pytest.approx(expected, rel=2**-8)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 import tinyllm
 from tinyllm import kernels
-from tinyllm.layers import KVCache
+from tinyllm.generation import KVCache
 from tinyllm.models import Llama
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}

@@ -5,6 +5,7 @@ import pytest
 
 import tinyllm
 from tinyllm import kernels
+from tinyllm.generation import encoded
 from tinyllm.models import T5, T5Config
 
 VARIANTS = {
@@ -59,7 +60,7 @@ def test_decoding_step_by_step_is_the_whole(kernel_set):
     model, source, target_in, _, mask = example(num_decoder_layers=3)
     with kernels.use(kernel_set):
         whole = model(source, target_in, mask)
-        cache = model.encode(source, mask)
+        cache = encoded(model, source, mask)
         first = model.decode(target_in[:, :2], cache)
         np.testing.assert_allclose(first, whole[:, :2], atol=1e-5)
         rows = np.array([1, 0, 1])

@@ -227,13 +227,10 @@ def test_one_process_at_a_time_trains_in_a_run(text: Path, tmp_path: Path) -> No
     out = tmp_path / "run"
     with pytest.raises(Interrupted):
         tinyllm.train("gpt", out=out, watcher=InterruptAt(3), **TINY, data=text, steps=6)
-    held = """if True:
-        import sys
-        from tinyllm.training.run import Run
-        with Run.open(sys.argv[1]).alone():
-            print(flush=True)
-            sys.stdin.read()
-    """
+    held = (
+        "import sys; from tinyllm.training import Run\n"
+        "with Run.open(sys.argv[1]).alone(): print(flush=True); sys.stdin.read()"
+    )
     other = subprocess.Popen([sys.executable, "-c", held, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdin and other.stdout
     other.stdout.readline()

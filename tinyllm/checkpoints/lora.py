@@ -118,8 +118,7 @@ def add(model: Model, config: LoRAConfig | None = None, seed: int | None = 0) ->
         random = np.random.default_rng(seed)
         for parameter in new:
             parameter.data = parameter.initial(random, parameter.shape)
-    for layer in model.layers():
-        layer.mode = model.mode
+    model.share_mode(model.mode)
 
 
 def merge(model: Model) -> None:

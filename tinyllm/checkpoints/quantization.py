@@ -82,8 +82,7 @@ def _replace(model: Model, bits: int, pack: Pack) -> None:
     model.bits, model.flat = bits, Flat(rest, dtype)
     for parameter, value in zip(rest, values):
         parameter.data = value
-    for layer in model.layers():
-        layer.mode = model.mode
+    model.share_mode(model.mode)
 
 
 def _side_by_side(packed: list[Packed]) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..device import to_host
-from ..layers import KVCache
 from ..models.model import LanguageModel, Model, checked_mask, checked_tokens
+from .cache import KVCache, encoded
 from .sampling import require
 
 AHEAD = 512  # tokens to come, at most, that the cache has room for from the start
@@ -96,7 +96,7 @@ class TargetSession(Session):
     def __init__(self, model: Any, source: np.ndarray, mask: np.ndarray | None, use_cache: bool):
         super().__init__(model, use_cache)
         self.rows = [[model.config.decoder_start_token_id] for _ in source]
-        self.cache = model.encode(source, mask)
+        self.cache = encoded(model, source, mask)
 
     def _logits(self):
         if not self.use_cache:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from ..device import to_host
-from ..layers import KVCache
 from ..models.model import LanguageModel
+from .cache import KVCache
 from .sampling import Sampler, pick, require
 from .sessions import start_after_slide
 

@@ -1,17 +1,14 @@
 """The layers that the models are built of."""
 
 from .attention import Attention, Context, CrossAttention, Shared
-from .block import CrossBlock, PostNormBlock, PreNormBlock, Recompute
-from .cache import KVCache, SourceCache
-from .dropout import Dropout
-from .embedding import Embedding, PositionEmbedding
-from .layer import Layer, Mode
-from .linear import Linear, LinearActivation
+from .block import CrossBlock, PostNormBlock, PreNormBlock
+from .elementary import Dropout, Embedding, LayerNorm, Linear, LinearActivation, Output, PositionEmbedding, RMSNorm
+from .fused import assembled
+from .layer import Layer, Mode, data_of, grad_of
 from .lora import Adapter, LoRA
 from .mlp import MLP, GatedMLP, activation_named
-from .norm import LayerNorm, RMSNorm
-from .output import Output
 from .quantized import Packed, QuantizedEmbedding, QuantizedLinear, QuantizedLinearActivation, QuantizedOutput, packed_arrays
+from .recompute import Recompute
 from .relative import RelativeBias
 from .rotary import Rotary
 
@@ -25,7 +22,6 @@ __all__ = [
     "Dropout",
     "Embedding",
     "GatedMLP",
-    "KVCache",
     "Layer",
     "LayerNorm",
     "LoRA",
@@ -46,7 +42,9 @@ __all__ = [
     "RelativeBias",
     "Rotary",
     "Shared",
-    "SourceCache",
     "activation_named",
+    "assembled",
+    "data_of",
+    "grad_of",
     "packed_arrays",
 ]

@@ -10,47 +10,49 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from .cache import KVCache, SourceCache
-from .dropout import Dropout
+from .elementary import Dropout, Linear
 from .layer import Layer
-from .linear import Linear
+from .parameter import Parameter
 from .rotary import Rotary
 
 
+@dataclass
 class Shared:
-    """An array that all layers of a stack use in one forward pass, and the sum of the gradients that they give for it:
-    `grad`, of the array's dtype or another; None where nobody wants it."""
+    """An array that all layers of a stack use in one forward pass, and the sum of the gradients that they give for it."""
 
-    def __init__(self, data: np.ndarray, wanted: bool = True, dtype: Any = None):
-        self.data, self.wanted, self.dtype = data, wanted, dtype
+    data: np.ndarray
+    source: Parameter | None = None  # the parameter that it was made from, if it was: its gradient goes there
 
     @functools.cached_property
     def grad(self) -> Any:
-        return kernels.zeros(self.data, self.data.shape, self.dtype) if self.wanted else None
+        """Zeros at first, of the parameter's dtype if there is one. None if the parameter is frozen."""
+        if self.source is None:
+            return kernels.zeros(self.data, self.data.shape)
+        return kernels.zeros(self.data, self.data.shape, self.source.grad.dtype) if self.source.trained else None
 
 
 @dataclass
 class Context:
-    """What all blocks of a model need in one forward pass beside x: who may be seen, where each token stands, the cache."""
+    """What all blocks of a model need in one forward pass beside x."""
 
     mask: np.ndarray | None = None  # bool (B, S) or (B, T, S): which keys are real
-    positions: np.ndarray | None = None  # (T,) or (B, T) ints
-    cache: KVCache | None = None  # keys and values of the tokens before
+    positions: np.ndarray | None = None  # (T,) or (B, T) ints: the position of each token
+    cache: Any = None  # in decoding, the keys and values of the tokens before (generation/cache.py)
     bias: Shared | None = None  # (H, T, S): added to the scores of self-attention
-    source: Shared | None = None  # (B, S, C): what cross attention sees,
+    source: Shared | None = None  # (B, S, C): what cross attention attends to,
     source_mask: np.ndarray | None = None  # bool (B, S): and which of it is real
 
 
 class Attention(Layer):
     """y = proj(attention(q, k, v)) with [q | k | v] = qkv(x).  x (B, T, C) -> y (B, T, C).
 
-    H query heads of D = C / H numbers, G key/value heads (H by default). proj_bias: where proj differs from qkv in having a
-    bias; window: each query sees that many keys, up to its own; rotary: turns q and k by their positions; dropout: of the
-    attention weights (of y: the norm's that adds it).
+    H query heads of D numbers (C / H by default), G key/value heads (H by default). window: each query sees only that many
+    keys, up to its own. rotary: rotates q and k by their positions. proj_bias: whether proj has a bias, if not as qkv.
+    dropout: of the attention weights. residual_dropout: of y, the residual branch (Vaswani et al. 2017, section 5.4).
     """
 
-    def __init__(self, C, H, G=None, D=None, bias=True, causal=True, scale=None, dropout=0.0, std=0.02,
-                 residual_std=0.02, proj_bias=None, window=None, rotary=None):  # fmt: skip
+    def __init__(self, C, H, G=None, D=None, bias=True, causal=True, scale=None, dropout=0.0, residual_dropout=0.0,
+                 std=0.02, residual_std=0.02, proj_bias=None, window=None, rotary=None):  # fmt: skip
         super().__init__()
         self.H, self.G, self.D = H, G or H, D or C // H
         self.causal, self.window = causal, window
@@ -59,56 +61,58 @@ class Attention(Layer):
         self.rotary: Rotary | None = rotary
         self.dropout = Dropout(dropout)
         self.proj = Linear(self.H * self.D, C, bias if proj_bias is None else proj_bias, residual_std)
-
-    def split(self, qkv):
-        """[q | k | v] (B, T, (H + 2G) D) -> views q (B, T, H, D), k and v (B, T, G, D)."""
-        heads = self.heads(qkv)
-        return heads[:, :, : self.H], heads[:, :, self.H : self.H + self.G], heads[:, :, self.H + self.G :]
-
-    def heads(self, qkv):
-        """[q | k | v] (B, T, (H + 2G) D) -> a view (B, T, H + 2G, D)."""
-        B, T, _ = qkv.shape
-        return qkv.reshape(B, T, self.H + 2 * self.G, self.D)
-
-    def options(self, context):
-        seen = {"mask": context.mask, "causal": self.causal, "window": self.window}
-        bias = context.bias and context.bias.data
-        return {**seen, "scale": self.scale, "bias": bias, **self.dropout.options()}
+        self.residual_dropout = Dropout(residual_dropout)
 
     def forward(self, x, context):
-        B, T, _ = x.shape
-        qkv = self.qkv(x)
-        if self.rotary is not None:
-            self.rotary(self.heads(qkv)[:, :, : self.H + self.G], context.positions)
-        q, k, v = self.split(qkv)
         if context.cache is not None:
-            k, v = context.cache.extend(self, k, v)  # (B, S, G, D)
+            return self.decode(x, context)
+        q, k, v = self.project(x, context)  # (B, T, H, D), (B, T, G, D), (B, T, G, D)
         options = self.options(context)
-        if context.cache is not None and context.cache.end is not None:
-            y, lse = kernels.attention_step(q, k, v, context.cache.end, **options), None
-        else:
-            y, lse = kernels.attention_forward(q, k, v, **options)
-        self.keep(qkv, y, lse, options, context.bias)
-        return self.proj(y.reshape(B, T, self.H * self.D))
+        y, lse = kernels.attention_forward(q, k, v, **options)  # (B, T, H, D), (B, H, T)
+        self.keep(q, k, v, y, lse, options, context.bias)
+        return self.residual_dropout(self.proj(y.reshape(*x.shape[:2], self.H * self.D)))
 
     def backward(self, dy):
-        qkv, y, lse, options, bias = self.kept()
-        dy = self.proj.backward(dy).reshape(y.shape)
-        dqkv = kernels.empty(qkv, qkv.shape)
-        dbias = bias and bias.grad
-        kernels.attention_backward(dy, *self.split(qkv), y, lse, **options, dbias=dbias, out=self.split(dqkv))
+        q, k, v, y, lse, options, bias = self.kept()
+        dy = self.proj.backward(self.residual_dropout.backward(dy)).reshape(y.shape)
+        dq, dk, dv = kernels.attention_backward(dy, q, k, v, y, lse, **options, dbias=None if bias is None else bias.grad)
+        return self.project_backward(dq, dk, dv)
+
+    def project(self, x, context):
+        """q (B, T, H, D), k and v (B, T, G, D). q and k are rotated by their positions if the model has rotary positions."""
+        B, T, _ = x.shape
+        heads = self.qkv(x).reshape(B, T, self.H + 2 * self.G, self.D)
+        q, k, v = heads[:, :, : self.H], heads[:, :, self.H : self.H + self.G], heads[:, :, self.H + self.G :]
         if self.rotary is not None:
-            self.rotary.backward(self.heads(dqkv)[:, :, : self.H + self.G])
-        return self.qkv.backward(dqkv)
+            q, k = self.rotary(q, context.positions), self.rotary(k, context.positions)
+        return q, k, v
+
+    def project_backward(self, dq, dk, dv):
+        if self.rotary is not None:
+            dk, dq = self.rotary.backward(dk), self.rotary.backward(dq)
+        return self.qkv.backward(merged(kernels.join_heads(dq, dk, dv)))
+
+    def options(self, context):
+        """The arguments of the op beside q, k and v."""
+        bias = None if context.bias is None else context.bias.data
+        dropout, seed = self.dropout.draw()
+        seen = {"mask": context.mask, "causal": self.causal, "window": self.window}
+        return {**seen, "scale": self.scale, "bias": bias, "dropout": dropout, "seed": seed}
+
+    def decode(self, x, context):
+        """As forward, for the next T tokens of sequences whose keys and values so far are in context.cache."""
+        q, k, v = self.project(x, context)
+        y = context.cache.attend(self, q, k, v, self.options(context))
+        return self.residual_dropout(self.proj(merged(y)))
 
 
 class CrossAttention(Layer):
     """y = proj(attention(q, k, v)) with q = q(x), [k | v] = kv(source).  x (B, T, C), source (B, S, C) -> y (B, T, C).
 
-    The source is the context's; its gradient is added into context.source.grad: each layer of a decoder has a part in it.
+    The source is the context's. Its gradient is added into context.source.grad, because each block has a part in it.
     """
 
-    def __init__(self, C, H, D=None, bias=True, scale=None, dropout=0.0, std=0.02, residual_std=0.02):
+    def __init__(self, C, H, D=None, bias=True, scale=None, dropout=0.0, residual_dropout=0.0, std=0.02, residual_std=0.02):
         super().__init__()
         self.H, self.D = H, D or C // H
         self.scale = 1 / math.sqrt(self.D) if scale is None else scale
@@ -116,30 +120,39 @@ class CrossAttention(Layer):
         self.kv = Linear(C, 2 * self.H * self.D, bias, std)
         self.dropout = Dropout(dropout)
         self.proj = Linear(self.H * self.D, C, bias, residual_std)
-
-    def split(self, kv):
-        """[k | v] (B, S, 2 H D) -> views k and v (B, S, H, D)."""
-        B, S, _ = kv.shape
-        heads = kv.reshape(B, S, 2 * self.H, self.D)
-        return heads[:, :, : self.H], heads[:, :, self.H :]
+        self.residual_dropout = Dropout(residual_dropout)
 
     def forward(self, x, context):
-        B, T, _ = x.shape
-        q = self.q(x).reshape(B, T, self.H, self.D)
-        if isinstance(context.cache, SourceCache):
-            kv, (k, v) = None, context.cache.of_source(self)
-        else:
-            kv = self.kv(context.source.data)
-            k, v = self.split(kv)
-        options = {"mask": context.source_mask, "scale": self.scale, **self.dropout.options()}
-        y, lse = kernels.attention_forward(q, k, v, **options)
-        self.keep(q, kv, y, lse, options, context.source)
-        return self.proj(y.reshape(B, T, self.H * self.D))
+        if context.cache is not None:
+            return self.decode(x, context)
+        q = self.q(x).reshape(*x.shape[:2], self.H, self.D)  # (B, T, H, D)
+        k, v = self.keys_values(context.source.data)  # (B, S, H, D)
+        dropout, seed = self.dropout.draw()
+        options = {"mask": context.source_mask, "scale": self.scale, "dropout": dropout, "seed": seed}
+        y, lse = kernels.attention_forward(q, k, v, **options)  # (B, T, H, D), (B, H, T)
+        self.keep(q, k, v, y, lse, options, context.source)
+        return self.residual_dropout(self.proj(y.reshape(*x.shape[:2], self.H * self.D)))
 
     def backward(self, dy):
-        q, kv, y, lse, options, source = self.kept()
-        dy = self.proj.backward(dy).reshape(y.shape)
-        dq, dkv = kernels.empty(q, q.shape), kernels.empty(kv, kv.shape)
-        kernels.attention_backward(dy, q, *self.split(kv), y, lse, **options, out=(dq, *self.split(dkv)))
-        source.grad += self.kv.backward(dkv)
-        return self.q.backward(dq.reshape(*dq.shape[:2], self.H * self.D))
+        q, k, v, y, lse, options, source = self.kept()
+        dy = self.proj.backward(self.residual_dropout.backward(dy)).reshape(y.shape)
+        dq, dk, dv = kernels.attention_backward(dy, q, k, v, y, lse, **options)
+        source.grad += self.kv.backward(merged(kernels.join_heads(dk, dv)))
+        return self.q.backward(merged(dq))
+
+    def keys_values(self, source):
+        """source (B, S, C) -> k and v (B, S, H, D)."""
+        heads = self.kv(source).reshape(*source.shape[:2], 2 * self.H, self.D)
+        return heads[:, :, : self.H], heads[:, :, self.H :]
+
+    def decode(self, x, context):
+        """As forward, with the keys and values of the source that context.cache holds."""
+        q = self.q(x).reshape(*x.shape[:2], self.H, self.D)
+        y, _ = kernels.attention_forward(q, *context.cache.of_source(self), mask=context.source_mask, scale=self.scale)
+        return self.residual_dropout(self.proj(merged(y)))
+
+
+def merged(heads):
+    """Heads side by side as channels: (B, T, n, D) -> (B, T, n D)."""
+    B, T, n, D = heads.shape
+    return heads.reshape(B, T, n * D)

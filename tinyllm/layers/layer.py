@@ -1,11 +1,30 @@
-"""What every layer shares: its parameters, what it keeps for the backward, and the mode that it runs in."""
+"""What every layer shares, and the contract that it keeps.
+
+**Forward and backward.** `forward` computes, and keeps by `keep` what its backward needs. `backward` takes the gradient of
+the loss with respect to the output, takes back by `kept` what the matching forward kept, adds the gradients of the
+parameters, and returns the gradient of the input. A layer whose input has no gradient, such as token ids, declares that its
+backward returns nothing: `def backward(self, dy) -> None`.
+
+**keep and kept.** Kept values are a stack for each layer: keep pushes, kept pops. A layer that runs twice in one forward
+pass runs its backward twice, in the opposite order. An activation is freed as soon as the backward has used it. Nothing is
+kept inside `without_keeping`. A new loss drops what an earlier one kept.
+
+**Arrays.** A backward never writes into `dy`, nor into what it kept: others may hold them. It may write into arrays that it
+made itself. Gradients of parameters are added to (`+=`), gradients of inputs are new arrays.
+
+**Children and parameters.** A layer's children are the layers and parameters in its attributes, and in lists there. Their
+order is that in which the attributes were first assigned, and so is the order of the parameters: depth first, a tied
+parameter once, under its first name. A dict, tuple or set of layers is an error, because its layers would be missed.
+"""
 
 from __future__ import annotations
 
+import functools
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -14,56 +33,84 @@ from .parameter import Flat, Parameter
 
 @dataclass
 class Mode:
-    """How a model runs now; one object, shared by all its layers."""
+    """How a model runs now, and what its layers keep for the backward; one object, shared by all its layers."""
 
     keeping: bool = True  # layers keep what their backward needs
     training: bool = False  # dropout is on
-    dtype: Any = None  # of what comes out of quantized embeddings; None: of the model's parameters
-    random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))  # where dropout's seeds come from
+    dtype: Any = None  # dtype of the vectors that quantized embeddings return; None: that of the model's parameters
+    random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))  # source of dropout's seeds
+    kept: defaultdict[Layer, list[tuple[Any, ...]]] = field(default_factory=lambda: defaultdict(list))
 
 
 class Layer:
-    """A map with a hand-written backward.
-
-    `forward` keeps what `backward` needs by `keep`, `backward` takes it by `kept`. Kept values are a stack: a layer that
-    runs twice in a forward pass runs its backward twice in the opposite order, and an activation is free the moment that
-    the backward has used it.
-    """
+    """A map with a hand-written backward. It keeps the contract at the top of this file."""
 
     def __init__(self) -> None:
         self.mode = Mode()
-        self._kept: list[tuple[Any, ...]] = []
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        return self.forward(*args, **options)
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Calling a layer runs its forward, and a backward that should return a gradient is checked for it."""
+        super().__init_subclass__(**options)
+        if "forward" in vars(cls) and "__call__" not in vars(cls):
+            cls.__call__ = cls.forward  # type: ignore[method-assign]
+        if "backward" in vars(cls) and not declares_none(cls.backward):
+            cls.backward = returning(cls.backward)  # type: ignore[method-assign]
+
+    if not TYPE_CHECKING:  # a type checker would take any attribute for known
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "mode":
+                raise RuntimeError(f"{type(self).__name__}.__init__ must call super().__init__() first")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def forward(self, *args: Any, **options: Any) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def backward(self, *args: Any) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no backward")
+
+    __call__: Any = forward
 
     def keep(self, *values: Any) -> None:
+        """Keeps values for the backward."""
         if self.mode.keeping:
-            self._kept.append(values)
+            self.mode.kept[self].append(values)
 
     def kept(self) -> tuple[Any, ...]:
-        if not self._kept:
-            raise RuntimeError(f"{type(self).__name__}.backward() needs a forward pass (of a model: loss()) before it")
-        return self._kept.pop()
+        """What the matching forward kept. RuntimeError if there was none."""
+        if not self.mode.kept[self]:
+            raise RuntimeError(
+                f"{type(self).__name__}.backward() needs a forward pass before it (of a model: loss()), one each"
+            )
+        return self.mode.kept[self].pop()
 
     def forget(self) -> None:
-        """Drops what was kept for a backward that never came."""
-        for layer in self.layers():
-            layer._kept.clear()
+        """Drops all that the model has kept for a backward that never came."""
+        self.mode.kept.clear()
+
+    @contextmanager
+    def without_keeping(self) -> Iterator[None]:
+        """Within the block a forward pass keeps nothing: for inference."""
+        before, self.mode.keeping = self.mode.keeping, False
+        try:
+            yield
+        finally:
+            self.mode.keeping = before
+
+    # The tree of layers ------------------------------------------------------------------------------------------------
 
     def children(self) -> Iterator[tuple[str, Layer | Parameter]]:
-        """The layers and parameters that stand in this layer's attributes, lists included, in the order of definition."""
+        """The layers and parameters in this layer's attributes, lists included, by name and in the order of definition."""
         for name, value in vars(self).items():
             if isinstance(value, (Layer, Parameter)):
                 yield name, value
             elif isinstance(value, list):
-                yield from ((f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, Layer))
+                yield from ((f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, (Layer, Parameter)))
+            elif isinstance(value, (dict, tuple, set)) and any(isinstance(v, (Layer, Parameter)) for v in members(value)):
+                raise TypeError(
+                    f"{type(self).__name__}.{name} is a {type(value).__name__} with layers or parameters in it, which would "
+                    "be missed: use a list, or one attribute for each"
+                )
 
     def layers(self) -> Iterator[Layer]:
         """This layer and all below it."""
@@ -85,24 +132,58 @@ class Layer:
         return list({id(p): p for _, p in self.named_parameters()}.values())
 
     def initialize(self, seed: int | None = 0, dtype: str = "float32") -> Self:
-        """Gives all parameters their memory, in one flat array, and their first values (None: zeros, to be loaded)."""
+        """Allocates all parameters in one flat array and gives them their first values (seed None: zeros, to be loaded)."""
         for name, parameter in reversed(list(self.named_parameters())):
             parameter.name = name
         self.flat = Flat(self.parameters(), dtype)
-        self.mode = Mode(random=np.random.default_rng([seed or 0, 1]))
-        for layer in self.layers():
-            layer.mode = self.mode
+        self.share_mode(Mode(random=np.random.default_rng([seed or 0, 1])))
         if seed is not None:
             random = np.random.default_rng(seed)
             for parameter in self.parameters():
                 parameter.data[...] = parameter.initial(random, parameter.shape)
         return self
 
-    @contextmanager
-    def without_keeping(self) -> Iterator[None]:
-        """Within the block a forward pass keeps nothing: for inference."""
-        before, self.mode.keeping = self.mode.keeping, False
-        try:
-            yield
-        finally:
-            self.mode.keeping = before
+    def share_mode(self, mode: Mode) -> None:
+        """Makes this layer and all below it run in one mode."""
+        for layer in self.layers():
+            layer.mode = mode
+
+
+def members(container: Any) -> Iterator[Any]:
+    """What a dict, tuple or set holds, and what the lists and tuples in it hold."""
+    for value in container.values() if isinstance(container, dict) else container:
+        if isinstance(value, (dict, tuple, set, list)):
+            yield from members(value)
+        else:
+            yield value
+
+
+def declares_none(function: Any) -> bool:
+    """Whether a function is annotated with `-> None`."""
+    return "return" in function.__annotations__ and function.__annotations__["return"] in (None, "None")
+
+
+def returning(backward: Any) -> Any:
+    """The backward, with an error if it returns None: most likely a forgotten `return`."""
+
+    @functools.wraps(backward)
+    def checked(self: Layer, *args: Any, **options: Any) -> Any:
+        dx = backward(self, *args, **options)
+        if dx is None:
+            raise TypeError(
+                f"{type(self).__name__}.backward() returned None instead of the gradient of its input: return it, or "
+                "declare `-> None` if the input has no gradient"
+            )
+        return dx
+
+    return checked
+
+
+def data_of(parameter: Parameter | None) -> Any:
+    """The data of a parameter that a layer may lack, such as a bias: None if it does."""
+    return None if parameter is None else parameter.data
+
+
+def grad_of(parameter: Parameter | None) -> Any:
+    """The gradient of a parameter that a layer may lack: None if it does."""
+    return None if parameter is None else parameter.grad

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .. import kernels
-from .dropout import Dropout
+from .elementary import Dropout, Linear
 from .layer import Layer
-from .linear import Linear
 from .parameter import Parameter, constant, normal
 from .quantized import QuantizedLinear
 

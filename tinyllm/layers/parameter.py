@@ -1,38 +1,44 @@
 """Parameters: all weights of a model in one flat array, all gradients in another, each Parameter a view into both.
 
-Zeroing, clipping, Adam and an all-reduce are then one pass over one array. The matrices come first in it, the vectors
-(biases, norms) behind them, because weight decay is for matrices alone.
+Zeroing, clipping, Adam and an all-reduce are then one pass over one array. The matrices come first, the vectors (biases,
+norms) after them, because weight decay applies to matrices alone.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from ..device import moved
-from ..kernels.cuda.blas import bfloat16
+from ..device import bfloat16, moved
 
 Initial = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 
 def normal(std: float) -> Initial:
+    """Initial values from a normal distribution with mean 0."""
     return lambda random, shape: random.standard_normal(shape, np.float32) * np.float32(std)
 
 
 def constant(value: float) -> Initial:
+    """Initial values that are all the same."""
     return lambda random, shape: np.full(shape, value, np.float32)
 
 
 def stacked(*parts: tuple[int, Initial]) -> Initial:
-    """Rows of several kinds in one matrix: (how many, their initial values), from the top down."""
+    """Initial values of a matrix whose rows are of several kinds: (number of rows, their initial values), top down."""
     return lambda random, shape: np.concatenate([initial(random, (n, *shape[1:])) for n, initial in parts])
 
 
 class Parameter:
-    """A weight: its `shape`, its `name` in the model, and once placed in a Flat `data` and `grad`, views of that shape."""
+    """A weight: its `shape`, its `name` in the model, and once placed in a Flat its `data` and `grad`, views of that shape.
+
+    data: the weight itself; assigning to it writes into the Flat. While a model computes in bfloat16 on a GPU it is a
+    rounded copy of the weight (Flat.rounded). grad: None if the Flat is frozen, and kernels then skip the gradient.
+    """
 
     def __init__(self, shape: Sequence[int], initial: Initial):
         self.shape = tuple(shape)
@@ -44,7 +50,7 @@ class Parameter:
 
     @property
     def trained(self) -> bool:
-        """Whether it has a gradient; not in a frozen Flat."""
+        """Whether it has a gradient. Parameters in a frozen Flat have none."""
         return not self._placed().frozen
 
     @property
@@ -53,27 +59,36 @@ class Parameter:
         return len(self.shape) > 1
 
     def view(self, array: np.ndarray) -> np.ndarray:
-        """This parameter's part of an array that is laid out as the Flat's."""
+        """This parameter's part of an array that is laid out like the Flat."""
         return array[self.start : self.start + self.size].reshape(self.shape)
 
     def _placed(self) -> Flat:
         if self.flat is None:
-            raise RuntimeError(f"parameter {self.name!r} has no memory yet; call initialize() on its layer first")
+            raise RuntimeError(f"parameter {self.name!r} has no memory yet: call initialize() on its layer first")
         return self.flat
 
-    @property
-    def data(self) -> np.ndarray:
-        """What it has learned; within Model.in_bfloat16() a rounded copy of it, with which the model computes."""
+    def __getattr__(self, name: str) -> Any:
+        """Makes the view of the data when it is first asked for; from then on it is an ordinary attribute."""
+        if name != "_data":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         flat = self._placed()
-        return self.view(flat.data if flat.rounded is None else flat.rounded)
+        self._data = self.view(flat.data if flat.rounded is None else flat.rounded)
+        return self._data
 
-    @data.setter
-    def data(self, value: np.ndarray) -> None:
-        self.view(self._placed().data)[...] = value  # so that `p.data -= step` works and the view stays a view
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy makes its own view, of the copied Flat."""
+        return {name: value for name, value in vars(self).items() if name != "_data"}
+
+    def _set_data(self, value: np.ndarray) -> None:
+        flat = self._placed()
+        self.view(flat.data)[...] = value  # so that `p.data -= step` works and the view stays a view
+        flat.changed()
+
+    data = property(attrgetter("_data"), _set_data)
 
     @property
     def grad(self) -> Any:
-        """An array of the data's shape; None where it is frozen, and kernels then leave its gradient out."""
+        """The gradient of the loss, of the data's shape; None if the parameter is frozen."""
         return self.view(self._placed().grad) if self.trained else None
 
     @grad.setter
@@ -85,25 +100,28 @@ class Parameter:
 
 
 class Flat:
-    """One array for the data of all parameters, and one for their gradients, made when first asked for.
+    """One array for the data of all its parameters, and one for their gradients, which is allocated when first asked for.
 
-    data, grad (n,); the first `decayed` numbers are those of matrices. frozen: the parameters are not trained, and have no
-    gradients; a model with such a part has a second Flat for the rest (lora.py), which is then its `flat`. rounded (n,): the
-    data in bfloat16, while the model computes in it; gradients have the dtype of the data all the same.
+    data, grad (n,): the first `decayed` numbers are those of matrices. frozen: the parameters are not trained and have no
+    gradients; a model with such a part has a second Flat for the rest (LoRA), which is then `model.flat`. rounded (n,): the
+    data in bfloat16 while the model computes in it on a GPU, else None. Gradients always have the dtype of the data.
     """
 
     def __init__(self, parameters: list[Parameter], dtype: np.dtype | str = "float32"):
-        ordered = sorted(parameters, key=lambda p: not p.decays)  # stable: else in the model's order
-        self.size = sum(p.size for p in ordered)
-        self.decayed = sum(p.size for p in ordered if p.decays)
+        self.parameters = sorted(parameters, key=lambda p: not p.decays)  # stable: else in the model's order
+        self.size = sum(p.size for p in parameters)
+        self.decayed = sum(p.size for p in parameters if p.decays)
         self.data = np.zeros(self.size, dtype)
         self.frozen = False
         self.rounded: Any = None
+        self._copy: Any = None  # the memory of `rounded`, kept from one use to the next
+        self._copied_for: object = None  # the autocast block in which it was filled
         self._grad: np.ndarray | None = None
         start = 0
-        for p in ordered:
+        for p in self.parameters:
             p.flat, p.start = self, start
             start += p.size
+        self._release_views()
 
     @property
     def grad(self) -> np.ndarray:
@@ -112,17 +130,43 @@ class Flat:
         return self._grad
 
     def freeze(self, on: bool = True) -> None:
-        """From now on these parameters are not trained (or are again); their gradients are dropped."""
+        """Stops (or resumes) training of these parameters and drops their gradients."""
         self.frozen, self._grad = on, None
 
-    def round(self, on: bool = True) -> None:
-        """From now on the parameters' data are those of this moment in bfloat16 (or the data themselves again)."""
-        self.rounded = self.data.astype(bfloat16()) if on else None
+    def round(self, block: object, again: bool = False) -> None:
+        """Computes with the data rounded to bfloat16 from now on, until `unround`.
+
+        block: the autocast block that this is for. The copy is filled once a block, and again after an optimizer's step, an
+        assignment to a parameter's data, or if `again` is set.
+        """
+        if self._copy is None:
+            self._copy = self.data.astype(bfloat16())
+        elif again or self._copied_for is not block:
+            self._copy[...] = self.data
+        self._copied_for, self.rounded = block, self._copy
+        self._release_views()
+
+    def unround(self) -> None:
+        """Computes with the data themselves again."""
+        self.rounded = None
+        self._release_views()
+
+    def changed(self) -> None:
+        """To be called after the data changed: a rounded copy of them is out of date."""
+        self._copied_for = None
 
     def to(self, device: str) -> None:
-        """Moves the data to "cpu" or "cuda"; the gradients begin anew."""
-        self.data, self._grad = moved(self.data, device), None
+        """Moves the data to "cpu" or "cuda" and drops the gradients."""
+        self._replace(moved(self.data, device))
 
     def cast(self, dtype: np.dtype | str) -> None:
-        """Converts the data, in place; the gradients begin anew."""
-        self.data, self._grad = self.data.astype(dtype), None
+        """Converts the data to another dtype and drops the gradients."""
+        self._replace(self.data.astype(dtype))
+
+    def _replace(self, data: Any) -> None:
+        self.data, self._grad, self._copy, self._copied_for = data, None, None, None
+        self._release_views()
+
+    def _release_views(self) -> None:
+        for p in self.parameters:
+            vars(p).pop("_data", None)

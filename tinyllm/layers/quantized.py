@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import kernels
-from .layer import Layer
+from .layer import Layer, data_of, grad_of
 from .parameter import Parameter
 
 CHUNK = 1 << 22  # numbers in a chunk of logits
@@ -37,11 +37,11 @@ class QuantizedLinear(Layer):
 
     def forward(self, x):
         self.keep(x)
-        return kernels.quantized_linear_forward(x, self.w.q, self.w.scales, self.b and self.b.data)
+        return kernels.quantized_linear_forward(x, self.w.q, self.w.scales, data_of(self.b))
 
     def backward(self, dy):
         (x,) = self.kept()
-        return kernels.quantized_linear_backward(dy, x, self.w.q, self.w.scales, self.b and self.b.grad)
+        return kernels.quantized_linear_backward(dy, x, self.w.q, self.w.scales, grad_of(self.b))
 
 
 class QuantizedLinearActivation(QuantizedLinear):
@@ -72,7 +72,7 @@ class QuantizedEmbedding(Layer):
         dtype = self.mode.dtype or self.dtype
         return kernels.dequantize_rows(tokens, self.w.q, self.w.scales, self.w.shape[1], dtype)
 
-    def backward(self, dy):
+    def backward(self, dy) -> None:
         pass
 
 
@@ -88,7 +88,7 @@ class QuantizedOutput(Layer):
         return [slice(i, min(i + size, n_rows)) for i in range(0, n_rows, size)]
 
     def forward(self, x):
-        return kernels.quantized_linear_forward(x, self.w.q, self.w.scales, self.b and self.b.data)
+        return kernels.quantized_linear_forward(x, self.w.q, self.w.scales, data_of(self.b))
 
     def loss(self, x, targets, label_smoothing=0.0):
         """Mean cross-entropy of the logits against targets (B, T), -100 ignored, by chunks of rows."""
@@ -108,6 +108,6 @@ class QuantizedOutput(Layer):
         for part, lse_of_part in zip(self.chunks(len(t)), lse):
             share, logits = dloss * int((t[part] != -100).sum()) / counted, self(rows[part])
             dlogits = kernels.cross_entropy_backward(share, logits, t[part], lse_of_part, label_smoothing)
-            b_grad = self.b and self.b.grad
+            b_grad = grad_of(self.b)
             dx[part] = kernels.quantized_linear_backward(dlogits, rows[part], self.w.q, self.w.scales, b_grad)
         return dx.reshape(x.shape)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .. import kernels
 from .attention import Shared
 from .layer import Layer
@@ -13,7 +11,7 @@ from .parameter import Parameter, normal
 class RelativeBias(Layer):
     """What is added to the attention scores of T queries, the last of S positions: a Shared (H, T, S).  w (n_buckets, H).
 
-    All attention layers of a stack add its gradient into the Shared; the backward sends the sum to the buckets, once.
+    All attention layers of a stack add its gradient into the Shared. The backward sends the sum to the buckets, once.
     """
 
     def __init__(self, n_buckets: int, H: int, bidirectional: bool, max_distance: int = 128, std: float = 0.02):
@@ -21,17 +19,23 @@ class RelativeBias(Layer):
         self.w = Parameter((n_buckets, H), normal(std))
         self.bidirectional, self.max_distance = bidirectional, max_distance
 
-    def forward(self, T, S):
-        bias = kernels.relative_bias_forward(self.w.data, T, S, self.bidirectional, self.max_distance)
-        shared = Shared(bias, self.w.trained, self.w.grad.dtype if self.w.trained else None)  # summed as w's gradient is
+    def forward(self, T, cache=None):
+        """The bias of T queries that follow on those in the cache: a Shared (H, T, S)."""
+        if cache is not None:
+            return self.decode(T, cache)
+        bias = kernels.relative_bias_forward(self.w.data, T, T, self.bidirectional, self.max_distance)
+        shared = Shared(bias, self.w)
         self.keep(shared)
         return shared
 
-    def of_last(self, end: Any, S: int):
-        """As forward for one query, the last of the first `end` keys of room for S: an int64 (1,) on the device."""
-        return Shared(kernels.relative_bias_last(self.w.data, end, S, self.bidirectional, self.max_distance), wanted=False)
+    def decode(self, T, cache):
+        """As forward, for queries whose keys are in the cache. During a recorded step S is all the room that there is."""
+        w, options = self.w.data, (self.bidirectional, self.max_distance)
+        if cache.end is None:
+            return Shared(kernels.relative_bias_forward(w, T, cache.length + T, *options), self.w)
+        return Shared(kernels.relative_bias_last(w, cache.end, cache.room, *options), self.w)
 
-    def backward(self):
+    def backward(self) -> None:
         (shared,) = self.kept()
-        if shared.wanted:
+        if self.w.trained:
             kernels.relative_bias_backward(shared.grad, self.w.grad, self.bidirectional, self.max_distance)

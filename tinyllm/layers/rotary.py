@@ -81,7 +81,7 @@ KINDS: dict[str, Callable[..., tuple[np.ndarray, float]]] = {
 
 
 class Rotary(Layer):
-    """Turns each head's vector by its position, in place.  x (B, T, H, D), positions (T,) or (B, T) ints -> x.
+    """Rotates each head's vector by its position.  x (B, T, H, D), positions (T,) or (B, T) ints -> y (B, T, H, D).
 
     theta: the base; made_for: the longest sequence of the model as trained; scaling: {"rope_type": one of KINDS, and its
     options}; neighbours: pairs are the numbers 2i and 2i + 1 (the paper, llama2.c), otherwise i and D/2 + i (Hugging Face).
@@ -130,8 +130,8 @@ class Rotary(Layer):
         if self.stretches and positions.size:
             frequencies, _ = self.at(int(positions.max()) + 1)
         self.keep(positions, frequencies)
-        return kernels.rotary_forward(x, positions, frequencies, self.scale, self.neighbours, out=x)
+        return kernels.rotary_forward(x, positions, frequencies, self.scale, self.neighbours)
 
-    def backward(self, dx):
+    def backward(self, dy):
         positions, frequencies = self.kept()
-        return kernels.rotary_backward(dx, positions, frequencies, self.scale, self.neighbours, out=dx)
+        return kernels.rotary_backward(dy, positions, frequencies, self.scale, self.neighbours)

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..layers import MLP, Attention, Context, Dropout, Embedding, LayerNorm, PositionEmbedding, PostNormBlock, Recompute
+from ..layers import MLP, Attention, Context, Dropout, Embedding, LayerNorm, PositionEmbedding, PostNormBlock, assembled
 from .bert_config import BERTConfig
 from .bert_heads import HiddenStates, PooledClassifier, PretrainingHead, SpanHead
 from .classification import Classifier
@@ -44,12 +44,18 @@ class BERTBase(Model):
         c = self.config
         std, dropout = c.initializer_range, c.attention_probs_dropout_prob
         block = PostNormBlock(
-            Attention(c.hidden_size, c.num_attention_heads, causal=False, dropout=dropout, std=std, residual_std=std),
-            LayerNorm(c.hidden_size, eps=c.layer_norm_eps, dropout=c.hidden_dropout_prob),
-            MLP(c.hidden_size, c.intermediate_size, c.hidden_act, std=std, residual_std=std),
-            LayerNorm(c.hidden_size, eps=c.layer_norm_eps, dropout=c.hidden_dropout_prob),
-        )
-        return Recompute(block) if c.recompute else block
+            Attention(
+                c.hidden_size, c.num_attention_heads, causal=False, dropout=dropout, residual_dropout=c.hidden_dropout_prob,
+                std=std, residual_std=std,
+            ),
+            LayerNorm(c.hidden_size, eps=c.layer_norm_eps),
+            MLP(
+                c.hidden_size, c.intermediate_size, c.hidden_act, std=std, residual_std=std,
+                residual_dropout=c.hidden_dropout_prob,
+            ),
+            LayerNorm(c.hidden_size, eps=c.layer_norm_eps),
+        )  # fmt: skip
+        return assembled(block, c.recompute)
 
     @classmethod
     def tiny(cls, **options):
@@ -95,29 +101,32 @@ class BERTBase(Model):
         token_types (B, T): the segment of each, 0 by default, ignored where the model has no segments; attention_mask (B, T)
         or (B, T, T), true for real tokens.
         """
-        with self.without_keeping():
-            return self.head(self.hidden(*self._checked(tokens, token_types, attention_mask)))
+        inputs = self._checked(tokens, token_types, attention_mask)
+        with self.inference():
+            return self.head(self.hidden(*inputs))
 
     def last_hidden_state(self, tokens, token_types=None, attention_mask=None):
         """What the head is given, (B, T, C), for tokens (B, T); dropout is off meanwhile."""
         was_training = self.mode.training
+        inputs = self._checked(tokens, token_types, attention_mask)
         self.eval()
         try:
-            with self.without_keeping():
-                return self.hidden(*self._checked(tokens, token_types, attention_mask))
+            with self.inference():
+                return self.hidden(*inputs)
         finally:
             self.train(was_training)
 
     def loss(self, tokens, targets, token_types=None, attention_mask=None, **options):
         """The head's loss, a Python float, against targets of the shape that the class says."""
-        self.forget()
         inputs = self._checked(tokens, token_types, attention_mask)
         targets = self.checked_targets(targets, inputs[0].shape)
-        return self.head.loss(self.hidden(*inputs), targets, **options)
+        with self.forward_pass():
+            return self.head.loss(self.hidden(*inputs), targets, **options)
 
-    def backward(self, dloss=1.0):
-        """Adds the gradient of dloss * loss, of the loss computed last, into every Parameter.grad."""
-        self.hidden_backward(self.head.backward(dloss))
+    def backward(self, dloss=1.0) -> None:
+        """Adds the gradient of dloss * loss, for the loss computed last, into every Parameter.grad."""
+        with self.backward_pass():
+            self.hidden_backward(self.head.backward(dloss))
 
     def checked_targets(self, targets, shape):
         """The targets of tokens of that shape, (B, T), as an array; ValueError where they cannot be."""
@@ -184,7 +193,7 @@ class BERT(BERTBase):
     def at(self, which, tokens, token_types=None, attention_mask=None):
         """The logits (M, V) of the M positions that `which`, (B, T) bool, says, and nothing computed for the others; with
         them those of the next-sentence head, (B, 2), or None where there is none."""
-        with self.without_keeping():
+        with self.inference():
             h = self.hidden(*self._checked(tokens, token_types, attention_mask))
             follows = None if self.head.next_sentence is None else self.head.next_sentence(self.head.pooler(h))
             return self.head.masked(h[which]), follows
@@ -192,7 +201,7 @@ class BERT(BERTBase):
     def next_sentence(self, tokens, token_types=None, attention_mask=None):
         """logits (B, 2) of the next-sentence head: the second segment follows the first, or it does not."""
         self._needs_next_sentence()
-        with self.without_keeping():
+        with self.inference():
             h = self.hidden(*self._checked(tokens, token_types, attention_mask))
             return self.head.next_sentence(self.head.pooler(h))
 

@@ -63,7 +63,7 @@ class SequenceClassifier(LanguageModel):
     def __call__(self, tokens, attention_mask=None, positions=None):  # type: ignore[override]
         """logits (B, labels) of tokens (B, T)."""
         tokens, context = self._checked(tokens, attention_mask, positions)
-        with self.without_keeping():
+        with self.inference():
             h = self.hidden(tokens, context)  # (B, T, C)
             return self.score(kernels.embedding_forward(self.last(tokens, context.mask), h.reshape(-1, h.shape[-1])))
 
@@ -72,19 +72,20 @@ class SequenceClassifier(LanguageModel):
 
         class_weight (labels,): how much a row of each label counts in the mean, for labels of unequal number.
         """
-        self.forget()
         tokens, context = self._checked(tokens, attention_mask, positions)
         targets = checked_targets(targets, tokens.shape[:1], self.config.num_labels)
-        h, last = self.hidden(tokens, context), self.last(tokens, context.mask)
-        self.keep(h.shape, last)
-        return self.score.loss(kernels.embedding_forward(last, h.reshape(-1, h.shape[-1])), targets, class_weight)
+        with self.forward_pass():
+            h, last = self.hidden(tokens, context), self.last(tokens, context.mask)
+            self.keep(h.shape, last)
+            return self.score.loss(kernels.embedding_forward(last, h.reshape(-1, h.shape[-1])), targets, class_weight)
 
-    def backward(self, dloss=1.0):
-        shape, last = self.kept()
-        drows = self.score.backward(dloss)  # (B, C)
-        dh = kernels.zeros(drows, shape)
-        kernels.embedding_backward(drows, last, dh.reshape(-1, shape[-1]))
-        self.hidden_backward(dh)
+    def backward(self, dloss=1.0) -> None:
+        with self.backward_pass():
+            shape, last = self.kept()
+            drows = self.score.backward(dloss)  # (B, C)
+            dh = kernels.zeros(drows, shape)
+            kernels.embedding_backward(drows, last, dh.reshape(-1, shape[-1]))
+            self.hidden_backward(dh)
 
     def last(self, tokens: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         """The number of each row's last real token among all B * T, (B,)."""

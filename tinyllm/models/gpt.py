@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from ..layers import MLP, Attention, Dropout, Embedding, LayerNorm, PositionEmbedding, PreNormBlock, Recompute
+from ..layers import MLP, Attention, Dropout, Embedding, LayerNorm, PositionEmbedding, PreNormBlock, assembled
 from .classification import SequenceClassifier, name_labels
 from .model import LanguageModel
 
@@ -67,7 +67,7 @@ class GPT(LanguageModel):
 
     def _norm(self):
         c = self.config
-        return LayerNorm(c.n_embd, c.bias, c.layer_norm_epsilon, dropout=c.resid_pdrop)
+        return LayerNorm(c.n_embd, c.bias, c.layer_norm_epsilon)
 
     def _block(self, layer: int):
         c = self.config
@@ -79,12 +79,16 @@ class GPT(LanguageModel):
         block = PreNormBlock(
             self._norm(),
             Attention(
-                c.n_embd, c.n_head, bias=c.bias, scale=scale, dropout=c.attn_pdrop, std=std, residual_std=residual_std
+                c.n_embd, c.n_head, bias=c.bias, scale=scale, dropout=c.attn_pdrop, residual_dropout=c.resid_pdrop,
+                std=std, residual_std=residual_std,
             ),
             self._norm(),
-            MLP(c.n_embd, c.n_inner or 4 * c.n_embd, c.activation_function, c.bias, std, residual_std),
-        )
-        return Recompute(block) if c.recompute else block
+            MLP(
+                c.n_embd, c.n_inner or 4 * c.n_embd, c.activation_function, c.bias, std, residual_std,
+                residual_dropout=c.resid_pdrop,
+            ),
+        )  # fmt: skip
+        return assembled(block, c.recompute)
 
     @classmethod
     def tiny(cls, **options):
@@ -96,16 +100,15 @@ class GPT(LanguageModel):
         return self.config.n_positions
 
     def hidden(self, tokens, context):
-        x, r = self.dropout(self.positions(self.tokens(tokens), context.positions)), None  # (B, T, C)
+        x = self.dropout(self.positions(self.tokens(tokens), context.positions))  # (B, T, C)
         for block in self.blocks:
-            x, r = block(x, r, context)
-        _, h = self.norm.add(x, r)
-        return h
+            x = block(x, context)
+        return self.norm(x)
 
     def hidden_backward(self, dh):
-        dx, dr = self.norm.add_backward(dh)
+        dx = self.norm.backward(dh)
         for block in reversed(self.blocks):
-            dx, dr = block.backward(dx, dr)
+            dx = block.backward(dx)
         self.tokens.backward(self.positions.backward(self.dropout.backward(dx)))
 
 

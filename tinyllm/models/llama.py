@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..layers import Attention, Embedding, GatedMLP, PreNormBlock, Recompute, RMSNorm, Rotary
+from ..layers import Attention, Embedding, GatedMLP, PreNormBlock, RMSNorm, Rotary, assembled
 from .classification import SequenceClassifier, name_labels
 from .model import LanguageModel
 
@@ -103,7 +103,7 @@ class Llama(LanguageModel):
             RMSNorm(c.hidden_size, c.rms_norm_eps),
             GatedMLP(c.hidden_size, c.intermediate_size, c.hidden_act, c.mlp_bias, std=std, residual_std=std),
         )  # fmt: skip
-        return Recompute(block) if c.recompute else block
+        return assembled(block, c.recompute)
 
     @classmethod
     def tiny(cls, **options):
@@ -121,16 +121,15 @@ class Llama(LanguageModel):
         return not self.rotary.stretches
 
     def hidden(self, tokens, context):
-        x, r = self.tokens(tokens), None  # (B, T, C)
+        x = self.tokens(tokens)  # (B, T, C)
         for block in self.blocks:
-            x, r = block(x, r, context)
-        _, h = self.norm.add(x, r)
-        return h
+            x = block(x, context)
+        return self.norm(x)
 
     def hidden_backward(self, dh):
-        dx, dr = self.norm.add_backward(dh)
+        dx = self.norm.backward(dh)
         for block in reversed(self.blocks):
-            dx, dr = block.backward(dx, dr)
+            dx = block.backward(dx)
         self.tokens.backward(dx)
 
 

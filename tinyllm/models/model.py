@@ -3,37 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Self
 
 import numpy as np
 
 from .. import kernels
 from ..device import check_device, device_of, moved
-from ..layers import Context, Embedding, KVCache, Layer, Output, packed_arrays
+from ..layers import Context, Embedding, Layer, Output, packed_arrays
 from ..layers.parameter import Flat
 from ..layers.quantized import Packed
-from .step import is_recordable, step
 
 
 class Model(Layer):
     """A network with a loss. Training knows of it only `loss`, `backward`, its flat buffers and its mode."""
 
     config: Any
-    bits: int | None = None  # of its matrices, where they are quantized (quantization.py)
-    lora: Any = None  # the LoRAConfig of its adapters, where it has some (lora.py)
+    flat: Flat
+    bits: int | None = None  # of its matrices, if they are quantized (checkpoints/quantization.py)
+    lora: Any = None  # the LoRAConfig of its adapters, if it has some (checkpoints/lora.py)
     head_names: tuple[str, ...] = ()  # how the names of a head's parameters begin that is fresh on a pretrained body
+    _autocast: Any = None  # the autocast block of the last loss
 
     def loss(self, *args: Any, **options: Any) -> float:
+        raise NotImplementedError
+
+    def backward(self, dloss: float = 1.0) -> None:
         raise NotImplementedError
 
     def example(self, random: np.random.Generator) -> tuple[Any, ...]:
         """A small random batch, as the arguments of `loss`: for gradcheck and tests."""
         raise NotImplementedError
 
-    def zero_grad(self) -> None:
-        """Sets all gradients to zero."""
-        kernels.clear(self.flat.grad)
+    # How it computes ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def forward_pass(self) -> Iterator[None]:
+        """Around the forward pass of a loss. It drops what an earlier loss kept and remembers the precision, which the
+        backward uses too, wherever it is called."""
+        self.forget()
+        self._autocast = block = kernels.current_autocast()
+        with nullcontext() if block.dtype == "float32" else self._in_precision(rounds_again=True):
+            yield
+
+    @contextmanager
+    def backward_pass(self) -> Iterator[None]:
+        """Around the backward pass of the last loss, in the precision of that loss.
+
+        RuntimeError without a loss before it. ValueError if the matrices are packed in a few bits and nothing is trained
+        beside them.
+        """
+        if self._autocast is None:
+            raise RuntimeError(f"{type(self).__name__}.backward() needs a forward pass before it: call loss() first")
+        if self.bits is not None and self.lora is None:
+            raise ValueError(
+                f"backward() needs trainable weights, and this model's matrices are packed in {self.bits} bits, for "
+                'inference only: load it with dtype="float32" and compute in `with tinyllm.autocast("bfloat16"):`, or add '
+                "LoRA adapters (tinyllm.lora.add) and train these"
+            )
+        with kernels.resume_autocast(self._autocast), self._in_precision():
+            yield
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """Around a forward pass without a backward: layers keep nothing, and a loss before it can still run backward."""
+        with self.without_keeping(), self._in_precision():
+            yield
+
+    @contextmanager
+    def _in_precision(self, rounds_again: bool = False) -> Iterator[None]:
+        """On a GPU within autocast("bfloat16"), computes with rounded copies of the weights: activations are bfloat16.
+
+        The weights stay in float32, and so do their gradients: updates too small for bfloat16's eight bits are not lost
+        (Micikevicius et al. 2018, section 3.1). On a CPU autocast rounds the factors of products alone.
+        """
+        block = kernels.current_autocast()
+        if block.dtype == "float32" or self.dtype != np.float32 or self.device == "cpu" or self.mode.dtype is not None:
+            yield
+            return
+        flats = self._flats()
+        for flat in flats:
+            flat.round(block, again=rounds_again)
+        self.mode.dtype = flats[0].rounded.dtype
+        try:
+            yield
+        finally:
+            self.mode.dtype = None
+            for flat in flats:
+                flat.unround()
 
     def train(self, on: bool = True) -> None:
         """Turns dropout on (or off). A fresh or loaded model has it off."""
@@ -43,10 +100,16 @@ class Model(Layer):
         """Turns dropout off."""
         self.train(False)
 
-    def to(self, device: str) -> Self:
-        """Moves what it has learned to "cpu" or "cuda", where it computes from then on; gradients begin anew -> itself.
+    # Its parameters ----------------------------------------------------------------------------------------------------
 
-        Raises ValueError where this machine has no such device.
+    def zero_grad(self) -> None:
+        """Sets all gradients to zero."""
+        kernels.clear(self.flat.grad)
+
+    def to(self, device: str) -> Self:
+        """Moves the parameters to "cpu" or "cuda", where the model computes from then on, and drops the gradients.
+
+        Returns the model. ValueError if this machine has no such device.
         """
         check_device(device)
         for flat in self._flats():
@@ -56,33 +119,8 @@ class Model(Layer):
                 packed.q, packed.scales = moved(packed.q, device), moved(packed.scales, device)
         return self
 
-    @contextmanager
-    def in_bfloat16(self) -> Iterator[None]:
-        """Within the block it computes in bfloat16 on "cuda": its activations are of that dtype, and its parameters copies,
-        rounded when the block begins.
-
-        What it has learned stays in float32, and gradients are summed in it: updates too small for bfloat16's eight bits
-        are not lost (Micikevicius et al. 2018, section 3.1). `loss` and `backward` belong into one block, an optimizer's
-        step behind it. ValueError where the model is not on "cuda", or not of float32.
-        """
-        if self.device != "cuda" or self.dtype != np.float32:
-            raise ValueError(
-                f"a model of float32 on 'cuda' computes in bfloat16, and this is one of {self.dtype} on {self.device!r}: "
-                "there, kernels.precision('bfloat16') rounds the factors of its products"
-            )
-        flats = self._flats()
-        for flat in flats:
-            flat.round()
-        self.mode.dtype = flats[0].rounded.dtype
-        try:
-            yield
-        finally:
-            for flat in flats:
-                flat.round(False)
-            self.mode.dtype = None
-
     def _flats(self) -> list[Flat]:
-        """The memory of all parameters: one array, or with adapters two."""
+        """The memory of all parameters: one Flat, or with adapters two."""
         return list({id(p.flat): p.flat for p in self.parameters() if p.flat}.values())
 
     @property
@@ -94,7 +132,7 @@ class Model(Layer):
         return self.flat.data.dtype
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that it has learned, by name: what a file holds of it. The arrays are the model's own."""
+        """The parameters by name, as a file holds them. The arrays are the model's own."""
         arrays = {p.name: p.data for p in self.parameters()}
         for layer in self.layers():
             arrays |= packed_arrays(layer)
@@ -102,7 +140,7 @@ class Model(Layer):
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers are trained; a tied weight counts once."""
+        """The number of trained parameters. A tied weight counts once."""
         return self.flat.size
 
 
@@ -141,23 +179,57 @@ def checked_mask(mask: Any, B: int, T: int, S: int) -> np.ndarray | None:
 
 
 class LanguageModel(Model):
-    """A decoder: predicts each next token. A model of this kind defines `hidden` and `hidden_backward`, its two halves
-    between the tokens (B, T) and the last hidden state (B, T, C), on which it puts its head."""
+    """A decoder: it predicts each next token.
+
+    A model of this kind defines `hidden` and `hidden_backward`, its two halves between the tokens (B, T) and the last hidden
+    state (B, T, C). The head follows on that: here the projection onto the vocabulary.
+    """
 
     tokens: Embedding
     output: Output
     writes = True  # whether it can generate
 
     def add_head(self, C: int, std: float) -> None:
-        """What stands on the last hidden state of C channels: here the projection onto the vocabulary."""
+        """Makes the head on the last hidden state of C channels."""
         tied = self.tokens.w if self.config.tie_word_embeddings else None
         self.output = Output(C, self.config.vocab_size, tied, std=std)
 
     def hidden(self, tokens: np.ndarray, context: Context) -> np.ndarray:
+        """tokens (B, T) -> the last hidden state (B, T, C)."""
         raise NotImplementedError
 
     def hidden_backward(self, dh: np.ndarray) -> None:
         raise NotImplementedError
+
+    def loss(self, tokens, targets, attention_mask=None, positions=None, label_smoothing=0.0):
+        """Mean cross-entropy, a Python float, of predicting targets (B, T). Targets of -100 are ignored."""
+        tokens, context = self._checked(tokens, attention_mask, positions)
+        targets = checked_targets(targets, tokens.shape, self.config.vocab_size)
+        with self.forward_pass():
+            return self.output.loss(self.hidden(tokens, context), targets, label_smoothing)
+
+    def backward(self, dloss=1.0) -> None:
+        """Adds the gradient of dloss * loss, for the loss computed last, into every Parameter.grad."""
+        with self.backward_pass():
+            self.hidden_backward(self.output.backward(dloss))
+
+    def __call__(self, tokens, attention_mask=None, positions=None, cache=None, last_only=False):
+        """logits (B, T, V) of tokens (B, T).
+
+        attention_mask (B, S) or (B, T, S): true for real tokens; S is the length with the cache's. positions (B, T): needed
+        if they do not simply count up. cache: a KVCache (generation/cache.py) that holds the tokens before and receives
+        these. last_only: return the logits of the last token alone, (B, 1, V).
+        """
+        tokens, context = self._checked(tokens, attention_mask, positions, cache)
+        with self.inference():
+            if cache is not None:
+                return cache.logits(self, tokens, context, last_only)
+            h = self.hidden(tokens, context)  # (B, T, C)
+            return self.output(h[:, -1:] if last_only else h)
+
+    def decoder_hidden(self, tokens: np.ndarray, context: Context) -> np.ndarray:
+        """What a cache runs on the next tokens."""
+        return self.hidden(tokens, context)
 
     def example(self, random):
         B, T = 2, min(7, self.max_length)
@@ -178,45 +250,15 @@ class LanguageModel(Model):
 
     @property
     def steady(self) -> bool:
-        """Whether all tokens are computed alike, however many come before them."""
+        """Whether a token is computed in the same way whatever the number of tokens before it."""
         return True
 
-    def __call__(self, tokens, attention_mask=None, positions=None, cache=None, last_only=False):
-        """logits (B, T, V) of tokens (B, T).
-
-        attention_mask (B, S) or (B, T, S), true for real tokens, S the length with the cache's; positions (B, T) where they
-        do not simply count up; cache: a KVCache that holds the tokens before and receives these; last_only: (B, 1, V).
-        One token a row behind others is a step that is recorded and repeated, where models/step.py says so.
-        """
-        tokens, context = self._checked(tokens, attention_mask, positions, cache)
-        with self.without_keeping():
-            if self.steady and is_recordable(self, tokens, cache):
-                return step(self, self._step, tokens, cache, context.positions, context.mask)
-            h = self.hidden(tokens, context)
-            if cache is not None:
-                cache.advance(tokens.shape[1])
-            return self.output(h[:, -1:] if last_only else h)
-
-    def _step(self, tokens, positions, mask, cache):
-        return self.output(self.hidden(tokens, Context(mask, positions, cache)))
-
-    def loss(self, tokens, targets, attention_mask=None, positions=None, label_smoothing=0.0):
-        """Mean cross-entropy, a Python float, of predicting targets (B, T); -100 is ignored."""
-        self.forget()
-        tokens, context = self._checked(tokens, attention_mask, positions)
-        targets = checked_targets(targets, tokens.shape, self.vocab_size)
-        return self.output.loss(self.hidden(tokens, context), targets, label_smoothing)
-
-    def backward(self, dloss=1.0):
-        """Adds the gradient of dloss * loss, of the loss computed last, into every Parameter.grad."""
-        self.hidden_backward(self.output.backward(dloss))
-
     def default_positions(self, mask: np.ndarray | None, past: int, T: int) -> np.ndarray:
-        """Where T tokens stand that follow on `past` others, (T,) or (B, T), if the caller does not say."""
+        """The positions of T tokens after `past` others, (T,) or (B, T), if the caller gives none."""
         return np.arange(past, past + T)
 
     def _checked(self, tokens, attention_mask, positions, cache=None):
-        tokens = checked_tokens(tokens, self.vocab_size)
+        tokens = checked_tokens(tokens, self.config.vocab_size)
         B, T = tokens.shape
         past = cache.length if cache is not None else 0
         if past + T > self.max_length:
@@ -228,6 +270,3 @@ class LanguageModel(Model):
         if positions is None:
             positions = self.default_positions(mask, past, T)
         return tokens, Context(mask, np.asarray(positions), cache)
-
-
-__all__ = ["KVCache", "LanguageModel", "Model", "checked_mask", "checked_targets", "checked_tokens"]

@@ -15,7 +15,6 @@ import numpy as np
 from ..layers import (
     MLP,
     Attention,
-    Dropout,
     Embedding,
     Layer,
     LayerNorm,
@@ -23,7 +22,7 @@ from ..layers import (
     PositionEmbedding,
     PostNormBlock,
     PreNormBlock,
-    Recompute,
+    assembled,
 )
 from .classification import SequenceClassifier, name_labels
 from .model import LanguageModel
@@ -82,29 +81,30 @@ class OPT(LanguageModel):
         self.positions = PositionEmbedding(c.max_position_embeddings + OFFSET, C, std)
         self.blocks = [self._block() for _ in range(c.num_hidden_layers)]
         self.norm = self._norm() if c.do_layer_norm_before and not c._remove_final_layer_norm else None
-        self.dropout = Dropout(c.dropout)  # of the last branch, where no norm adds it
         self.project_out = None if E == C else Linear(C, E, bias=False, std=std)
         self.add_head(E, std)
         self.initialize(seed, dtype)
 
     def _norm(self):
         c = self.config
-        return LayerNorm(c.hidden_size, affine=c.layer_norm_elementwise_affine, dropout=c.dropout)
+        return LayerNorm(c.hidden_size, affine=c.layer_norm_elementwise_affine)
 
     def _block(self):
         c = self.config
         std, residual_std = c.init_std, c.init_std / math.sqrt(2 * c.num_hidden_layers)
         attention = Attention(
-            c.hidden_size, c.num_attention_heads, bias=c.enable_bias, dropout=c.attention_dropout, std=std,
-            residual_std=residual_std,
+            c.hidden_size, c.num_attention_heads, bias=c.enable_bias, dropout=c.attention_dropout,
+            residual_dropout=c.dropout, std=std, residual_std=residual_std,
         )  # fmt: skip
-        mlp = MLP(c.hidden_size, c.ffn_dim, c.activation_function, c.enable_bias, std, residual_std)
+        mlp = MLP(
+            c.hidden_size, c.ffn_dim, c.activation_function, c.enable_bias, std, residual_std, residual_dropout=c.dropout
+        )
         block: Layer
         if c.do_layer_norm_before:
             block = PreNormBlock(self._norm(), attention, self._norm(), mlp)
         else:
             block = PostNormBlock(attention, self._norm(), mlp, self._norm())
-        return Recompute(block) if c.recompute else block
+        return assembled(block, c.recompute)
 
     @classmethod
     def tiny(cls, **options):
@@ -133,42 +133,22 @@ class OPT(LanguageModel):
         if self.project_in is not None:
             x = self.project_in(x)
         x = self.positions(x, context.positions)  # (B, T, C)
-        h = self.pre_norm(x, context) if self.config.do_layer_norm_before else self.post_norm(x, context)
-        return h if self.project_out is None else self.project_out(h)
+        for block in self.blocks:
+            x = block(x, context)
+        if self.norm is not None:
+            x = self.norm(x)
+        return x if self.project_out is None else self.project_out(x)  # (B, T, E)
 
     def hidden_backward(self, dh):
-        if self.project_out is not None:
-            dh = self.project_out.backward(dh)
-        dx = self.pre_norm_backward(dh) if self.config.do_layer_norm_before else self.post_norm_backward(dh)
+        dx = dh if self.project_out is None else self.project_out.backward(dh)
+        if self.norm is not None:
+            dx = self.norm.backward(dx)
+        for block in reversed(self.blocks):
+            dx = block.backward(dx)
         dx = self.positions.backward(dx)
         if self.project_in is not None:
             dx = self.project_in.backward(dx)
         self.tokens.backward(dx)
-
-    def pre_norm(self, x, context):
-        r = None
-        for block in self.blocks:
-            x, r = block(x, r, context)
-        if self.norm is None:
-            return x + self.dropout(r)
-        _, h = self.norm.add(x, r)
-        return h
-
-    def pre_norm_backward(self, dx):
-        dx, dr = (dx, self.dropout.backward(dx)) if self.norm is None else self.norm.add_backward(dx)
-        for block in reversed(self.blocks):
-            dx, dr = block.backward(dx, dr)
-        return dx
-
-    def post_norm(self, x, context):
-        for block in self.blocks:
-            x = block(x, context)
-        return x
-
-    def post_norm_backward(self, dx):
-        for block in reversed(self.blocks):
-            dx = block.backward(dx)
-        return dx
 
 
 class OPTForSequenceClassification(SequenceClassifier, OPT):

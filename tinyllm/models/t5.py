@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..kernels.cuda.device import to_device
 from ..layers import (
     MLP,
     Attention,
@@ -27,15 +26,13 @@ from ..layers import (
     Layer,
     Output,
     PreNormBlock,
-    Recompute,
     RelativeBias,
     RMSNorm,
     Shared,
-    SourceCache,
+    assembled,
 )
 from ..layers.parameter import normal, stacked
 from .model import Model, checked_targets, checked_tokens
-from .step import is_recordable, step
 
 
 @dataclass
@@ -103,71 +100,65 @@ class T5(Model):
     def vocab_size(self) -> int:
         return self.config.vocab_size
 
+    steady = True  # a token is computed in the same way whatever the number of tokens before it
+
     def hidden(self, source, target_in, mask):
         """The decoder's last hidden state (B, T, C), scaled for the output."""
-        self.source = Shared(self.encoder(self.tokens(source), Context(mask)))  # (B, S, C)
-        h = self.decoder(self.tokens(target_in), Context(source=self.source, source_mask=mask))
-        kernels.scale(h, self.scale)
+        encoded = Shared(self.encoder(self.tokens(source), Context(mask)))  # (B, S, C)
+        self.keep(encoded)
+        h = self.decoder(self.tokens(target_in), Context(source=encoded, source_mask=mask))  # (B, T, C)
+        kernels.scale(h, self.scale)  # h is an array of ours: nobody else holds it
         return h
 
     def hidden_backward(self, dh):
-        """The decoder's backward leaves in source.grad the sum of what all its cross attentions want of the encoder."""
+        """The decoder's backward leaves in encoded.grad the sum of the gradients from all its cross attentions."""
+        (encoded,) = self.kept()
         kernels.scale(dh, self.scale)
         self.tokens.backward(self.decoder.backward(dh))
-        self.tokens.backward(self.encoder.backward(self.source.grad))
-        del self.source
+        self.tokens.backward(self.encoder.backward(encoded.grad))
 
     def __call__(self, source, target_in, source_mask=None):
         """logits (B, T, V) of source (B, S) and target_in (B, T): decoder_start_token_id, then the target without its end.
 
-        source_mask (B, S): true for real tokens. (Padding behind a target needs no mask: no token looks ahead.)
+        source_mask (B, S): true for real tokens. (Padding after a target needs no mask, because no token looks ahead.)
         """
-        with self.without_keeping():
-            return self.output(self.hidden(*self._checked(source, target_in, source_mask)))
+        inputs = self._checked(source, target_in, source_mask)
+        with self.inference():
+            return self.output(self.hidden(*inputs))
 
     def loss(self, source, target_in, targets, source_mask=None, label_smoothing=0.0):
-        """Mean cross-entropy, a Python float, of predicting targets (B, T); -100 is ignored."""
-        self.forget()
+        """Mean cross-entropy, a Python float, of predicting targets (B, T). Targets of -100 are ignored."""
         source, target_in, mask = self._checked(source, target_in, source_mask)
-        targets = checked_targets(targets, target_in.shape, self.vocab_size)
-        return self.output.loss(self.hidden(source, target_in, mask), targets, label_smoothing)
+        targets = checked_targets(targets, target_in.shape, self.config.vocab_size)
+        with self.forward_pass():
+            return self.output.loss(self.hidden(source, target_in, mask), targets, label_smoothing)
 
-    def backward(self, dloss=1.0):
-        """Adds the gradient of dloss * loss, of the loss computed last, into every Parameter.grad."""
-        self.hidden_backward(self.output.backward(dloss))
+    def backward(self, dloss=1.0) -> None:
+        """Adds the gradient of dloss * loss, for the loss computed last, into every Parameter.grad."""
+        with self.backward_pass():
+            self.hidden_backward(self.output.backward(dloss))
 
-    def encode(self, source, source_mask=None) -> SourceCache:
-        """Runs the encoder once: the cache that `decode` begins with, for source (B, S), source_mask (B, S)."""
-        source = checked_tokens(source, self.vocab_size, "source")
+    def encode(self, source, source_mask=None):
+        """Runs the encoder alone: its last hidden state (B, S, C), and source_mask (B, S) as bool or None."""
+        source = checked_tokens(source, self.config.vocab_size, "source")
         mask = checked_source_mask(source, source_mask)
-        with self.without_keeping():
-            h = self.encoder(self.tokens(source), Context(mask))
-            cache = SourceCache(None if mask is None else to_device(mask, h))
-            for layer in self.decoder.layers():
-                if isinstance(layer, CrossAttention):
-                    cache.hold(layer, *layer.split(layer.kv(h)))
-        return cache
+        with self.inference():
+            return self.encoder(self.tokens(source), Context(mask)), mask
 
-    def decode(self, target_in, cache: SourceCache, last_only=False):
-        """logits (B, T, V) of the target's next tokens (B, T), whose predecessors the cache holds; it receives these.
+    def decode(self, target_in, cache, last_only=False):
+        """logits (B, T, V) of the target's next tokens (B, T). Their predecessors are in the cache, which receives these.
 
-        last_only: (B, 1, V). One token a row behind others is recorded and repeated, where step.py says so.
+        cache: what generation/cache.py's `encoded` returned for the source. last_only: the last token alone, (B, 1, V).
         """
-        target_in = checked_tokens(target_in, self.vocab_size, "target_in")
-        with self.without_keeping():
-            if is_recordable(self, target_in, cache):
-                return step(self, self._step, target_in, cache, np.zeros(1), None)
-            h = self._decoded(target_in, cache)
-            cache.advance(target_in.shape[1])
-            return self.output(h[:, -1:] if last_only else h)
+        target_in = checked_tokens(target_in, self.config.vocab_size, "target_in")
+        with self.inference():
+            return cache.logits(self, target_in, Context(cache=cache, source_mask=cache.mask), last_only)
 
-    def _decoded(self, target_in, cache):
-        h = self.decoder(self.tokens(target_in), Context(cache=cache, source_mask=cache.mask))
+    def decoder_hidden(self, target_in, context):
+        """What a cache runs on the next tokens: the decoder's half of `hidden`."""
+        h = self.decoder(self.tokens(target_in), context)  # (B, T, C)
         kernels.scale(h, self.scale)
         return h
-
-    def _step(self, target_in, positions, mask, cache):
-        return self.output(self._decoded(target_in, cache))
 
     def example(self, random):
         B, S, T = 2, 7, 5
@@ -179,8 +170,8 @@ class T5(Model):
         return source, target_in, targets, source_mask
 
     def _checked(self, source, target_in, source_mask):
-        source = checked_tokens(source, self.vocab_size, "source")
-        target_in = checked_tokens(target_in, self.vocab_size, "target_in")
+        source = checked_tokens(source, self.config.vocab_size, "source")
+        target_in = checked_tokens(target_in, self.config.vocab_size, "target_in")
         if len(source) != len(target_in):
             raise ValueError(f"source has {len(source)} rows and target_in {len(target_in)}: each source needs its target")
         return source, target_in, checked_source_mask(source, source_mask)
@@ -208,21 +199,16 @@ class Stack(Layer):
         self.last_dropout = Dropout(c.dropout_rate)
 
     def forward(self, x, context):
-        T, cache = x.shape[1], context.cache
-        if cache is not None and cache.end is not None:
-            context.bias = self.bias.of_last(cache.end, cache.room)  # (H, 1, S)
-        else:
-            context.bias = self.bias(T, T + (cache.length if cache is not None else 0))  # (H, T, S)
-        x, r = self.dropout(x), None
+        context.bias = self.bias(x.shape[1], context.cache)  # (H, T, S)
+        x = self.dropout(x)
         for block in self.blocks:
-            x, r = block(x, r, context)
-        _, h = self.norm.add(x, r)
-        return self.last_dropout(h)
+            x = block(x, context)
+        return self.last_dropout(self.norm(x))
 
     def backward(self, dh):
-        dx, dr = self.norm.add_backward(self.last_dropout.backward(dh))
+        dx = self.norm.backward(self.last_dropout.backward(dh))
         for block in reversed(self.blocks):
-            dx, dr = block.backward(dx, dr)
+            dx = block.backward(dx)
         self.bias.backward()  # when all blocks have added to its gradient
         return self.dropout.backward(dx)
 
@@ -230,11 +216,11 @@ class Stack(Layer):
 def block(c: T5Config, is_decoder: bool) -> Layer:
     first, last = (norm(c), attention(c, is_decoder)), (norm(c), feed_forward(c))
     made = CrossBlock(*first, norm(c), cross_attention(c), *last) if is_decoder else PreNormBlock(*first, *last)
-    return Recompute(made) if c.recompute else made
+    return assembled(made, c.recompute)
 
 
 def norm(c: T5Config) -> RMSNorm:
-    return RMSNorm(c.d_model, c.layer_norm_epsilon, c.dropout_rate)
+    return RMSNorm(c.d_model, c.layer_norm_epsilon)
 
 
 def attention(c: T5Config, causal: bool) -> Attention:
@@ -242,7 +228,7 @@ def attention(c: T5Config, causal: bool) -> Attention:
     HD = c.num_heads * c.d_kv
     layer = Attention(
         c.d_model, c.num_heads, D=c.d_kv, bias=False, causal=causal, scale=1.0, dropout=c.dropout_rate,
-        residual_std=c.initializer_factor * HD**-0.5,
+        residual_dropout=c.dropout_rate, residual_std=c.initializer_factor * HD**-0.5,
     )  # fmt: skip
     layer.qkv.w.initial = stacked((HD, query_initial(c)), (2 * HD, normal(c.initializer_factor * c.d_model**-0.5)))
     return layer
@@ -250,7 +236,7 @@ def attention(c: T5Config, causal: bool) -> Attention:
 
 def cross_attention(c: T5Config) -> CrossAttention:
     layer = CrossAttention(
-        c.d_model, c.num_heads, c.d_kv, bias=False, scale=1.0, dropout=c.dropout_rate,
+        c.d_model, c.num_heads, c.d_kv, bias=False, scale=1.0, dropout=c.dropout_rate, residual_dropout=c.dropout_rate,
         std=c.initializer_factor * c.d_model**-0.5, residual_std=c.initializer_factor * (c.num_heads * c.d_kv) ** -0.5,
     )  # fmt: skip
     layer.q.w.initial = query_initial(c)
@@ -264,9 +250,12 @@ def query_initial(c: T5Config):
 def feed_forward(c: T5Config) -> MLP | GatedMLP:
     kind, _, activation = c.feed_forward_proj.rpartition("-")
     if kind not in ("", "gated"):
-        raise ValueError(f"feed_forward_proj {c.feed_forward_proj!r} is neither an activation nor gated-<an activation>")
+        raise ValueError(
+            f"feed_forward_proj is {c.feed_forward_proj!r}: it must be an activation such as 'relu', or 'gated-' and an "
+            "activation"
+        )
     if c.feed_forward_proj == "gated-gelu":
         activation = "gelu_new"  # what the published weights were trained with
     std, residual_std = (c.initializer_factor * n**-0.5 for n in (c.d_model, c.d_ff))
     make = GatedMLP if kind else MLP
-    return make(c.d_model, c.d_ff, activation, False, std, residual_std, c.dropout_rate)
+    return make(c.d_model, c.d_ff, activation, False, std, residual_std, c.dropout_rate, c.dropout_rate)

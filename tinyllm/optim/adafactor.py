@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
-from ..kernels.reference.optimizer import adafactor_step
+from .. import kernels
 from ..models.model import Model
 
 
 class Adafactor:
-    """Adafactor (Shazeer & Stern 2018), what T5 was trained with; in plain array formulas, NumPy's or CuPy's.
+    """Adafactor (Shazeer & Stern 2018), with which T5 was trained.
 
     lr: the step relative to the size of a parameter, which is at least `least` (relative=False: the step itself); may be set
     anew before each step. None: the paper's own, min(1e-2, 1 / sqrt(steps)).
@@ -30,7 +30,7 @@ class Adafactor:
         eps: float = 1e-30,
         weight_decay: float = 0.0,
     ):
-        self.parameters = [p for p in model.parameters() if p.trained]
+        self.flat, self.parameters = model.flat, [p for p in model.parameters() if p.trained]
         self.lr, self.decay, self.clip, self.eps, self.weight_decay = lr, decay, clip, eps, weight_decay
         self.relative = least if relative else None
         # (rows, columns), or (all,)
@@ -44,7 +44,8 @@ class Adafactor:
         for p, v in zip(self.parameters, self.second):
             decayed = self.weight_decay if p.decays else 0.0
             constants = self.decay, self.eps, self.clip, self.relative, decayed, factor
-            adafactor_step(p.data, p.grad, v, self.steps, lr, *constants)
+            kernels.adafactor_step(p.data, p.grad, v, self.steps, lr, *constants)
+        self.flat.changed()
 
     def moments(self) -> dict[str, np.ndarray]:
         """The second moments of each parameter, for a checkpoint: rows.NAME and columns.NAME of a matrix, v.NAME else."""

@@ -36,6 +36,7 @@ class Adam:
         for part, decay in ((matrices, self.weight_decay), (vectors, 0.0)):
             arrays = (a[part] for a in (self.flat.data, self.flat.grad, self.m, self.v))
             kernels.adam_step(*arrays, self.steps, self.lr, *self.betas, self.eps, decay, factor)
+        self.flat.changed()
 
     def moments(self) -> dict[str, np.ndarray]:
         """Both moments of each parameter as views, for a checkpoint: m.NAME and v.NAME."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Self
 
@@ -91,7 +90,7 @@ class Trainer:
         began = time.perf_counter()
         self.model.train()
         self.model.zero_grad()
-        with self._computing():
+        with kernels.autocast(self.config.dtype):
             loss, count = self._accumulate()
         norm = kernels.global_norm(self.model.flat.grad)
         if not math.isfinite(norm):
@@ -112,18 +111,9 @@ class Trainer:
             "tokens_per_second": round(count / (now - began), 1),
         }
 
-    def _computing(self) -> AbstractContextManager[None]:
-        """In what a step computes: bfloat16 is on a GPU the model's, and on the cpu that of its products alone.
-
-        Evaluations and samples are those of the model that is saved: on a GPU too its products alone are then in bfloat16.
-        """
-        if self.config.dtype == "bfloat16" and self.model.device == "cuda":
-            return self.model.in_bfloat16()
-        return kernels.precision(self.config.dtype)
-
     def _try_precision(self) -> None:
         """A product in the precision asked for: a machine that cannot compute it says so now, and not in the first step."""
-        with self._computing():
+        with kernels.autocast(self.config.dtype):
             number = self.model.parameters()[0].data.reshape(-1)[:1, None]
             kernels.linear_forward(number, number)
 
@@ -152,7 +142,7 @@ class Trainer:
         """The loss on held-out data, a sample, and a checkpoint; nothing if it is interrupted."""
         limit = self.config.eval_batches or math.inf
         batches = (batch for i, batch in enumerate(stop.guard(self.data.held_out())) if i < limit)
-        with kernels.precision(self.config.dtype):
+        with kernels.autocast(self.config.dtype):
             measured = self.data.evaluate(self.model, batches)
         if stop.asked:
             return
@@ -164,7 +154,7 @@ class Trainer:
         if value > self.best:
             self.best_step, self.best, self.waited = self.step, value, 0
         self.evaluated = True
-        with kernels.precision(self.config.dtype):
+        with kernels.autocast(self.config.dtype):
             sample = {"sample": self.data.sample(self.model)} if self.data.sample else {}
         self._record({"step": self.step, **{f"val_{name}": value for name, value in measured.items()}, **sample})
         self.save()

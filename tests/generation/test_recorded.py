@@ -15,12 +15,11 @@ from tinyllm import kernels
 from tinyllm.checkpoints.lora import LoRAConfig, add
 from tinyllm.checkpoints.quantization import quantize
 from tinyllm.device import to_host
-from tinyllm.generation import sessions
+from tinyllm.generation import KVCache, sessions
+from tinyllm.generation.recorded import Step
 from tinyllm.kernels.cpu.simd import BFLOAT16
 from tinyllm.kernels.cuda.module import Kernels
-from tinyllm.layers import KVCache
 from tinyllm.models import MODELS
-from tinyllm.models.step import Step
 
 LIMIT = 40
 TOKENS = np.array([[3, 1, 4, 1], [5, 9, 2, 6], [5, 3, 5, 8]])
@@ -68,13 +67,15 @@ def counted(monkeypatch):
         steps.append([0, 0])
         begin(self, *args)
 
-    def called(self, run, *args):
+    def called(self, model, *args):
         def counting(*inputs):
             steps[-1][1] += 1
-            return run(*inputs)
+            return type(model).decoder_hidden(model, *inputs)
 
         steps[-1][0] += 1
-        return call(self, counting, *args)
+        with monkeypatch.context() as patch:
+            patch.setattr(model, "decoder_hidden", counting)
+            return call(self, model, *args)
 
     monkeypatch.setattr(Step, "__init__", begun)
     monkeypatch.setattr(Step, "__call__", called)
@@ -173,10 +174,10 @@ def test_an_assistant_guesses_by_a_graph(device, counted):
 
 
 def test_in_bfloat16(cuda, counted):
-    """Weights that are rounded for a while: a step with others is another graph."""
+    """The recorded step reads the rounded copy of the weights, in this block and in the next one."""
     require_bfloat16()
     model, kv = made("GPT").to("cuda"), KVCache()
-    with model.in_bfloat16():
+    with tinyllm.autocast("bfloat16"):
         model(TOKENS, cache=kv)
         for token in range(3):
             y = model(TOKENS[:, :1] + token, cache=kv)
@@ -184,9 +185,9 @@ def test_in_bfloat16(cuda, counted):
     assert y.dtype.name == "bfloat16" and counted == [[3, 2]]
     np.testing.assert_allclose(to_host(y).astype("f4")[:, 0], to_host(whole)[:, -1], atol=0.3)
     one = kv.step
-    with model.in_bfloat16():
+    with tinyllm.autocast("bfloat16"):
         model(TOKENS[:, :1], cache=kv)
-    assert kv.step is not one
+    assert kv.step is one  # the copy of the weights is made again in the same memory
 
 
 def test_launches_of_a_step(cuda, monkeypatch):
@@ -266,10 +267,10 @@ def test_another_precision_is_another_record(counted):
     model, found = made("GPT"), {}
     for precision in ("float32", "bfloat16", "float32"):
         kv = KVCache()
-        with kernels.precision(precision):
+        with kernels.autocast(precision):
             model(TOKENS, cache=kv)
         for now in (precision, "bfloat16", "float32"):
-            with kernels.precision(now):
+            with kernels.autocast(now):
                 y = [model(TOKENS[:, i : i + 1], cache=kv) for i in range(4)]
             kv.crop(4)
             found.setdefault((precision, now), []).append(y)
