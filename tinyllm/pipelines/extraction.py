@@ -4,7 +4,7 @@ The model is one that was taught to summarize. Of the sentences s of a text x th
 
     log p(s | x) / |s|^a,    p(s | x) = product over the tokens t of s and its end of p(s_t | s_<t, x)
 
-the score by which beam search compares texts (beams.py), with its length penalty a: a search among these texts alone.
+Beam search compares texts by the same score, with length penalty a (generation/beams.py). This searches only the sentences.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +12,7 @@ from ..data.padding import by_length
 from ..data.squad import Question, Window, windows
 from ..device import to_host
 from ..models.bert import BERTForQuestionAnswering
-
-if TYPE_CHECKING:
-    from ..tokenizers import Tokenizer
+from ..tokenizers import Tokenizer
 
 LONGEST = 30  # tokens of an answer
 
