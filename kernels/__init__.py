@@ -47,7 +47,7 @@ from .context import current_autocast as current_autocast
 from .context import numpy_set, refuse_reference
 from .context import resume_autocast as resume_autocast
 from .context import use as use
-from .device import device_of, is_on_host
+from .host import device_of, is_on_host
 
 # file -> its ops
 OPS = {
@@ -127,8 +127,6 @@ def graph(array: Any) -> Any:
 
 def set_of(array: Any) -> str:
     """Return the name of the set that computes on this array."""
-    if type(array) is np.ndarray:
-        return numpy_set()
     if isinstance(array, np.ndarray):
         return numpy_set() if is_on_host(array) else "cuda"
     if type(array).__module__.partition(".")[0] == "cupy":
@@ -140,8 +138,9 @@ def _dispatcher(op: str) -> Callable[..., Any]:
     which = 1 if op in DECIDED_BY_SECOND else 0
 
     def call(*args: Any, **options: Any) -> Any:
-        name = set_of(args[which])
-        if name == "reference":
+        array = args[which]
+        name = numpy_set() if type(array) is np.ndarray else set_of(array)
+        if name == "reference" and current_autocast().dtype != "float32":
             refuse_reference(op)
         return implementation(op, name)(*args, **options)
 

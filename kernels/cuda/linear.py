@@ -3,7 +3,7 @@ kernel of ours (few_rows.py)."""
 
 from __future__ import annotations
 
-from .activation import IN_CUDA, activation_backward, in_cuda
+from .activation import IN_CUDA, activation_backward
 from .arrays import WARP, accumulator, row_layout, rows, settle, vector, wide
 from .blas import product, rounded
 from .columns import SHARING, add_parts, parts_of
@@ -65,7 +65,7 @@ def linear_activation_forward(x, w, b=None, activation="gelu"):
     y, z = empty(x, (*x.shape[:-1], len(w))), empty(x, (*x.shape[:-1], len(w)))
     y_rows, z_rows = rows(y), rows(z)
     project(rows(x), w, None, z_rows)
-    name = f"bias_activation<T, {in_cuda(activation)}>"
+    name = f"bias_activation<T, {IN_CUDA[activation]}>"
     KERNELS.launch(name, x, *row_layout(y_rows), z_rows, vector(b, y, "b"), y_rows, *y_rows.shape)
     return y, z
 

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from ..activations import implementation_of
+from ..activations import PerActivation
 
 SQRT_HALF = math.sqrt(1 / 2)
 SQRT_2_PI = math.sqrt(2 / math.pi)
@@ -71,24 +71,24 @@ def tanh_derivative(x):
     return 1 - np.tanh(x) ** 2
 
 
-FUNCTIONS = {
-    "gelu": (gelu, gelu_derivative),
-    "gelu_tanh": (gelu_tanh, gelu_tanh_derivative),
-    "relu": (relu, relu_derivative),
-    "silu": (silu, silu_derivative),
-    "tanh": (tanh, tanh_derivative),
-}
+FUNCTIONS = PerActivation(
+    gelu=(gelu, gelu_derivative),
+    gelu_tanh=(gelu_tanh, gelu_tanh_derivative),
+    relu=(relu, relu_derivative),
+    silu=(silu, silu_derivative),
+    tanh=(tanh, tanh_derivative),
+)
 
 
 def activation_forward(x, activation):
     """y = f(x), f by its name (kernels/activations.py).  x of any shape -> y."""
-    f, _ = implementation_of(activation, FUNCTIONS)
+    f, _ = FUNCTIONS[activation]
     return f(x)
 
 
 def activation_backward(dy, x, activation):
     """dx = dy f'(x)."""
-    _, derivative = implementation_of(activation, FUNCTIONS)
+    _, derivative = FUNCTIONS[activation]
     return dy * derivative(x)
 
 

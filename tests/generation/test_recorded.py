@@ -14,11 +14,11 @@ import tinyllm
 from tinyllm import kernels
 from tinyllm.checkpoints.lora import LoRAConfig, add
 from tinyllm.checkpoints.quantization import quantize
-from tinyllm.device import to_host
 from tinyllm.generation import KVCache, sessions
 from tinyllm.generation.recorded import Step
 from tinyllm.kernels.cpu.simd import BFLOAT16
 from tinyllm.kernels.cuda.module import Kernels
+from tinyllm.kernels.device import to_host
 from tinyllm.models import MODELS
 
 LIMIT = 40

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .. import tokenizers
-from ..device import check_device, to_host
+from ..kernels.device import check_device, to_host
 from ..models import MODELS, Model
 from ..tokenizers import Tokenizer
 from ..tokenizers.loading import READERS

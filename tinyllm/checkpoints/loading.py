@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..device import check_device
+from ..kernels.device import check_device
 from ..models import Model
 from ..tokenizers import Tokenizer
 from . import huggingface, llama2c, runs

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..device import device_of, moved, to_host
+from ..kernels.device import device_of, moved, to_host
 from .files import CheckpointError
 
 DTYPES = {"float32": "F32", "float64": "F64"}  # NumPy's name -> safetensors'

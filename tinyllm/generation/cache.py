@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..device import device_of, moved
+from ..kernels.device import device_of, moved
 from ..layers import Context, CrossAttention
 from .recorded import Step, is_recordable
 

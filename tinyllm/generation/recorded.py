@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..device import refill
+from ..kernels.device import refill
 from ..layers import Context
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..device import to_host
+from ..kernels.device import to_host
 from ..models.model import LanguageModel, Model, checked_mask, checked_tokens
 from .cache import KVCache, encoded
 from .sampling import require

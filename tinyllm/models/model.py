@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from .. import kernels
-from ..device import check_device, device_of, moved
+from ..kernels.device import check_device, device_of, moved
 from ..layers import Context, Embedding, Layer, Output, packed_arrays
 from ..layers.parameter import Flat
 from ..layers.quantized import Packed

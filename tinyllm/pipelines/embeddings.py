@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..data.padding import by_length, right_padded
-from ..device import to_host
+from ..kernels.device import to_host
 from ..models.bert import BERTBase
 from ..tokenizers import Tokenizer
 

@@ -18,9 +18,9 @@ from ..data.batches import IGNORED
 from ..data.examples import Example, padded
 from ..data.pair_batches import PairExample, padded_pairs
 from ..data.sentences import sentences
-from ..device import to_host
 from ..generation.decoding import end_tokens
 from ..generation.sampling import log_softmax
+from ..kernels.device import to_host
 from ..models import LanguageModel, Model
 from ..tokenizers import Tokenizer
 from .text2text import Use, prompt, source

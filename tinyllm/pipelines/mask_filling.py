@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.padding import by_length, right_padded
-from ..device import to_host
 from ..generation.sampling import softmax
+from ..kernels.device import to_host
 from ..models.bert import BERT
 from ..tokenizers import Tokenizer
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..data.encoder_rows import stacked
 from ..data.padding import by_length
 from ..data.squad import Question, Window, windows
-from ..device import to_host
+from ..kernels.device import to_host
 from ..models.bert import BERTForQuestionAnswering
 from ..tokenizers import Tokenizer
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..data.padding import by_length, right_padded
-from ..device import to_host
+from ..kernels.device import to_host
 from ..models.bert import BERTForTokenClassification
 from ..models.classification import names_of_labels
 from ..tokenizers import Tokenizer

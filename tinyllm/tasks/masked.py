@@ -11,7 +11,7 @@ import numpy as np
 from .. import kernels
 from ..data.batches import IGNORED
 from ..data.masking import MaskedPairs, Sentences
-from ..device import to_host
+from ..kernels.device import to_host
 from ..pipelines.mask_filling import fill_mask
 from ..tokenizers import Tokenizer
 from ..training.config import TrainConfig
