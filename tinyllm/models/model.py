@@ -41,7 +41,7 @@ class Model(Layer):
     def forward_pass(self) -> Iterator[None]:
         """Around the forward pass of a loss. It drops what an earlier loss kept and remembers the precision, which the
         backward uses too, wherever it is called."""
-        self.forget()
+        self.mode.kept.clear()
         self._autocast = block = kernels.current_autocast()
         with nullcontext() if block.dtype == "float32" else self._in_precision(rounds_again=True):
             yield
@@ -187,6 +187,7 @@ class LanguageModel(Model):
 
     tokens: Embedding
     output: Output
+    max_length: int  # the longest sequence that the model can take
     writes = True  # whether it can generate
 
     def add_head(self, C: int, std: float) -> None:
@@ -242,11 +243,6 @@ class LanguageModel(Model):
     @property
     def vocab_size(self) -> int:
         return self.config.vocab_size
-
-    @property
-    def max_length(self) -> int:
-        """The longest sequence that the model can take."""
-        raise NotImplementedError
 
     @property
     def steady(self) -> bool:

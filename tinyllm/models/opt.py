@@ -75,6 +75,7 @@ class OPT(LanguageModel):
     def __init__(self, config: OPTConfig, seed: int | None = 0, dtype: str = "float32"):
         super().__init__()
         self.config = c = config
+        self.max_length = c.max_position_embeddings
         C, E, std = c.hidden_size, c.word_embed_proj_dim or c.hidden_size, c.init_std
         self.tokens = Embedding(c.vocab_size, E, std, c.padding_idx)
         self.project_in = None if E == C else Linear(E, C, bias=False, std=std)
@@ -111,10 +112,6 @@ class OPT(LanguageModel):
         """The smallest OPT that has everything: for gradcheck and tests."""
         sizes = {"vocab_size": 13, "hidden_size": 8, "num_hidden_layers": 2, "ffn_dim": 12, "num_attention_heads": 2}
         return cls(OPTConfig(**{**sizes, "max_position_embeddings": 8, **options}))
-
-    @property
-    def max_length(self) -> int:
-        return self.config.max_position_embeddings
 
     def default_positions(self, mask, past, T):
         """Positions count the real tokens; padding has -1. Where a mask (B, T, S) packs examples, each begins anew."""
