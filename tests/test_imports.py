@@ -30,10 +30,10 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def imported(name: str, source: str) -> Iterator[tuple[int, str, str]]:
-    """Yield the line, the full name and the local name of each import in a module's source, wherever it is."""
+def imported(name: str, tree: ast.AST) -> Iterator[tuple[int, str, str]]:
+    """Yield the line, the full name and the local name of each import in a part of a module's syntax tree."""
     package = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name, alias.asname or alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -44,7 +44,7 @@ def imported(name: str, source: str) -> Iterator[tuple[int, str, str]]:
 
 def imports(name: str) -> Iterator[tuple[int, str]]:
     """Yield the line and the name of each module of ours that a module imports."""
-    for line, target, _ in imported(name, MODULES[name].read_text(encoding="utf-8")):
+    for line, target, _ in imported(name, ast.parse(MODULES[name].read_text(encoding="utf-8"))):
         if (module := target if target in MODULES else target.rpartition(".")[0]) in MODULES:
             yield line, module
 
@@ -114,16 +114,18 @@ def test_no_function_hides_the_module_that_it_is_in() -> None:
 
 
 def hidden_modules(name: str, source: str) -> set[str]:
-    """Return the names in a module's source that hide a module: one that it imports or, in a package, one of its own."""
+    """Return the names in a module's source that hide a module: one imported at the top or, in a package, one of its own."""
+    tree = ast.parse(source)
     given = set()  # what the source defines, assigns or takes as a parameter
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             given.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             given.add(node.id)
         elif isinstance(node, ast.arg):
             given.add(node.arg)
-    bound = {(local, target) for _, target, local in imported(name, source)}
+    at_the_top = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+    bound = {(local, target) for _, target, local in imported(name, at_the_top)}
     modules = {local for local, target in bound if target in MODULES}
     others = given | {local for local, target in bound if target != f"{name}.{local}"}
     return given & modules | {other for other in others if f"{name}.{other}" in MODULES}

@@ -8,10 +8,11 @@ from typing import Self, TypeVar
 
 import numpy as np
 
+from ..kernels.common import IGNORE
 from .files import DataError
 from .order import key, shuffled
 
-IGNORED = -100  # the target of a position whose loss does not count
+IGNORED = IGNORE  # the target of a position whose loss does not count
 
 Sequence = TypeVar("Sequence", str, np.ndarray)
 
