@@ -134,7 +134,7 @@ def relative_bias():
     figure, axes = plt.subplots(1, 4, figsize=(12, 3))
     for row, (name, bias) in enumerate((("encoder", model.encoder.bias), ("decoder", model.decoder.bias))):
         with model.without_keeping():
-            table = bias(9, 9).data  # (H, 9, 9)
+            table = bias(9).data  # (H, 9, 9)
         ahead = np.arange(-8, 9 if name == "encoder" else 1)
         for head in range(2):
             values = bias.w.data[buckets(ahead, 16, bias.bidirectional, 16), head]
