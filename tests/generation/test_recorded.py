@@ -191,7 +191,7 @@ def test_in_bfloat16(cuda, counted):
 
 
 def test_launches_of_a_step(cuda, monkeypatch):
-    """Ten a block and four beside them, as blogs/kernels.md says; and none once they are recorded."""
+    """A step is eleven launches a block and four more, as blogs/kernels.md says, and none once it is recorded."""
     launched, launch = [], Kernels.launch
     monkeypatch.setattr(Kernels, "launch", lambda self, name, *args, **options: (
         launched.append(name), launch(self, name, *args, **options)
@@ -203,7 +203,7 @@ def test_launches_of_a_step(cuda, monkeypatch):
         launched.clear()
         model(TOKENS[:, :1], cache=kv)
         counts.append(len(launched))
-    assert counts == [24, 24, 0, 0]
+    assert counts == [26, 26, 0, 0]
 
 
 def test_logits_that_a_caller_holds_stay(device):
