@@ -43,40 +43,33 @@ def in_gradient(model: Model) -> str:
 
 
 def _first_layer(model: Model, run: Callable[[], Any]) -> str:
-    """Return the name of the layer that is the first to return something that is not finite while `run` runs, or ""."""
+    """The name of the layer that is the first to return something that is not finite while `run` runs; or ""."""
     found: list[str] = []
-    watched = [(layer, type(layer)) for _, layer in named_layers(model) if layer is not model]
-    for name, layer in named_layers(model):
-        if layer is not model:
-            _watch(layer, name, found)
-    try:
-        with np.errstate(all="ignore"):
-            run()
-    finally:
-        for layer, kind in watched:
-            layer.__class__ = kind
-    return found[0] if found else ""
+    watched: list[tuple[Layer, str]] = []
 
+    def watch(name: str, layer: Layer, method: str) -> None:
+        original = getattr(layer, method)
 
-def _watch(layer: Layer, name: str, found: list[str]) -> None:
-    """Append the layer's name to `found` whenever it returns something that is not finite.
-
-    The layer becomes an instance of a subclass that checks. Calling a layer looks up its class, so a function that is
-    set on the layer itself would not be called.
-    """
-    kind = type(layer)
-
-    def checked(original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(self: Layer, *args: Any, **options: Any) -> Any:
-            output = original(self, *args, **options)
+        def call(*args: Any, **options: Any) -> Any:
+            output = original(*args, **options)
             if not _finite(output):
                 found.append(name)
             return output
 
-        return call
+        setattr(layer, method, call)
+        watched.append((layer, method))
 
-    checks = {method: checked(getattr(kind, method)) for method in FORWARDS if hasattr(kind, method)}
-    layer.__class__ = type(kind.__name__, (kind,), checks)
+    for name, layer in named_layers(model):
+        for method in FORWARDS:
+            if layer is not model and hasattr(layer, method):
+                watch(name, layer, method)
+    try:
+        with np.errstate(all="ignore"):
+            run()
+    finally:
+        for layer, method in watched:
+            delattr(layer, method)
+    return found[0] if found else ""
 
 
 def named_layers(layer: Layer, name: str = "") -> Iterator[tuple[str, Layer]]:
