@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .checkpoint import PACKED, CheckpointError
+from .kernels.float_bits import from_upper_half
 
 READABLE = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # safetensors' dtype -> NumPy's, of its bytes
 SIZES = {"F8_E5M2": 1, "F8_E4M3": 1, "I8": 1, "U8": 1, "BOOL": 1, "I16": 2, "U16": 2, "I32": 4, "U32": 4, "I64": 8, "U64": 8}
@@ -83,7 +84,7 @@ class TensorFile:
         rows = max(1, CHUNK // math.prod(mapped.shape[1:]))
         for first in range(0, len(mapped), rows):
             piece = np.asarray(mapped[first : first + rows])
-            piece = from_bfloat16(piece) if entry.dtype == "BF16" else piece
+            piece = from_upper_half(piece) if entry.dtype == "BF16" else piece
             yield (slice(first, first + rows), piece) if entry.shape else (..., piece[0])
 
 
@@ -98,8 +99,3 @@ def entries(header: dict[str, Any], data: int) -> dict[str, Entry]:
             raise ValueError(name)
         found[name] = Entry(about["dtype"], shape, data + start, data + end)
     return found
-
-
-def from_bfloat16(words: np.ndarray) -> np.ndarray:
-    """bfloat16, given as 16-bit words, is the upper half of a float32."""
-    return (words.astype(np.uint32) << np.uint32(16)).view(np.float32)
