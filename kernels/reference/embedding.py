@@ -1,17 +1,16 @@
 """A table of vectors, one for each token."""
 
-from __future__ import annotations
-
 import numpy as np
 
+from ..common import Array
 from .linear import rows
 
 
-def embedding_forward(tokens, w):
-    """y = w[tokens].  tokens (N,) ints in [0, V), w (V, C) -> y (N, C)."""
+def embedding_forward(tokens: Array, w: Array) -> Array:
+    """y = w[tokens]: gpt.md (1).  tokens (N,) ints in [0, V), w (V, C) -> y (N, C)."""
     return w[tokens]
 
 
-def embedding_backward(dy, tokens, dw):
-    """Adds into dw (V, C): each row of dy onto its token's row. A token that occurs twice receives both."""
+def embedding_backward(dy: Array, tokens: Array, dw: Array) -> None:
+    """dw[tokens] += dy: gpt.md (21).  dy (N, C), tokens (N,), dw (V, C) -> None.  A token that occurs twice gets both."""
     np.add.at(dw, tokens.reshape(-1), rows(dy))
