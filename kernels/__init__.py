@@ -57,8 +57,7 @@ OPS = {
         "linear_activation_forward",
         "linear_activation_backward",
     ),
-    "embedding": ("embedding_forward", "embedding_backward"),
-    "position": ("position_forward", "position_backward"),
+    "embedding": ("embedding_forward", "embedding_backward", "position_forward", "position_backward"),
     "rotary": ("rotary_forward", "rotary_backward"),
     "norm": (
         "layernorm_forward",
@@ -82,6 +81,8 @@ OPS = {
         "cross_entropy_backward",
         "linear_cross_entropy_forward",
         "linear_cross_entropy_backward",
+        "squared_error_forward",
+        "squared_error_backward",
     ),
     "optimizer": ("adam_step", "adafactor_step", "global_norm", "scale", "clear"),
     "quantized": (
@@ -95,7 +96,13 @@ OPS = {
     "memory": ("empty", "zeros"),
 }
 # The first argument of these is dloss, a number, or tokens, which may be on the host: the second decides.
-DECIDED_BY_SECOND = {"embedding_forward", "dequantize_rows", "cross_entropy_backward", "linear_cross_entropy_backward"}
+DECIDED_BY_SECOND = {
+    "embedding_forward",
+    "dequantize_rows",
+    "cross_entropy_backward",
+    "linear_cross_entropy_backward",
+    "squared_error_backward",
+}
 FILE_OF = {op: file for file, ops in OPS.items() for op in ops}
 
 

@@ -20,37 +20,27 @@ def sum_heads(dk: Array, G: int) -> Array:
     return dk.reshape(B, S, G, H // G, D).sum(3)
 
 
-def heads_first(x: Array) -> Array:
-    """(B, T, H, D) -> (B, H, T, D), and back. A product multiplies the last two axes."""
-    return x.swapaxes(1, 2)
-
-
-def scores(q: Array, k: Array, scale: float, bias: Array | None, ok: Array) -> Array:
-    """s = scale q k^T + bias, -inf where not ok: gpt.md (14), t5.md (5).  (B, H, T, D), (B, H, S, D) -> (B, H, T, S)."""
-    s = scale * q @ k.swapaxes(2, 3)
-    return np.where(ok, s if bias is None else s + bias, -np.inf)
-
-
 def attention_forward(
     q: Array, k: Array, v: Array, mask: Array | None = None, causal: bool = False, window: int | None = None,
     scale: float | None = None, bias: Array | None = None, dropout: float = 0.0, seed: int = 0,
 ) -> tuple[Array, Array]:  # fmt: skip
-    """s = scale q k^T + bias, p = softmax(s), y = p v, for each head: gpt.md (14).
+    """s = scale q k^T + bias, p = softmax(s), y = p v, for each head: gpt.md (14), t5.md (5).
     q (B, T, H, D), k, v (B, S, G, D), mask (B, S), (1, T, S), (B, T, S) or None, bias (H, T, S) or None
     -> y (B, T, H, D), lse (B, H, T).
 
-    H is a multiple of G; scale is 1 / sqrt(D) by default. mask, causal, window: see `allowed`. A query that may attend to
+    H is a multiple of G. scale is 1 / sqrt(D) by default. mask, causal, window: see `allowed`. A query that may attend to
     nothing gives zeros, and its lse is -inf. lse, the logarithm of each softmax's denominator, is all that the backward
     needs to compute p again.
     """
     (T, H, D), S = q.shape[1:], k.shape[1]
     scale = 1 / math.sqrt(D) if scale is None else float(scale)
-    q, k, v = heads_first(q), heads_first(repeat_heads(k, H)), heads_first(repeat_heads(v, H))
-    s = scores(q, k, scale, bias, allowed(T, S, mask, causal, window))  # (B, H, T, S)
+    q, k, v = (a.swapaxes(1, 2) for a in (q, repeat_heads(k, H), repeat_heads(v, H)))  # (B, H, T or S, D)
+    s = scale * q @ k.swapaxes(2, 3) + (0 if bias is None else bias)  # (B, H, T, S)
+    s = np.where(allowed(T, S, mask, causal, window), s, -np.inf)
     p = softmax_forward(s)
-    p = dropout_forward(p, dropout, seed)
+    p = dropout_forward(p, dropout, seed) if dropout else p
     y = p @ v  # (B, H, T, D)
-    return heads_first(y), log_sum_exp(s)
+    return y.swapaxes(1, 2), log_sum_exp(s)
 
 
 def attention_backward(
@@ -66,19 +56,20 @@ def attention_backward(
     """
     (T, H, D), (S, G) = q.shape[1:], k.shape[1:3]
     scale = 1 / math.sqrt(D) if scale is None else float(scale)
-    dy, q, y = heads_first(dy), heads_first(q), heads_first(y)
-    k, v = heads_first(repeat_heads(k, H)), heads_first(repeat_heads(v, H))
-    s = scores(q, k, scale, bias, allowed(T, S, mask, causal, window))  # (B, H, T, S)
-    p = np.exp(s - np.where(lse == -np.inf, 0, lse)[..., None])
-    dv = dropout_forward(p, dropout, seed).swapaxes(2, 3) @ dy  # (B, H, S, D)
-    dp = dropout_backward(dy @ v.swapaxes(2, 3), dropout, seed)  # (B, H, T, S)
+    dy, q, k, v, y = (a.swapaxes(1, 2) for a in (dy, q, repeat_heads(k, H), repeat_heads(v, H), y))  # (B, H, T or S, D)
+    s = scale * q @ k.swapaxes(2, 3) + (0 if bias is None else bias)  # (B, H, T, S)
+    s = np.where(allowed(T, S, mask, causal, window), s, -np.inf)
+    p = np.exp(s - np.where(lse == -np.inf, 0, lse)[..., None])  # softmax_forward(s)
+    dv = (dropout_forward(p, dropout, seed) if dropout else p).swapaxes(2, 3) @ dy  # (B, H, S, D)
+    dp = dy @ v.swapaxes(2, 3)  # (B, H, T, S)
+    dp = dropout_backward(dp, dropout, seed) if dropout else dp
     delta = (dy * y).sum(-1, keepdims=True)  # (B, H, T, 1)
     ds = p * (dp - delta)
     dq = scale * ds @ k  # (B, H, T, D)
     dk = scale * ds.swapaxes(2, 3) @ q  # (B, H, S, D)
     if dbias is not None:
         dbias += ds.sum(0)
-    return heads_first(dq), sum_heads(heads_first(dk), G), sum_heads(heads_first(dv), G)
+    return dq.swapaxes(1, 2), sum_heads(dk.swapaxes(1, 2), G), sum_heads(dv.swapaxes(1, 2), G)
 
 
 def attention_step(

@@ -1,7 +1,7 @@
 """Linear maps, y = x w^T + b. Each row of w is one output feature, of which there are F, as PyTorch stores them."""
 
 from ..common import Array
-from .activation import activation_backward, activation_forward
+from .activation import FUNCTIONS, activation_backward
 
 
 def rows(x: Array) -> Array:
@@ -28,7 +28,8 @@ def linear_backward(dy: Array, x: Array, w: Array, dw: Array | None = None, db: 
 def linear_activation_forward(x: Array, w: Array, b: Array | None = None, activation: str = "gelu") -> tuple[Array, Array]:
     """u = x w^T + b, y = act(u): gpt.md (6), (11).  x (N, C), w (F, C), b (F,) or None -> y (N, F), u (N, F)."""
     u = linear_forward(x, w, b)
-    return activation_forward(u, activation), u
+    act, _ = FUNCTIONS[activation]
+    return act(u), u
 
 
 def linear_activation_backward(dy: Array, x: Array, w: Array, u: Array, dw: Array | None = None, db: Array | None = None,

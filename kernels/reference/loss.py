@@ -7,28 +7,25 @@ from .linear import linear_backward, linear_forward
 from .softmax import log_sum_exp
 
 
-def wanted(targets: Array, logits: Array, label_smoothing: float) -> Array:
-    """The probabilities y that the loss asks for: t5.md (12).  targets (N,), logits (N, V) -> y (N, V).
-    All of it at the target, or with label smoothing (Szegedy et al. 2016) a share of it spread over V."""
+def wanted(logits: Array, targets: Array, label_smoothing: float, class_weight: Array | None) -> tuple[Array, Array]:
+    """The probabilities y that the loss asks for, and how much each row counts: t5.md (12), bert.md (14).
+    logits (N, V), targets (N,), class_weight (V,) or None -> y (N, V), weight (N,).
+    y is 1 at the target, or with label smoothing (Szegedy et al. 2016) a share of it is spread over V."""
     V = logits.shape[-1]
     at_target = (np.arange(V) == targets[..., None]).astype(logits.dtype)
-    return (1 - label_smoothing) * at_target + label_smoothing / V
-
-
-def row_weights(targets: Array, class_weight: Array | None, logits: Array) -> Array:
-    """How much each row counts: bert.md (14).  targets (N,), class_weight (V,) or None, logits (N, V) -> weight (N,)."""
     counts = (targets != IGNORE).astype(logits.dtype)
-    return counts if class_weight is None else counts * class_weight[np.where(targets == IGNORE, 0, targets)]
+    weight = counts if class_weight is None else counts * class_weight[np.where(targets == IGNORE, 0, targets)]
+    return (1 - label_smoothing) * at_target + label_smoothing / V, weight
 
 
 def cross_entropy_forward(logits: Array, targets: Array, label_smoothing: float = 0.0,
                           class_weight: Array | None = None) -> tuple[float, Array]:  # fmt: skip
     """loss = mean_N(lse - sum_V y logits) with lse = log sum_V exp(logits) and y as `wanted`: gpt.md (4).
     logits (N, V), targets (N,) ints in [0, V) or IGNORE, class_weight (V,) or None -> loss (), lse (N,).
-    The mean is weighted by row_weights. loss is a Python float, 0.0 if no row counts."""
+    The mean is weighted by `weight`. loss is a Python float, 0.0 if no row counts."""
     lse = log_sum_exp(logits)  # (N,)
-    losses = lse - (wanted(targets, logits, label_smoothing) * logits).sum(-1)  # (N,)
-    weight = row_weights(targets, class_weight, logits)  # (N,)
+    y, weight = wanted(logits, targets, label_smoothing, class_weight)  # (N, V), (N,)
+    losses = lse - (y * logits).sum(-1)  # (N,)
     total = weight.sum(dtype=np.float64)
     return float((weight * losses).sum(dtype=np.float64) / (total or 1)), lse
 
@@ -37,9 +34,8 @@ def cross_entropy_backward(dloss: float, logits: Array, targets: Array, lse: Arr
                            class_weight: Array | None = None) -> Array:  # fmt: skip
     """dlogits = (p - y) dloss weight / sum_N weight: gpt.md (5), t5.md (12), bert.md (15).
     logits (N, V), targets (N,), lse (N,), class_weight (V,) or None -> dlogits (N, V)."""
-    p = np.exp(logits - lse[..., None])
-    y = wanted(targets, logits, label_smoothing)
-    weight = row_weights(targets, class_weight, logits)
+    p = np.exp(logits - lse[..., None])  # (N, V)
+    y, weight = wanted(logits, targets, label_smoothing, class_weight)  # (N, V), (N,)
     share = weight * float(dloss / (weight.sum(dtype=np.float64) or 1))  # (N,)
     return (p - y) * share[..., None]
 
@@ -61,3 +57,13 @@ def linear_cross_entropy_backward(
     -> dx (N, C)."""
     dlogits = cross_entropy_backward(dloss, logits, targets, lse, label_smoothing)
     return linear_backward(dlogits, x, w, dw, db)
+
+
+def squared_error_forward(x: Array, targets: Array) -> float:
+    """loss = mean (x - targets)^2 over all numbers: bert.md (19).  x (N, C), targets (N, C) -> loss (), a Python float."""
+    return float(np.square(x - targets.astype(x.dtype)).sum(dtype=np.float64) / max(1, x.size))
+
+
+def squared_error_backward(dloss: float, x: Array, targets: Array) -> Array:
+    """dx = 2 (x - targets) dloss / (N C): bert.md (19).  x (N, C), targets (N, C) -> dx (N, C)."""
+    return (x - targets.astype(x.dtype)) * float(2 * dloss / max(1, x.size))

@@ -24,18 +24,15 @@ def buckets(ahead: Array, n_buckets: int, bidirectional: bool = True, max_distan
     return bucket + n * (ahead > 0) if bidirectional else bucket
 
 
-def pair_buckets(T: int, S: int, n_buckets: int, bidirectional: bool = True, max_distance: int = 128) -> Array:
-    """The bucket of each query and key: int (T, S). The queries are the last T of the S positions."""
-    return buckets(np.arange(S) - np.arange(S - T, S)[:, None], n_buckets, bidirectional, max_distance)
-
-
 def relative_bias_forward(w: Array, T: int, S: int, bidirectional: bool = True, max_distance: int = 128) -> Array:
     """bias_hij = w[bucket of (i, j), h]: t5.md (5).  w (n_buckets, H) -> bias (H, T, S)."""
-    bias = w[pair_buckets(T, S, len(w), bidirectional, max_distance)]  # (T, S, H)
+    ahead = np.arange(S) - np.arange(S - T, S)[:, None]  # (T, S): the queries are the last T of the S positions
+    bias = w[buckets(ahead, len(w), bidirectional, max_distance)]  # (T, S, H)
     return np.ascontiguousarray(bias.transpose(2, 0, 1))
 
 
 def relative_bias_backward(dbias: Array, dw: Array, bidirectional: bool = True, max_distance: int = 128) -> None:
     """dw[bucket of (i, j), h] += dbias_hij: t5.md (6).  dbias (H, T, S), dw (n_buckets, H) -> None."""
     _, T, S = dbias.shape
-    np.add.at(dw, pair_buckets(T, S, len(dw), bidirectional, max_distance), dbias.transpose(1, 2, 0))
+    ahead = np.arange(S) - np.arange(S - T, S)[:, None]  # (T, S)
+    np.add.at(dw, buckets(ahead, len(dw), bidirectional, max_distance), dbias.transpose(1, 2, 0))

@@ -21,15 +21,10 @@ def allowed(T: int, S: int, mask: Array | None = None, causal: bool = False, win
     return ok
 
 
-def row_max(x: Array) -> Array:
-    """The maximum of each row, or 0 if all of it is -inf: exp(x - row_max) cannot overflow.  (..., S) -> (..., 1)."""
-    top = x.max(-1, keepdims=True, initial=-np.inf)
-    return np.where(top == -np.inf, 0, top)
-
-
 def log_sum_exp(x: Array) -> Array:
-    """log sum_S exp(x), and -inf for a row that is all -inf.  (..., S) -> (...)."""
-    top = row_max(x)
+    """log sum_S exp(x), and -inf for a row that is all -inf.  (..., S) -> (...).  The maximum keeps exp from overflowing."""
+    top = x.max(-1, keepdims=True, initial=-np.inf)  # (..., 1)
+    top = np.where(top == -np.inf, 0, top)
     with np.errstate(divide="ignore"):
         return top[..., 0] + np.log(np.exp(x - top).sum(-1))
 
@@ -40,7 +35,8 @@ def softmax_forward(x: Array, mask: Array | None = None, causal: bool = False) -
     ok = np.bool_(True) if mask is None else mask
     ok = ok & allowed(x.shape[-2], x.shape[-1], causal=True)[0, 0] if causal else ok
     x = np.where(ok, x, -np.inf)
-    e = np.exp(x - row_max(x))
+    top = x.max(-1, keepdims=True, initial=-np.inf)  # (..., 1)
+    e = np.exp(x - np.where(top == -np.inf, 0, top))
     total = e.sum(-1, keepdims=True)
     return e / np.where(total == 0, 1, total)
 

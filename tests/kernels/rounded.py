@@ -14,11 +14,16 @@ import numpy as np
 from tinyllm.kernels.context import autocast_dtype
 from tinyllm.kernels.float_bits import from_upper_half, upper_half
 from tinyllm.kernels.reference.activation import activation_backward, activation_forward
-from tinyllm.kernels.reference.attention import heads_first, repeat_heads, sum_heads
+from tinyllm.kernels.reference.attention import repeat_heads, sum_heads
 from tinyllm.kernels.reference.dropout import dropout_backward, dropout_forward
 from tinyllm.kernels.reference.linear import rows
 from tinyllm.kernels.reference.loss import cross_entropy_backward, cross_entropy_forward
 from tinyllm.kernels.reference.softmax import allowed
+
+
+def heads_first(x):
+    """(B, T, H, D) -> (B, H, T, D), and back."""
+    return x.swapaxes(1, 2)
 
 
 def rounded(x):

@@ -242,6 +242,11 @@ def linear_cross_entropy(d: Draw) -> dict[str, Any]:
     return {**arguments, "targets": targets(d, V, *rows), "label_smoothing": d.of(0.0, 0.1)}
 
 
+def squared_error(d: Draw) -> dict[str, Any]:
+    shape = *d.rows(), d.size()
+    return {"x": d.normal(*shape), "targets": d.normal(*shape)}
+
+
 OPS = {
     "linear": Op(linear),
     "linear_activation": Op(linear_activation, ("y", "u")),
@@ -260,6 +265,7 @@ OPS = {
     "dropout": Op(dropout),
     "cross_entropy": Op(cross_entropy, ("loss", "lse"), ("dlogits",)),
     "linear_cross_entropy": Op(linear_cross_entropy, ("loss", "lse", "logits")),
+    "squared_error": Op(squared_error, ("loss",), ("dx",)),
 }
 
 

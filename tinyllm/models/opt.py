@@ -114,15 +114,21 @@ class OPT(LanguageModel):
         return cls(OPTConfig(**{**sizes, "max_position_embeddings": 8, **options}))
 
     def default_positions(self, mask, past, T):
-        """Positions count the real tokens; padding has -1. Where a mask (B, T, S) packs examples, each begins anew."""
+        """The positions of T tokens after `past` others, (T,) or (B, T). They count the real tokens, and padding has -1.
+
+        If a mask (B, T, S) packs several examples in a row, each is counted from its own beginning.
+        """
         if mask is None:
-            return super().default_positions(mask, past, T)
+            return np.arange(past, past + T)
         if mask.ndim == 2:
             return (mask.cumsum(1) * mask - 1)[:, past:]  # (B, T)
         return np.tril(mask, past).sum(-1) - 1  # keys that the token sees, up to itself
 
-    def _checked(self, *inputs):
-        tokens, context = super()._checked(*inputs)
+    def _checked(self, tokens, attention_mask, positions, cache=None):
+        tokens, context = super()._checked(tokens, attention_mask, positions, cache)
+        if positions is None:
+            past = 0 if cache is None else cache.length
+            context.positions = self.default_positions(context.mask, past, tokens.shape[1])
         return tokens, replace(context, positions=context.positions + OFFSET)  # rows of the table
 
     def hidden(self, tokens, context):
