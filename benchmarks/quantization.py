@@ -94,6 +94,7 @@ def perplexities(path: Path, text: Path) -> dict[str, float]:
     """exp of the mean loss in windows of the model's longest sequence, by kind."""
     import tinyllm
     from tinyllm.checkpoints.quantization import quantize
+    from tinyllm.data import IGNORED
     from tinyllm.models import LanguageModel
 
     model, tokenizer = tinyllm.load(path)
@@ -102,7 +103,7 @@ def perplexities(path: Path, text: Path) -> dict[str, float]:
     length = model.max_length
     windows = tokens[: (len(tokens) - 1) // length * length + 1]
     inputs, targets = windows[:-1].reshape(-1, length), windows[1:].reshape(-1, length).copy()
-    targets[:, :BEGUN] = -100
+    targets[:, :BEGUN] = IGNORED
     found = {}
     for kind, bits in KINDS.items():
         measured = copy.deepcopy(model)

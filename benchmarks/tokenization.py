@@ -46,7 +46,8 @@ def tiktoken_encoder(folder: str) -> Callable[[str], list[int]]:
     import tiktoken
 
     from tinyllm import tokenizers
-    from tinyllm.tokenizers.bpe import GPT2_PATTERN, to_bytes
+    from tinyllm.tokenizers.bpe import GPT2_PATTERN
+    from tinyllm.tokenizers.byte_characters import to_bytes
 
     ours = tokenizers.load(folder)
     assert isinstance(ours, tokenizers.BPETokenizer)

@@ -7,7 +7,7 @@ import numpy as np
 from figures import BACKWARD, FORWARD, GREEN, INK, PALE, SAND, arrow, box, directions, residual, stack
 
 import tinyllm
-from tinyllm.layers import MLP, Attention, Context, Layer, LayerNorm, PostNormBlock, PreNormBlock
+from tinyllm.layers import MLP, Attention, Context, Layer, LayerNorm, PostNormBlock, PreNormBlock, assembled
 from tinyllm.models.bert import BERTBase, PretrainingHead
 
 
@@ -57,23 +57,17 @@ class Stack(Layer):
         self.norm = LayerNorm(C) if pre else None
 
     def forward(self, x):
-        self.sizes, context, r = [x.std()], Context(), None
+        self.sizes, context = [x.std()], Context()
         for block in self.blocks:
-            if self.pre:
-                x, r = block(x, r, context)
-                self.sizes.append((x + r).std())
-            else:
-                x = block(x, context)
-        return self.norm.add(x, r)[1] if self.pre else x
+            x = block(x, context)
+            self.sizes.append(x.std())
+        return self.norm(x) if self.pre else x
 
     def backward(self, dy):
-        dx, dr = self.norm.add_backward(dy) if self.pre else (dy, None)
+        dx = self.norm.backward(dy) if self.pre else dy
         self.gradients = [np.linalg.norm(dx)]
         for block in reversed(self.blocks):
-            if self.pre:
-                dx, dr = block.backward(dx, dr)
-            else:
-                dx = block.backward(dx)
+            dx = block.backward(dx)
             self.gradients.append(np.linalg.norm(dx))
         self.gradients.reverse()
         return dx
@@ -93,7 +87,8 @@ def gradients_by_depth(ax, L=24, seeds=8):
             tower = Stack(L, pre).initialize(seed, "float64")
             x, dy = normalized(random, (4, 16, 64)), random.standard_normal((4, 16, 64))
             tower(x)
-            direct = [float(m[-1].mean()) for block in tower.blocks for m in (block.norm1._kept[0], block.norm2._kept[0])]
+            norms = [norm for block in tower.blocks for norm in (block.norm1, block.norm2)]
+            direct = [float(tower.mode.kept[norm][0][-1].mean()) for norm in norms]  # rstd
             tower.backward(dy)
             measured.append(np.array(tower.gradients) / np.linalg.norm(dy))
             if pre:
@@ -171,24 +166,24 @@ class PreNormBERT(tinyllm.BERT):
 
     def __init__(self, config, seed=0, dtype="float32"):
         BERTBase.__init__(self, config)
-        self.last_norm = LayerNorm(config.hidden_size, dropout=config.hidden_dropout_prob)
+        self.last_norm = LayerNorm(config.hidden_size)
         self.head = PretrainingHead(config, self.tokens)
         self.initialize(seed, dtype)
 
     def _block(self):
         block = super()._block()
-        return PreNormBlock(block.norm1, block.attention, block.norm2, block.mlp)
+        return assembled(PreNormBlock(block.norm1, block.attention, block.norm2, block.mlp))
 
     def hidden(self, tokens, token_types, context):
-        x, r = self.dropout(self.norm(self.positions(self.tokens(tokens), context.positions))), None
+        x = self.dropout(self.norm(self.positions(self.tokens(tokens), context.positions)))
         for block in self.blocks:
-            x, r = block(x, r, context)
-        return self.last_norm.add(x, r)[1]
+            x = block(x, context)
+        return self.last_norm(x)
 
     def hidden_backward(self, dh):
-        dx, dr = self.last_norm.add_backward(dh)
+        dx = self.last_norm.backward(dh)
         for block in reversed(self.blocks):
-            dx, dr = block.backward(dx, dr)
+            dx = block.backward(dx)
         self.tokens.backward(self.positions.backward(self.norm.backward(self.dropout.backward(dx))))
 
 
@@ -252,8 +247,7 @@ def palindrome_attention():
     model.loss(shown, targets)
     figure, axes = plt.subplots(1, 4, figsize=(10, 2.9))
     for layer, block in enumerate(model.blocks):
-        qkv, _, lse, *_ = block.attention._kept[-1]
-        q, k, _ = block.attention.split(qkv)
+        q, k, _, _, lse, *_ = model.mode.kept[block.attention][-1]
         scores = np.einsum("bihd,bjhd->bhij", q, k)[0] * block.attention.scale
         for head in range(2):
             ax = axes[2 * layer + head]

@@ -96,8 +96,7 @@ def copy_attention():
     model.loss(text, text)
     figure, axes = plt.subplots(1, 4, figsize=(10, 2.9))
     for layer, block in enumerate(model.blocks):
-        qkv, _, lse, *_ = block.attention._kept[-1]
-        q, k, _ = block.attention.split(qkv)
+        q, k, _, _, lse, *_ = model.mode.kept[block.attention][-1]
         scores = np.einsum("bihd,bjhd->bhij", q, k)[0] * block.attention.scale
         for head in range(2):
             ax = axes[2 * layer + head]

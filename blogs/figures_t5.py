@@ -119,8 +119,7 @@ def cross_attention():
         batch = pairs(random, 1, order)
         model.loss(*batch)
         for i, block in enumerate(model.decoder.blocks):
-            q, kv, _, lse, *_ = block.cross._kept[-1]
-            k, _ = block.cross.split(kv)
+            q, k, _, _, lse, *_ = model.mode.kept[block.cross][-1]
             ax = axes[2 * row + i]
             ax.imshow(weights(block.cross, q, k, lse).mean(0), cmap="Blues", vmin=0, vmax=1)
             ax.set_xticks(range(9), [letters[t] for t in batch[0][0]])
@@ -135,7 +134,7 @@ def relative_bias():
     figure, axes = plt.subplots(1, 4, figsize=(12, 3))
     for row, (name, bias) in enumerate((("encoder", model.encoder.bias), ("decoder", model.decoder.bias))):
         with model.without_keeping():
-            table = bias(9, 9).data  # (H, 9, 9)
+            table = bias(9).data  # (H, 9, 9)
         ahead = np.arange(-8, 9 if name == "encoder" else 1)
         for head in range(2):
             values = bias.w.data[buckets(ahead, 16, bias.bidirectional, 16), head]

@@ -1,24 +1,29 @@
-"""The op contract: every array operation of tinyllm by name, in three sets that keep in step.
+"""The op contract: every array operation of tinyllm by name, in three sets that compute the same.
 
-    reference   plain NumPy, one formula a line, any float dtype: for reading, and the truth that the others are held to
-    cpu         Numba-JIT, fused, parallel, vectorised: what runs on NumPy arrays
-    cuda        CUDA C++ through CuPy: what runs on CuPy arrays; and, emulated, on NumPy arrays
+    reference   plain NumPy, one formula a line, any float dtype: to read, and the truth for the tests of the others
+    cpu         Numba-JIT, fused, parallel, vectorised: runs on NumPy arrays
+    cuda        CUDA C++ through CuPy: runs on CuPy arrays, and in the emulator on NumPy arrays
 
-The array decides who computes; inside `with use("reference"):` (or with TINYLLM_KERNELS=reference in the environment)
-NumPy arrays go to the plain set. With TINYLLM_DEVICE=emulated, inside `with use("cuda"):` they go to the cuda set, whose
-kernels then run on the CPU, slowly, to learn from them. There is no silent fall-back: what the machine lacks is an error.
-Inside `with autocast("bfloat16"):` float32 matrices are multiplied in bfloat16, attention's too. Both blocks are local to
+The array decides which set computes. Inside `with use("reference"):` (or with TINYLLM_KERNELS=reference in the environment)
+NumPy arrays go to the reference set. With TINYLLM_DEVICE=emulated, inside `with use("cuda"):` they go to the cuda set. Its
+kernels then run on the CPU, slowly, so that they can be studied and tested without a GPU. There is no silent fall-back: if
+the machine cannot run what is asked for, that is an error.
+
+Inside `with autocast("bfloat16"):` products of float32 matrices are computed in bfloat16. Both kinds of block are local to
 the thread (context.py).
 
-The legend of all shapes:
-    B batch   T time (query positions)   S source or key positions   C channels   H heads   G key/value heads
-    D head size   V vocabulary   F output features of a linear map, feed-forward size   N rows: any leading axes, (..., C)
+The legend of all shapes. A letter means the same in every docstring (blogs/notation.md has all symbols):
+    B   sequences in a batch                                  C   channels: the numbers that represent one token
+    T   positions of a sequence; in attention, of queries     H   heads of queries
+    S   positions of the source, or of the keys               G   heads of keys and values; H is a multiple of G
+    N   rows: any leading axes together, (..., C)             D   numbers in each head
+    F   output features of a linear map; feed-forward size    V   tokens in the vocabulary, or classes of a loss
 
 The laws of an op:
-  - `op_forward` stands directly above `op_backward`, with the same names in the same order; a backward takes the incoming
-    gradient first. `x` input, `y` output, `w`, `b` weight and bias; `dy`, `dx`, `dw`, `db` the loss's gradients by them.
-  - Parameter gradients accumulate (`dw += ...`), and None in their place means that nobody wants them.
-    Input gradients are new arrays.
+  - `op_forward` is directly above `op_backward`, with the same names in the same order. A backward takes the incoming
+    gradient first. `x` is the input, `y` the output, `w` and `b` are weight and bias. `dy`, `dx`, `dw` and `db` are the
+    gradients of the loss with respect to them, each in the shape of its array.
+  - Parameter gradients accumulate (`dw += ...`). Pass None to skip one. Input gradients are new arrays.
   - Dtype in, dtype out: float32 stays float32. Reductions may accumulate wider. With bfloat16, which the cuda set computes,
     parameter gradients, mean, rstd and lse are float32.
   - Kernels know arrays and nothing else.
@@ -42,7 +47,7 @@ from .context import current_autocast as current_autocast
 from .context import numpy_set, refuse_reference
 from .context import resume_autocast as resume_autocast
 from .context import use as use
-from .device import device_of, is_on_host
+from .host import device_of, is_on_host
 
 # file -> its ops
 OPS = {
@@ -52,8 +57,7 @@ OPS = {
         "linear_activation_forward",
         "linear_activation_backward",
     ),
-    "embedding": ("embedding_forward", "embedding_backward"),
-    "position": ("position_forward", "position_backward"),
+    "embedding": ("embedding_forward", "embedding_backward", "position_forward", "position_backward"),
     "rotary": ("rotary_forward", "rotary_backward"),
     "norm": (
         "layernorm_forward",
@@ -77,6 +81,8 @@ OPS = {
         "cross_entropy_backward",
         "linear_cross_entropy_forward",
         "linear_cross_entropy_backward",
+        "squared_error_forward",
+        "squared_error_backward",
     ),
     "optimizer": ("adam_step", "adafactor_step", "global_norm", "scale", "clear"),
     "quantized": (
@@ -89,16 +95,22 @@ OPS = {
     "step": ("append", "relative_bias_last"),
     "memory": ("empty", "zeros"),
 }
-# whose first argument is dloss, a number, or tokens, which may be the host's
-DECIDED_BY_SECOND = {"embedding_forward", "dequantize_rows", "cross_entropy_backward", "linear_cross_entropy_backward"}
+# The first argument of these is dloss, a number, or tokens, which may be on the host: the second decides.
+DECIDED_BY_SECOND = {
+    "embedding_forward",
+    "dequantize_rows",
+    "cross_entropy_backward",
+    "linear_cross_entropy_backward",
+    "squared_error_backward",
+}
 FILE_OF = {op: file for file, ops in OPS.items() for op in ops}
 
 
 @functools.cache
 def implementation(op: str, name: str) -> Callable[..., Any]:
-    """The function that computes `op` in the set `name`; its file is imported on first use."""
+    """Return the function that computes `op` in the set `name`. Its file is imported on first use."""
     if name not in SETS:
-        raise ValueError(f"{name!r} is no kernel set; there are {', '.join(SETS)}")
+        raise ValueError(f"{name!r} is not a kernel set; pass one of {', '.join(map(repr, SETS))}")
     return getattr(importlib.import_module(f"{__name__}.{name}.{FILE_OF[op]}"), op)
 
 
@@ -114,29 +126,28 @@ def can_record(array: Any, rows: int) -> bool:
 
 
 def graph(array: Any) -> Any:
-    """A Graph of the set that computes on this array: work that it calls again and again becomes machine code, or a CUDA
-    graph (cpu/graph.py, cuda/graph.py). None for the reference set, which has none."""
+    """Return a Graph of the set that computes on this array: it records work that is called again and again, and replays it
+    as machine code (cpu/graph.py) or as a CUDA graph (cuda/graph.py). None for the reference set."""
     name = set_of(array)
     return None if name == "reference" else importlib.import_module(f"{__name__}.{name}.graph").Graph()
 
 
 def set_of(array: Any) -> str:
-    """The name of the set that computes on this array."""
-    if type(array) is np.ndarray:
-        return numpy_set()
+    """Return the name of the set that computes on this array."""
     if isinstance(array, np.ndarray):
         return numpy_set() if is_on_host(array) else "cuda"
     if type(array).__module__.partition(".")[0] == "cupy":
         return "cuda"
-    raise TypeError(f"an op takes NumPy or CuPy arrays, and got {type(array).__name__}")
+    raise TypeError(f"an op got {type(array).__name__}; pass a NumPy or a CuPy array")
 
 
 def _dispatcher(op: str) -> Callable[..., Any]:
     which = 1 if op in DECIDED_BY_SECOND else 0
 
     def call(*args: Any, **options: Any) -> Any:
-        name = set_of(args[which])
-        if name == "reference":
+        array = args[which]
+        name = numpy_set() if type(array) is np.ndarray else set_of(array)
+        if name == "reference" and current_autocast().dtype != "float32":
             refuse_reference(op)
         return implementation(op, name)(*args, **options)
 
@@ -144,7 +155,7 @@ def _dispatcher(op: str) -> Callable[..., Any]:
 
 
 def __getattr__(op: str) -> Callable[..., Any]:
-    """`kernels.linear_forward` and the like: made when first asked for."""
+    """Make the dispatcher of an op, `kernels.linear_forward` for example, when it is first asked for."""
     if op not in FILE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {op!r}")
     return globals().setdefault(op, _dispatcher(op))

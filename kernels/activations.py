@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TypeVar
 
 Entry = TypeVar("Entry")
@@ -26,9 +25,18 @@ def activation_named(name: str) -> str:
     raise ValueError(f"the activation {name!r} is not supported; pass one of {', '.join(map(repr, known))}")
 
 
-def implementation_of(activation: str, table: Mapping[str, Entry]) -> Entry:
-    """Return a set's entry for the activation. ValueError for a name that is not ours, or that the set's table lacks."""
-    if activation not in ACTIVATIONS or activation not in table:
-        known = ", ".join(repr(name) for name in ACTIVATIONS if name in table)
+class PerActivation(dict[str, Entry]):
+    """What a kernel set has for each activation of the table. Looking up another name raises ValueError.
+
+    A set that lacks an activation, or has one that the table lacks, cannot be imported.
+    """
+
+    def __init__(self, **entries: Entry):
+        super().__init__(entries)
+        if set(entries) != set(ACTIVATIONS):
+            apart = ", ".join(sorted(set(entries) ^ set(ACTIVATIONS)))
+            raise RuntimeError(f"a kernel set and kernels/activations.py differ in: {apart}. Add it to both or to neither")
+
+    def __missing__(self, activation: str) -> Entry:
+        known = ", ".join(map(repr, self))
         raise ValueError(f"activation is {activation!r}, which is not an activation of this kernel set; pass one of {known}")
-    return table[activation]

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from .device import emulated
+from .host import emulated
 
 SETS = ("reference", "cpu", "cuda")
 PRECISIONS = ("float32", "bfloat16")

@@ -5,31 +5,15 @@ Tokens, targets and masks stay on the host, and the ops fetch them from there.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 
+from .host import bfloat16 as bfloat16
+from .host import device_of as device_of
+from .host import emulated, is_on_host
+
 DEVICES = ("cpu", "cuda")
-INSTALL_CUDA = 'pip install "tinyllm[cuda]"'
-
-
-def emulated() -> bool:
-    """Return whether CUDA is emulated on this machine's CPU: TINYLLM_DEVICE=emulated in the environment."""
-    device = os.environ.get("TINYLLM_DEVICE", "gpu")
-    if device not in ("gpu", "emulated"):
-        raise ValueError(f"TINYLLM_DEVICE is {device!r}; set it to 'emulated' or 'gpu', or leave it unset")
-    return device == "emulated"
-
-
-def is_on_host(array: Any) -> bool:
-    """Return whether the array is NumPy's, and not one that stands for an array on the GPU (cuda/device.py)."""
-    return isinstance(array, np.ndarray) and not getattr(array, "emulates_gpu", False)
-
-
-def device_of(array: Any) -> str:
-    """Return "cpu" or "cuda"."""
-    return "cpu" if is_on_host(array) else "cuda"
 
 
 def check_device(device: str) -> None:
@@ -47,8 +31,8 @@ def moved(array: Any, device: str) -> Any:
     """Return the array on that device. If CUDA is emulated, a view of it that is marked as being there."""
     if device == "cpu":
         return to_host(array)
-    cuda = cuda_device()
-    return cuda.as_emulated(array) if emulated() else cuda.cupy().asarray(array)
+    there = cuda_device()
+    return there.as_emulated(array) if emulated() else there.cupy().asarray(array)
 
 
 def to_host(array: Any) -> np.ndarray:
@@ -71,17 +55,8 @@ def refill(array: Any, values: np.ndarray) -> None:
         cuda_device().refill(array, values)
 
 
-def bfloat16() -> np.dtype:
-    """Return NumPy's and CuPy's bfloat16, which the package ml_dtypes defines."""
-    try:
-        import ml_dtypes
-    except ImportError as error:
-        raise RuntimeError(f"bfloat16 needs the package ml-dtypes: {INSTALL_CUDA}") from error
-    return np.dtype(ml_dtypes.bfloat16)
-
-
 def cuda_device() -> Any:
     """Import cuda/device.py and return it."""
-    from .cuda import device
+    from .cuda import device as cuda
 
-    return device
+    return cuda

@@ -76,11 +76,12 @@ class ndarray:
     """CuPy's array class, as far as we use it."""
 
     __module__ = "cupy"  # by which an op knows it
-    __slots__ = ("numpy",)
+    __slots__ = ("base", "numpy")
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, a: Any):
         self.numpy = np.asarray(a)
+        self.base = None if self.numpy.base is None else ndarray(self.numpy.base)
 
     data = property(lambda self: types.SimpleNamespace(ptr=self.numpy.ctypes.data))
     T = property(lambda self: ndarray(self.numpy.T))

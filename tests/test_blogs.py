@@ -13,7 +13,11 @@ import pytest
 
 from tinyllm.kernels.cuda.emulator.loader import require_compiler
 
-BLOGS = sorted((Path(__file__).parent.parent / "blogs").glob("*.md"))
+ROOT = Path(__file__).parent.parent
+BLOGS = sorted((ROOT / "blogs").glob("*.md"))
+READMES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", ROOT / "examples" / "one_file" / "README.md"]
+PAGES = [*BLOGS, *(readme for readme in READMES if readme.exists())]
+LINK = re.compile(r"\]\(([^)#:\s]*)(?:#([^)\s]+))?\)")  # (file), (file#heading) or (#heading), not a URL
 BLOCK = re.compile(r"^```python(?: needs (emulator))?\n(.*?)^```\n(?:```text\n(.*?)^```\n)?", re.M | re.S)
 
 
@@ -40,7 +44,15 @@ def test_code_runs_and_prints_what_the_page_says(blog, monkeypatch):
         pytest.skip("all blocks ran but those at " + "; ".join(left_out))
 
 
-@pytest.mark.parametrize("blog", BLOGS, ids=lambda path: path.stem)
-def test_links_and_figures_are_there(blog):
-    for target in re.findall(r"\]\(([^)#:]+)\)", blog.read_text(encoding="utf-8")):
-        assert (blog.parent / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_and_figures_are_there(page):
+    for file, heading in LINK.findall(page.read_text(encoding="utf-8")):
+        target = page.parent / file if file else page
+        assert target.exists(), f"{page.name} links to {file}, which does not exist: correct the path"
+        assert not heading or heading in anchors(target), f"{page.name} links to {file}#{heading}: no heading has that name"
+
+
+def anchors(page):
+    """The names by which links find the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

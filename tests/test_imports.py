@@ -30,22 +30,23 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def imports(name: str) -> Iterator[tuple[int, str]]:
-    """The line and the name of each module of ours that a module imports, wherever in it."""
-    path = MODULES[name]
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def imported(name: str, tree: ast.AST) -> Iterator[tuple[int, str, str]]:
+    """Yield the line, the full name and the local name of each import in a part of a module's syntax tree."""
+    package = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names if alias.name in MODULES)
+            yield from ((node.lineno, alias.name, alias.asname or alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*above, *filter(None, [node.module])])
-            for alias in node.names:
-                target = f"{base}.{alias.name}"
-                if target in MODULES:
-                    yield node.lineno, target
-                elif base in MODULES:
-                    yield node.lineno, base
+            yield from ((node.lineno, f"{base}.{alias.name}", alias.asname or alias.name) for alias in node.names)
+
+
+def imports(name: str) -> Iterator[tuple[int, str]]:
+    """Yield the line and the name of each module of ours that a module imports."""
+    for line, target, _ in imported(name, ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        if (module := target if target in MODULES else target.rpartition(".")[0]) in MODULES:
+            yield line, module
 
 
 def circle(graph: dict[str, set[str]]) -> list[str] | None:
@@ -110,6 +111,38 @@ def test_no_function_hides_the_module_that_it_is_in() -> None:
             importlib.import_module(name) if ".cuda" not in name and not name.endswith("__main__") else None
             found = getattr(sys.modules.get(package), last, None)
             assert found is None or found is sys.modules.get(name), f"{package}.{last} is not the module {name}"
+
+
+def hidden_modules(name: str, source: str) -> set[str]:
+    """Return the names in a module's source that hide a module: one imported at the top or, in a package, one of its own."""
+    tree = ast.parse(source)
+    given = set()  # what the source defines, assigns or takes as a parameter
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            given.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            given.add(node.id)
+        elif isinstance(node, ast.arg):
+            given.add(node.arg)
+    at_the_top = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+    bound = {(local, target) for _, target, local in imported(name, at_the_top)}
+    modules = {local for local, target in bound if target in MODULES}
+    others = given | {local for local, target in bound if target != f"{name}.{local}"}
+    return given & modules | {other for other in others if f"{name}.{other}" in MODULES}
+
+
+def test_no_name_hides_a_module() -> None:
+    """Whatever is imported first. The cuda set counts too."""
+    for name, path in MODULES.items():
+        assert not hidden_modules(name, path.read_text(encoding="utf-8")), name
+
+
+def test_a_hidden_module_is_found() -> None:
+    assert hidden_modules("tinyllm.data", "from .sentences import sentences") == {"sentences"}
+    assert hidden_modules("tinyllm.data", "from ..files import atomic_file as text") == {"text"}
+    assert hidden_modules("tinyllm.data", "from . import text, towns\nfrom .stdlib import stdlib_text") == set()
+    assert hidden_modules("tinyllm.recipes", "from .checkpoints import lora\ndef f(lora): return lora") == {"lora"}
+    assert hidden_modules("tinyllm.recipes", "from .checkpoints import lora\nmerged = lora.merge(1)") == set()
 
 
 def test_every_package_is_installed() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from . import __version__
+
 # command -> its line in `tinyllm --help`
 COMMANDS = {
     "train": "Train a model on text, or resume a run.",
@@ -65,8 +67,6 @@ class Commands(click.Group):
 
 def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked:
-        from . import __version__
-
         click.echo(f"tinyllm {__version__}")
         ctx.exit()
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from .data.batches import IGNORED
+
 References = Sequence[str | Sequence[str]]  # for each text one reference, or several
 
 # Labels ----------------------------------------------------------------------------------------------------------------
@@ -81,7 +83,7 @@ def counted(predictions: Any, targets: Any) -> tuple[np.ndarray, np.ndarray]:
     predictions, targets = np.asarray(predictions), np.asarray(targets)
     if predictions.shape != targets.shape:
         raise ValueError(f"predictions have shape {predictions.shape} and targets {targets.shape}; they must be of one")
-    return predictions[targets != -100], targets[targets != -100]
+    return predictions[targets != IGNORED], targets[targets != IGNORED]
 
 
 # Answers ---------------------------------------------------------------------------------------------------------------

@@ -1,11 +1,11 @@
-"""Training from one call, as `tinyllm train` and `tinyllm finetune` make it: a kind of model with its tasks and presets
-(tasks/), into a run (training/run.py).
+"""Training from one call, as `tinyllm train` and `tinyllm finetune` do it. A kind of model with its tasks and presets
+(tasks/) becomes a run (training/run.py).
 
     model, tokenizer = tinyllm.train("gpt", data="my.txt", preset="nano", out="runs/mine", steps=500)
     model, tokenizer = tinyllm.resume("runs/mine", steps=1000)
     model, tokenizer = tinyllm.train("gpt", task="chat", init="runs/mine", data="dialogues.jsonl")
 
-A model or data of one's own go straight to trainer.Trainer.
+To train a model or data of your own, call training.Trainer directly.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ import difflib
 import typing
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .models import Model
-    from .tasks import Kind, Task
-    from .tokenizers import Tokenizer
-    from .training.run import Run
-    from .training.trainer import Trainer, Watcher
+from .checkpoints import files, lora, native
+from .checkpoints.loading import load
+from .models import MODELS, Model
+from .tasks import KINDS, Adapters, Kind, Task
+from .tokenizers import Tokenizer
+from .training.config import TrainConfig
+from .training.run import Run, check_free
+from .training.trainer import Trainer, Watcher
 
 PARTS = ("train", "task", "model", "lora")  # of a run's configuration
 
@@ -37,17 +39,16 @@ def train(
     watcher: Watcher | None = None,
     **options: Any,
 ) -> tuple[Model, Tokenizer | None]:
-    """Trains a fresh model, or the one in the directory `init`, and gives it back with its tokenizer.
+    """Train a fresh model, or the one in the directory `init`, and return it with its tokenizer.
 
-    task: what it is fine-tuned for, one of the kind's; without it, what such a model is trained in first (text, for GPT).
-    options: the fields of trainer.TrainConfig, of the task (tasks/), of the model's configuration, and with `init` of
-    tasks.Adapters, over those of the preset. With `out` everything is kept in this directory, from which `resume` goes on;
-    Ctrl-C saves there.
-    watcher: who is told how it goes (trainer.Watcher); the terminal where none is given.
-    Raises ValueError for what cannot be, FloatingPointError when the loss becomes NaN, KeyboardInterrupt after Ctrl-C.
+    task: the task to fine-tune for, one of the kind's. Without it the model is trained in its kind's first task (text, for
+    GPT).
+    options: fields of training.TrainConfig, of the task (tasks/) and of the model's configuration, and with `init` also of
+    tasks.Adapters. They override the values of the preset.
+    out: the directory for the run's files. `resume` goes on from there, and Ctrl-C saves there. None keeps nothing.
+    watcher: an object that is notified of progress (training.Watcher). The default shows it on the terminal.
+    Raises ValueError for impossible options, FloatingPointError if the loss becomes NaN, KeyboardInterrupt after Ctrl-C.
     """
-    from .training.run import Run, check_free
-
     config = plan(kind, task, preset, init, options)
     if out is not None:
         check_free(out)
@@ -58,18 +59,13 @@ def train(
 
 
 def resume(out: str | Path, *, watcher: Watcher | None = None, **options: Any) -> tuple[Model, Tokenizer | None]:
-    """Goes on with a run as if it had never been interrupted; `options` are fields of TrainConfig that shall change."""
-    from .training.run import Run
-
+    """Go on with a run as if it had never been interrupted. `options` are fields of TrainConfig to override."""
     run = Run.open(out)
     with run.alone():
         return _resumed(run, watcher, options)
 
 
 def _resumed(run: Run, watcher: Watcher | None, options: dict[str, Any]) -> tuple[Model, Tokenizer | None]:
-    from .tasks import KINDS
-    from .training.config import TrainConfig
-
     out, config = run.path, run.config
     if config["kind"] is None:
         raise ValueError(f"{out} was trained from Python with data of its own: resume it there, by Trainer.resume()")
@@ -90,12 +86,10 @@ def _resumed(run: Run, watcher: Watcher | None, options: dict[str, Any]) -> tupl
 
 def _trained(trainer: Trainer) -> tuple[Model, Tokenizer | None]:
     """Trains, and lets the task report of the best model."""
-    from .checkpoints import loading
-
     with trainer.run.alone() if trainer.run else nullcontext():
         trainer.train()
         if trainer.run and trainer.data.report:
-            best, _ = loading.load(trainer.run.path, trainer.config.device)
+            best, _ = load(trainer.run.path, trainer.config.device)
             trainer.data.report(best, trainer.run.path)
     return trainer.model, trainer.data.tokenizer
 
@@ -104,8 +98,6 @@ def plan(
     kind: str, task: str | None, preset: str | None, init: str | Path | None, options: dict[str, Any]
 ) -> dict[str, Any]:
     """The configuration of a run: what was asked for over what the preset says, sorted by whom it concerns."""
-    from .tasks import KINDS
-
     if kind not in KINDS:
         raise ValueError(f"there is no kind of model {kind!r} to train: there are {', '.join(KINDS)}")
     about = KINDS[kind]
@@ -135,17 +127,11 @@ def plan(
 
 
 def classes_of(kind: Kind, task: type[Task]) -> dict[str, Any]:
-    from .models import MODELS
-    from .tasks import Adapters
-    from .training.config import TrainConfig
-
     return {"train": TrainConfig, "task": task, "model": MODELS[task.model or kind.model][1], "lora": Adapters}
 
 
 def parts(config: dict[str, Any]) -> dict[str, Any]:
     """The configurations of the training, the task and the adapters, checked, from run.json's."""
-    from .tasks import KINDS
-
     kind = KINDS[config["kind"]]
     classes = classes_of(kind, kind.task_named(config.get("task_name")))
     return {part: _typed(classes[part], config.get(part, {})) for part in PARTS if part != "model"}
@@ -165,11 +151,10 @@ def _spread(kind: Kind, values: dict[str, Any]) -> dict[str, Any]:
 
 def _prepared(config: dict[str, Any], saved: Path | None, watcher: Watcher | None) -> Trainer:
     """The trainer of a run, with a fresh model, or one to resume the checkpoint `saved` with."""
-    from .checkpoints import files, native
-    from .training.progress import Terminal
-    from .training.trainer import Trainer
+    if watcher is None:
+        from .training.progress import Terminal  # here, because rich takes a tenth of a second that only a training needs
 
-    watcher = watcher or Terminal()
+        watcher = Terminal()
     made = parts(config)
     train_config, task = made["train"], made["task"]
     if saved:
@@ -185,22 +170,16 @@ def _prepared(config: dict[str, Any], saved: Path | None, watcher: Watcher | Non
 
 def _beginning(config: dict[str, Any], train_config: Any, task: Any, watcher: Watcher) -> tuple[Any, Any]:
     """The model before its first step, and its tokenizer."""
-    from .checkpoints import loading
-    from .models import MODELS
-    from .tasks import KINDS
-
     model_class, config_class = MODELS[task.model or KINDS[config["kind"]].model]
     if not config["init"]:
         watcher.say("making the tokenizer")
         tokenizer = task.make_tokenizer()
         fields = {**task.model_fields(tokenizer), **task.head_fields(), **config["model"]}
         return task.fitted(model_class(config_class(**fields), seed=train_config.seed), tokenizer), tokenizer
-    trained, tokenizer = loading.load(config["init"])
+    trained, tokenizer = load(config["init"])
     if not isinstance(trained.config, config_class):
         raise ValueError(f"{config['init']} holds the model {type(trained).__name__}, and not {model_class.__name__}")
     if trained.lora is not None:
-        from .checkpoints import lora
-
         lora.merge(trained)
     fields = {**task.head_fields(), **config["model"]}
     model = model_class(dataclasses.replace(trained.config, **fields), seed=train_config.seed)

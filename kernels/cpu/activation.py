@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import math
 
-from ..activations import implementation_of
+from ..activations import PerActivation
 from . import vmath
 from .arrays import divided, flat, like, parts_of, rows
 from .jit import jit
 from .memory import empty
 
 GELU, GELU_TANH, RELU, SILU, TANH = range(5)
-CODES = {"gelu": GELU, "gelu_tanh": GELU_TANH, "relu": RELU, "silu": SILU, "tanh": TANH}
-
-
-def code_of(activation: str) -> int:
-    """The number by which kernels know the activation."""
-    return implementation_of(activation, CODES)
+CODES = PerActivation(gelu=GELU, gelu_tanh=GELU_TANH, relu=RELU, silu=SILU, tanh=TANH)  # by which kernels know them
 
 
 @jit
@@ -81,13 +76,13 @@ def apply_derivative_part(start, stop, code, dy, x, dx):
 
 def activation_forward(x, activation):
     y = empty(x, x.shape)
-    apply_part(x.size, parts_of(x.size), code_of(activation), flat(x), flat(y))
+    apply_part(x.size, parts_of(x.size), CODES[activation], flat(x), flat(y))
     return y
 
 
 def activation_backward(dy, x, activation):
     dx = empty(x, x.shape)
-    apply_derivative_part(x.size, parts_of(x.size), code_of(activation), flat(like(dy, x, "dy")), flat(x), flat(dx))
+    apply_derivative_part(x.size, parts_of(x.size), CODES[activation], flat(like(dy, x, "dy")), flat(x), flat(dx))
     return dx
 
 
@@ -118,7 +113,7 @@ def gated_backward_rows(start, stop, code, dy, x, dx):
 
 def gated_forward(x, activation):
     y, x = empty(x, halved(x)), rows(x)
-    gated_rows(len(x), parts_of(x.size), code_of(activation), x, rows(y))
+    gated_rows(len(x), parts_of(x.size), CODES[activation], x, rows(y))
     return y
 
 
@@ -126,7 +121,7 @@ def gated_backward(dy, x, activation):
     if dy.shape != halved(x) or dy.dtype != x.dtype:
         raise ValueError(f"dy is {dy.dtype} {dy.shape}; for x {x.dtype} {x.shape} it must be {x.dtype} {halved(x)}")
     dx, x = empty(x, x.shape), rows(x)
-    gated_backward_rows(len(x), parts_of(x.size), code_of(activation), rows(dy), x, rows(dx))
+    gated_backward_rows(len(x), parts_of(x.size), CODES[activation], rows(dy), x, rows(dx))
     return dx
 
 

@@ -45,16 +45,16 @@ def dropout_rows(start, stop, x, low, high, threshold, factor, y):
         dropout_row(i, x[i], low, high, threshold, factor, y[i])
 
 
-def mask_of(p, seed):
+def mask_of(rate, seed):
     """low, high, threshold of the reference's mask, and the factor of what stays: 1 where nothing is dropped."""
-    return seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, int(min(p * 2**32, 2**32 - 1)), 1 / (1 - p)
+    return seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, int(min(rate * 2**32, 2**32 - 1)), 1 / (1 - rate)
 
 
-def dropout_forward(x, p, seed):
+def dropout_forward(x, rate, seed):
     y, x = empty(x, x.shape), rows(x)
-    dropout_rows(len(x), parts_of(x.size), x, *mask_of(p, seed), rows(y))
+    dropout_rows(len(x), parts_of(x.size), x, *mask_of(rate, seed), rows(y))
     return y
 
 
-def dropout_backward(dy, p, seed):
-    return dropout_forward(dy, p, seed)
+def dropout_backward(dy, rate, seed):
+    return dropout_forward(dy, rate, seed)

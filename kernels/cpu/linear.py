@@ -50,10 +50,10 @@ def add_gradients(dy, x, dw, db):
 
 
 def linear_activation_forward(x, w, b=None, activation="gelu"):
-    y, z = empty(x, (*x.shape[:-1], len(w))), empty(x, (*x.shape[:-1], len(w)))
-    matmul(matrix(x), w.T, matrix(z), plus=b, activation=activation, activated=matrix(y))
-    return y, z
+    y, u = empty(x, (*x.shape[:-1], len(w))), empty(x, (*x.shape[:-1], len(w)))
+    matmul(matrix(x), w.T, matrix(u), plus=b, activation=activation, activated=matrix(y))
+    return y, u
 
 
-def linear_activation_backward(dy, x, w, z, dw=None, db=None, activation="gelu"):
-    return linear_backward(activation_backward(dy, z, activation), x, w, dw, db)
+def linear_activation_backward(dy, x, w, u, dw=None, db=None, activation="gelu"):
+    return linear_backward(activation_backward(dy, u, activation), x, w, dw, db)

@@ -10,9 +10,9 @@ import math
 
 import numpy as np
 
-from ..reference.loss import IGNORE
+from ..common import IGNORE
 from . import vmath
-from .arrays import divided, indices, parts_of, per_row, rows, vector
+from .arrays import divided, indices, like, parts_of, per_row, rows, vector
 from .jit import jit
 from .linear import add_gradients
 from .matmul import matmul
@@ -125,7 +125,7 @@ def targets_of(targets, logits):
 
 
 def linear_cross_entropy_forward(x, w, b, targets, label_smoothing=0.0):
-    """The lse of ignored rows is 0; last: the logits of the last chunk of the others."""
+    """Chunk by chunk of the rows that count. The lse of the others is 0. logits: only those of the last chunk."""
     xs, t, counts = counted(x, w, targets)
     lse, losses, logits = empty(xs, t.shape), empty(xs, t.shape), empty(xs, (chunk_rows(t.size, len(w)), len(w)))
     last = None
@@ -140,8 +140,9 @@ def linear_cross_entropy_forward(x, w, b, targets, label_smoothing=0.0):
     return loss, lse.reshape(targets.shape), last
 
 
-def linear_cross_entropy_backward(dloss, x, w, b, targets, lse, last, dw=None, db=None, label_smoothing=0.0):
+def linear_cross_entropy_backward(dloss, x, w, b, targets, lse, logits, dw=None, db=None, label_smoothing=0.0):
     xs, t, counts = counted(x, w, targets)
+    last = logits
     lse = lse.reshape(-1) if counts is None else lse.reshape(-1)[counts]
     dx, d = empty(xs, xs.shape), empty(xs, (chunk_rows(t.size, len(w)), len(w)))
     share, nothing = dloss / max(t.size, 1), vector(None, xs, "class_weight")
@@ -177,3 +178,12 @@ def chunk_rows(n, V):
 
 def chunks(n, size):
     return [slice(i, min(i + size, n)) for i in range(0, n, max(size, 1))]
+
+
+def squared_error_forward(x, targets):
+    """As in the reference set, by NumPy: the hidden states of a teacher are few numbers beside a step's."""
+    return float(np.square(x - like(targets.astype(x.dtype), x, "targets")).sum(dtype=np.float64) / max(1, x.size))
+
+
+def squared_error_backward(dloss, x, targets):
+    return (x - like(targets.astype(x.dtype), x, "targets")) * x.dtype.type(2 * dloss / max(1, x.size))

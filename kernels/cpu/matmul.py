@@ -21,7 +21,7 @@ import numba
 import numpy as np
 from numba import prange
 
-from .activation import activation_forward, code_of
+from .activation import CODES, activation_forward
 from .arrays import share
 from .bfloat16 import asked_for, copy_pairs, pack_pairs, pack_pairs_transposed
 from .few_rows import FEW_ROWS, ask_for, few_rows_part, scratch_of
@@ -251,7 +251,7 @@ def matmul(
         if activation is None or activated is None:
             _matmul32(a, b, out, plus)
         elif _rows_contiguous(out) and _rows_contiguous(activated):
-            _matmul32(a, b, out, plus, code_of(activation), activated)
+            _matmul32(a, b, out, plus, CODES[activation], activated)
             return out
         else:
             _matmul32(a, b, out, plus)

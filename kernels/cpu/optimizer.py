@@ -1,4 +1,4 @@
-"""Adam in one pass over p, g, m and v, in place. Adafactor in three passes over g and no array of that size besides.
+"""Adam in one pass over w, dw, m1 and m2, in place. Adafactor in three passes over dw, without a copy of it.
 
 Sums over whole arrays are sums over fixed blocks, so they do not depend on the number of threads.
 """
@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from .arrays import accumulator, computable, divided, flat, like, parts_of, plain, settle
+from .arrays import accumulator, computable, divided, flat, like, parts_of, per_row, settle, vector
 from .jit import jit
 from .memory import empty
 
@@ -18,146 +18,148 @@ ROW_BLOCKS, ROWS = 64, 16  # into how many blocks of rows Adafactor divides a ma
 
 
 @divided
-def adam_part(start, stop, p, g, m, v, beta1, beta2, rest1, rest2, decay, rate, root, eps, factor):
-    p, g, m, v, number = p[start:stop], g[start:stop], m[start:stop], v[start:stop], p.dtype.type
+def adam_part(start, stop, w, dw, m1, m2, beta1, beta2, rest1, rest2, decay, rate, root, eps, factor):
+    w, dw, m1, m2, number = w[start:stop], dw[start:stop], m1[start:stop], m2[start:stop], w.dtype.type
     beta1, beta2, rest1, rest2 = number(beta1), number(beta2), number(rest1), number(rest2)
     decay, rate, root, eps, factor = number(decay), number(rate), number(root), number(eps), number(factor)
-    for i in range(p.size):
-        gradient = factor * g[i]
-        mean = beta1 * m[i] + rest1 * gradient
-        square = beta2 * v[i] + rest2 * gradient * gradient
-        p[i] = p[i] * decay - rate * mean / (np.sqrt(square) * root + eps)
-        m[i] = mean
-        v[i] = square
+    for i in range(w.size):
+        gradient = factor * dw[i]
+        mean = beta1 * m1[i] + rest1 * gradient
+        square = beta2 * m2[i] + rest2 * gradient * gradient
+        w[i] = w[i] * decay - rate * mean / (np.sqrt(square) * root + eps)
+        m1[i] = mean
+        m2[i] = square
 
 
 @jit(forceinline=True)
-def sum_of_squares(g):
+def sum_of_squares(x):
     total = 0.0
-    for i in range(g.size):
-        total += np.float64(g[i]) * np.float64(g[i])
+    for i in range(x.size):
+        total += np.float64(x[i]) * np.float64(x[i])
     return total
 
 
 @divided
-def squares_of_blocks(start, stop, g, sums):
+def squares_of_blocks(start, stop, dw, sums):
     for block in range(start, stop):
-        sums[block] = sum_of_squares(g[block * BLOCK : (block + 1) * BLOCK])
+        sums[block] = sum_of_squares(dw[block * BLOCK : (block + 1) * BLOCK])
 
 
 @divided
-def scale_part(start, stop, g, factor):
-    g, factor = g[start:stop], g.dtype.type(factor)
-    for i in range(g.size):
-        g[i] *= factor
+def scale_part(start, stop, dw, factor):
+    dw, factor = dw[start:stop], dw.dtype.type(factor)
+    for i in range(dw.size):
+        dw[i] *= factor
 
 
 @divided
-def clear_part(start, stop, g):
-    g = g[start:stop]
-    for i in range(g.size):
-        g[i] = 0
-
-
-def adam_step(p, g, m, v, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, factor=1.0):
-    """The two corrections of the bias are factors here: lr / (1 - beta1^step) and 1 / sqrt(1 - beta2^step)."""
-    own_p, own_m, own_v = (accumulator(a, p.shape, p, name) for a, name in ((p, "p"), (m, "m"), (v, "v")))
-    rate, root, decay = lr / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step), 1 - lr * weight_decay
-    numbers = beta1, beta2, 1 - beta1, 1 - beta2, decay, rate, root, eps, factor
-    adam_part(p.size, parts_of(p.size), flat(own_p), flat(like(g, p, "g")), flat(own_m), flat(own_v), *numbers)
-    settle(p, own_p)
-    settle(m, own_m)
-    settle(v, own_v)
+def clear_part(start, stop, dw):
+    dw = dw[start:stop]
+    for i in range(dw.size):
+        dw[i] = 0
 
 
 @jit(forceinline=True)
-def rows_of(block, each, R):
+def rows_of(block, each, F):
     """first, last: the rows of a block of `each`."""
-    return block * each, min((block + 1) * each, R)
+    return block * each, min((block + 1) * each, F)
 
 
 @divided
-def squares_of_rows(start, stop, each, g, p, row_sums, column_sums, p_sums):
-    """Of blocks of rows: the sums of g^2 over each row (R,) and over the block's columns (blocks, C), of p^2 over all."""
+def squares_of_rows(start, stop, each, dw, w, row_sums, col_sums, w_sums):
+    """For blocks of rows: the sums of dw^2 over each row (F,) and over the block's columns (blocks, C), of w^2 over all."""
     for block in range(start, stop):
-        columns, p_sum = column_sums[block], 0.0
+        columns, w_sum = col_sums[block], 0.0
         columns[:] = 0
-        first, last = rows_of(block, each, len(g))
+        first, last = rows_of(block, each, len(dw))
         for i in range(first, last):
-            total = g.dtype.type(0)
-            for j in range(g.shape[1]):
-                square = g[i, j] * g[i, j]
+            total = dw.dtype.type(0)
+            for j in range(dw.shape[1]):
+                square = dw[i, j] * dw[i, j]
                 total += square
                 columns[j] += square
             row_sums[i] = total
-            p_sum += sum_of_squares(p[i])
-        p_sums[block] = p_sum
+            w_sum += sum_of_squares(w[i])
+        w_sums[block] = w_sum
 
 
 @divided
-def squares_of_updates(start, stop, each, g, by_row, by_column, sums):
-    """Of blocks of rows: the sum of u^2, u = g times a number for its row and one for its column."""
+def squares_of_updates(start, stop, each, dw, by_row, by_col, sums):
+    """For blocks of rows: the sum of update^2; update = dw times a number for its row and one for its column."""
     for block in range(start, stop):
         total = 0.0
-        first, last = rows_of(block, each, len(g))
+        first, last = rows_of(block, each, len(dw))
         for i in range(first, last):
-            for j in range(g.shape[1]):
-                u = np.float64(g[i, j] * by_row[i] * by_column[j])
-                total += u * u
+            for j in range(dw.shape[1]):
+                update = np.float64(dw[i, j] * by_row[i] * by_col[j])
+                total += update * update
         sums[block] = total
 
 
 @divided
-def descend(start, stop, p, g, by_row, by_column, kept, size):
-    """p = kept p - size u, u as above."""
-    kept, size = p.dtype.type(kept), p.dtype.type(size)
+def descend(start, stop, w, dw, by_row, by_col, kept, size):
+    """w = kept w - size update, with the update as above."""
+    kept, size = w.dtype.type(kept), w.dtype.type(size)
     for i in range(start, stop):
-        for j in range(p.shape[1]):
-            p[i, j] = kept * p[i, j] - size * (g[i, j] * by_row[i] * by_column[j])
+        for j in range(w.shape[1]):
+            w[i, j] = kept * w[i, j] - size * (dw[i, j] * by_row[i] * by_col[j])
 
 
-def adafactor_step(p, g, v, step, lr, decay=0.8, eps=1e-30, clip=1.0, relative=1e-3, weight_decay=0.0, factor=1.0):
-    """u is computed twice, for its mean square and for the step, and not kept. A vector is a matrix of one row: the means of
-    its columns are its squares."""
-    for mean, n in zip(v, p.shape, strict=True):
-        if mean.shape != (n,) or mean.dtype != p.dtype:
-            raise ValueError(f"v holds {mean.dtype} {mean.shape}; for p {p.dtype} {p.shape} it must be {p.dtype} ({n},)")
-    if not p.size:
+def adam_step(w, dw, m1, m2, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, factor=1.0):
+    """The two corrections of the bias are factors here: lr / (1 - beta1^step) and 1 / sqrt(1 - beta2^step)."""
+    own_w, own_m1, own_m2 = (accumulator(a, w.shape, w, name) for a, name in ((w, "w"), (m1, "m1"), (m2, "m2")))
+    rate, root, decay = lr / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step), 1 - lr * weight_decay
+    numbers = beta1, beta2, 1 - beta1, 1 - beta2, decay, rate, root, eps, factor
+    adam_part(w.size, parts_of(w.size), flat(own_w), flat(like(dw, w, "dw")), flat(own_m1), flat(own_m2), *numbers)
+    settle(w, own_w)
+    settle(m1, own_m1)
+    settle(m2, own_m2)
+
+
+def adafactor_step(w, dw, m2, step, lr, decay=0.8, eps=1e-30, clip=1.0, relative=1e-3, weight_decay=0.0, factor=1.0):
+    """The update is computed twice, for its mean square and for the step, and not stored. A vector is a matrix of one row:
+    the means of its columns are its squares."""
+    if len(m2) != w.ndim:
+        raise ValueError(f"m2 holds {len(m2)} arrays; w {w.shape} needs {w.ndim}, one for each axis")
+    vector(m2[-1], w, "m2[-1]")
+    if w.ndim == 2:
+        per_row(m2[0], w, "m2[0]")
+    if not w.size:
         return
-    own_p = accumulator(p, p.shape, p, "p")
-    P, G = (a.reshape(-1, p.shape[-1]) for a in (own_p, computable(like(g, p, "g"))))
-    (R, C), parts, beta = P.shape, parts_of(p.size), 1 - step**-decay
-    each = max(ROWS, -(-R // ROW_BLOCKS))
-    blocks = -(-R // each)
-    row_sums, column_sums = empty(p, (R,)), empty(p, (blocks, C))
-    p_sums, u_sums = empty(p, (blocks,), np.float64), empty(p, (blocks,), np.float64)
-    squares_of_rows(blocks, parts, each, G, P, row_sums, column_sums, p_sums)
-    for mean, squares in zip(v[::-1], (column_sums.sum(0) / R, row_sums / C)):
+    own_w, dw = accumulator(w, w.shape, w, "w"), computable(like(dw, w, "dw"))
+    matrix, gradient = own_w.reshape(-1, w.shape[-1]), dw.reshape(-1, w.shape[-1])
+    (F, C), parts, beta = matrix.shape, parts_of(w.size), 1 - step**-decay
+    each = max(ROWS, -(-F // ROW_BLOCKS))
+    blocks = -(-F // each)
+    row_sums, col_sums = empty(w, (F,)), empty(w, (blocks, C))
+    w_sums, update_sums = empty(w, (blocks,), np.float64), empty(w, (blocks,), np.float64)
+    squares_of_rows(blocks, parts, each, gradient, matrix, row_sums, col_sums, w_sums)
+    for mean, squares in zip(m2[::-1], (col_sums.sum(0) / F, row_sums / C)):
         mean *= beta
         mean += (1 - beta) * (factor**2 * squares + eps)
-    by_row = factor * np.sqrt(v[0].mean() / v[0]) if len(v) == 2 else np.full(1, factor, p.dtype)
-    by_column = 1 / np.sqrt(plain(v[-1]))
-    squares_of_updates(blocks, parts, each, G, by_row, by_column, u_sums)
-    size = lr if relative is None else lr * max(relative, math.sqrt(p_sums.sum() / p.size))
-    size /= max(1.0, math.sqrt(u_sums.sum() / p.size) / clip)
-    descend(R, parts, P, G, by_row, by_column, 1 - lr * weight_decay, size)
-    settle(p, own_p)
+    by_row = factor * np.sqrt(m2[0].mean() / m2[0]) if w.ndim == 2 else np.full(1, factor, w.dtype)
+    by_col = 1 / np.sqrt(m2[-1])
+    squares_of_updates(blocks, parts, each, gradient, by_row, by_col, update_sums)
+    size = lr if relative is None else lr * max(relative, math.sqrt(w_sums.sum() / w.size))
+    size /= max(1.0, math.sqrt(update_sums.sum() / w.size) / clip)
+    descend(F, parts, matrix, gradient, by_row, by_col, 1 - lr * weight_decay, size)
+    settle(w, own_w)
 
 
-def global_norm(g):
-    """Sums of squares over blocks, then the sum of those: the same for any number of threads."""
-    sums = empty(g, (-(-g.size // BLOCK),), np.float64)
-    squares_of_blocks(sums.size, parts_of(g.size), flat(g), sums)
+def global_norm(dw):
+    """Sums of squares over blocks, then the sum of those."""
+    sums = empty(dw, (-(-dw.size // BLOCK),), np.float64)
+    squares_of_blocks(sums.size, parts_of(dw.size), flat(dw), sums)
     return math.sqrt(sums.sum())
 
 
-def scale(g, factor):
-    own = accumulator(g, g.shape, g, "g")
-    scale_part(g.size, parts_of(g.size), flat(own), factor)
-    settle(g, own)
+def scale(dw, factor):
+    own = accumulator(dw, dw.shape, dw, "dw")
+    scale_part(dw.size, parts_of(dw.size), flat(own), factor)
+    settle(dw, own)
 
 
-def clear(g):
-    own = accumulator(g, g.shape, g, "g")
-    clear_part(g.size, parts_of(g.size), flat(own))
-    settle(g, own)
+def clear(dw):
+    own = accumulator(dw, dw.shape, dw, "dw")
+    clear_part(dw.size, parts_of(dw.size), flat(own))
+    settle(dw, own)

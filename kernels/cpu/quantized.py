@@ -13,7 +13,9 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
-from ..reference.quantized import GROUP, dequantize, quantize
+from ..common import by_blocks
+from ..reference import quantized as reference
+from ..reference.quantized import GROUP, dequantize
 from .arrays import NOTHING, divided, indices, parts_of, plain
 from .few_rows import (
     FEW_ROWS,
@@ -180,22 +182,27 @@ def widen_chosen(start, stop, index, q, scales, w):
         widen_rows(index[i], 1, q, scales, w[i:].ctypes.data)
 
 
-def dequantize_rows(index, q, scales, C, dtype=np.float32):
+def quantize(w, bits=8):
+    codes, scales = by_blocks(reference.quantize, w, bits)
+    return codes, scales
+
+
+def dequantize_rows(index, codes, scales, C, dtype=np.float32):
     if dtype != np.float32 or C % GROUP:
-        return dequantize(q[index], scales[index], C, dtype)
-    w, chosen = empty(scales, (*index.shape, C), dtype), indices(index, len(q), "tokens")
-    widen_chosen(len(chosen), parts_of(w.size), chosen, plain(q), plain(scales), matrix(w))
+        return dequantize(codes[index], scales[index], C, dtype)
+    w, chosen = empty(scales, (*index.shape, C), dtype), indices(index, len(codes), "tokens")
+    widen_chosen(len(chosen), parts_of(w.size), chosen, plain(codes), plain(scales), matrix(w))
     return w
 
 
-def quantized_linear_forward(x, q, scales, b=None):
-    N, C, y = x.size // x.shape[-1], x.shape[-1], empty(x, (*x.shape[:-1], len(q)))
+def quantized_linear_forward(x, codes, scales, b=None):
+    N, C, y = x.size // x.shape[-1], x.shape[-1], empty(x, (*x.shape[:-1], len(codes)))
     if x.dtype != np.float32 or N > FEW_ROWS:
         rows, result = matrix(x), matrix(y)
-        for block, w in blocks(q, scales, C, x.dtype):
+        for block, w in blocks(codes, scales, C, x.dtype):
             matmul(rows, w.T, result[:, block], plus=None if b is None else b[block])
         return y
-    q, scales, filled = plain(q), plain(scales), plain(matrix(x))
+    q, scales, filled = plain(codes), plain(scales), plain(matrix(x))
     if N > 1 or C % GROUP:
         rows, filled = filled, empty(x, groups_of(N) * rows_at_once(N) * scales.shape[1] * GROUP)
         interleaved(rows, filled)
@@ -204,9 +211,9 @@ def quantized_linear_forward(x, q, scales, b=None):
     return y
 
 
-def quantized_linear_backward(dy, x, q, scales, db=None):
+def quantized_linear_backward(dy, x, codes, scales, db=None):
     dx, total = empty(x, x.shape), None
-    for block, w in blocks(q, scales, x.shape[-1], x.dtype):
+    for block, w in blocks(codes, scales, x.shape[-1], x.dtype):
         matmul(matrix(dy)[:, block], w, matrix(dx), plus=total)
         total = matrix(dx)
     if db is not None:

@@ -62,13 +62,6 @@ def softmax_backward_rows(start, stop, dy, y, dx):
             dx[i, j] = y[i, j] * (dy[i, j] - mean)
 
 
-def softmax_forward(x, mask=None, causal=False):
-    T, y = x.shape[-2] if causal else 1, empty(x, x.shape)
-    mask = NO_MASK if mask is None else mask_rows(mask, x)
-    softmax_rows(x.size // x.shape[-1], parts_of(x.size), rows(x), mask, causal, T, rows(y))
-    return y
-
-
 def mask_rows(mask, x):
     """The mask, broadcast to the last axes of x that it has: its rows come again and again."""
     fits = mask.ndim <= x.ndim and all(m in (1, n) for m, n in zip(mask.shape[::-1], x.shape[::-1]))
@@ -77,7 +70,14 @@ def mask_rows(mask, x):
     return plain(np.broadcast_to(mask, x.shape[x.ndim - max(mask.ndim, 2) :])).reshape(-1, x.shape[-1])
 
 
-def softmax_backward(dy, y):
-    dx = empty(y, y.shape)
-    softmax_backward_rows(y.size // y.shape[-1], parts_of(y.size), rows(like(dy, y, "dy")), rows(y), rows(dx))
+def softmax_forward(x, mask=None, causal=False):
+    T, y = x.shape[-2] if causal else 1, empty(x, x.shape)
+    mask = NO_MASK if mask is None else mask_rows(mask, x)
+    softmax_rows(x.size // x.shape[-1], parts_of(x.size), rows(x), mask, causal, T, rows(y))
+    return y
+
+
+def softmax_backward(dp, p):
+    dx = empty(p, p.shape)
+    softmax_backward_rows(p.size // p.shape[-1], parts_of(p.size), rows(like(dp, p, "dp")), rows(p), rows(dx))
     return dx

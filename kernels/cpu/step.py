@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..common import check_room
 from ..reference.relative import buckets
-from ..reference.step import checked_room
 from .arrays import plain
 from .attention_rows import numbers, place
 from .jit import serial_jit
@@ -32,8 +32,8 @@ def look_up_last(w, bucket, end, bias):
 
 
 def append(k, v, keys, values, end):
-    _, T = checked_room(k, keys, values)
-    append_rows(place(k), place(v), T, keys, values, end)
+    check_room(k, keys, values)
+    append_rows(place(k), place(v), k.shape[1], keys, values, end)
 
 
 def relative_bias_last(w, end, S, bidirectional=True, max_distance=128):

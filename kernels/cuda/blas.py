@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..context import autocast_dtype
-from ..device import bfloat16 as bfloat16
+from ..host import bfloat16 as bfloat16
 from . import recording
 from .arrays import address
 from .device import array_module, name_of

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..device import INSTALL_CUDA
-from ..device import emulated as emulated
+from ..host import INSTALL_CUDA
+from ..host import emulated as emulated
 from . import recording
 
 SHARED_MEMORY = 97  # cudaDevAttrMaxSharedMemoryPerBlockOptin

@@ -3,7 +3,7 @@ kernel of ours (few_rows.py)."""
 
 from __future__ import annotations
 
-from .activation import IN_CUDA, activation_backward, in_cuda
+from .activation import IN_CUDA, activation_backward
 from .arrays import WARP, accumulator, row_layout, rows, settle, vector, wide
 from .blas import product, rounded
 from .columns import SHARING, add_parts, parts_of
@@ -13,13 +13,6 @@ from .module import Kernels
 
 FUSED = (f"bias_activation<T, {function}>" for function in IN_CUDA.values())
 KERNELS = Kernels("linear.cu", "add_bias<T>", *FUSED, "sum_columns<T>", "add_parts<T>")
-
-
-def linear_forward(x, w, b=None):
-    """y = x w^T + b.  x (N, C), w (F, C), b (F,) or None -> y (N, F)."""
-    y = empty(x, (*x.shape[:-1], len(w)))
-    project(rows(x), w, b, rows(y))
-    return y
 
 
 def project(x, w, b, y):
@@ -35,6 +28,13 @@ def add_bias(y, b):
     """y += b, for each row.  y (N, F), b (F,) or None."""
     if b is not None:
         KERNELS.launch("add_bias<T>", y, *row_layout(y), y, vector(b, y, "b"), *y.shape)
+
+
+def linear_forward(x, w, b=None):
+    """y = x w^T + b.  x (N, C), w (F, C), b (F,) or None -> y (N, F)."""
+    y = empty(x, (*x.shape[:-1], len(w)))
+    project(rows(x), w, b, rows(y))
+    return y
 
 
 def linear_backward(dy, x, w, dw=None, db=None):
@@ -61,15 +61,15 @@ def add_gradients(dy, x, dw, db):
 
 
 def linear_activation_forward(x, w, b=None, activation="gelu"):
-    """z = x w^T + b, y = f(z), for an activation f by name -> y (N, F), z (N, F), which the backward needs."""
-    y, z = empty(x, (*x.shape[:-1], len(w))), empty(x, (*x.shape[:-1], len(w)))
-    y_rows, z_rows = rows(y), rows(z)
-    project(rows(x), w, None, z_rows)
-    name = f"bias_activation<T, {in_cuda(activation)}>"
-    KERNELS.launch(name, x, *row_layout(y_rows), z_rows, vector(b, y, "b"), y_rows, *y_rows.shape)
-    return y, z
+    """u = x w^T + b, y = f(u), for an activation f by name -> y (N, F), u (N, F), which the backward needs."""
+    y, u = empty(x, (*x.shape[:-1], len(w))), empty(x, (*x.shape[:-1], len(w)))
+    y_rows, u_rows = rows(y), rows(u)
+    project(rows(x), w, None, u_rows)
+    name = f"bias_activation<T, {IN_CUDA[activation]}>"
+    KERNELS.launch(name, x, *row_layout(y_rows), u_rows, vector(b, y, "b"), y_rows, *y_rows.shape)
+    return y, u
 
 
-def linear_activation_backward(dy, x, w, z, dw=None, db=None, activation="gelu"):
-    """dx (N, C); adds into dw (F, C) and db (F,).  dz = dy f'(z), then as in linear_backward."""
-    return linear_backward(activation_backward(dy, z, activation), x, w, dw, db)
+def linear_activation_backward(dy, x, w, u, dw=None, db=None, activation="gelu"):
+    """dx (N, C); adds into dw (F, C) and db (F,).  du = dy f'(u), then as in linear_backward."""
+    return linear_backward(activation_backward(dy, u, activation), x, w, dw, db)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..reference.loss import IGNORE
+from ..common import IGNORE
 from .arrays import checked, indices, per_row, row_layout, rows, vector, wide
 from .blas import product
 from .device import to_device
@@ -18,6 +18,13 @@ ONE_BLOCK = 1024  # threads
 KERNELS = Kernels("loss.cu", "losses_of_rows<T>", "sum_losses<T>", "gradient_of_rows<T>")
 
 
+def weighted(z, losses, t, class_weight):
+    """(2,) in float64, on the device: the weighted sum of losses (0 for None), and the sum of weights."""
+    sums = empty(z, 2, "float64")
+    KERNELS.launch("sum_losses<T>", z, 1, ONE_BLOCK, losses, t, class_weight, sums, len(t))
+    return sums
+
+
 def cross_entropy_forward(logits, targets, label_smoothing=0.0, class_weight=None):
     """loss = mean_n(lse_n - logits_n[target_n]), lse_n = log sum_V exp(logits_n).
 
@@ -29,13 +36,6 @@ def cross_entropy_forward(logits, targets, label_smoothing=0.0, class_weight=Non
     KERNELS.launch("losses_of_rows<T>", z, *row_layout(z), z, t, float(label_smoothing), lse, losses, *z.shape)
     total, weights = weighted(z, losses, t, class_weight).tolist()
     return total / (weights or 1.0), lse
-
-
-def weighted(z, losses, t, class_weight):
-    """(2,) in float64, on the device: the weighted sum of losses (0 for None), and the sum of weights."""
-    sums = empty(z, 2, "float64")
-    KERNELS.launch("sum_losses<T>", z, 1, ONE_BLOCK, losses, t, class_weight, sums, len(t))
-    return sums
 
 
 def cross_entropy_backward(dloss, logits, targets, lse, label_smoothing=0.0, class_weight=None):
@@ -86,9 +86,10 @@ def linear_cross_entropy_forward(x, w, b, targets, label_smoothing=0.0):
     return loss, lse.reshape(targets.shape), last
 
 
-def linear_cross_entropy_backward(dloss, x, w, b, targets, lse, last, dw=None, db=None, label_smoothing=0.0):
+def linear_cross_entropy_backward(dloss, x, w, b, targets, lse, logits, dw=None, db=None, label_smoothing=0.0):
     """dx (N, C); adds into dw (V, C) and db (V,).  For each chunk dlogits as in cross_entropy_backward, then as linear."""
     xs, t, counts = counted(x, w, targets)
+    last = logits
     lse = lse.reshape(-1) if counts is None else lse.reshape(-1)[counts]
     dx, d = empty(xs, xs.shape), empty(xs, (chunk_rows(t.size, len(w)), len(w)))
     for part in reversed(chunks(t.size, len(d))):
@@ -129,3 +130,14 @@ def chunk_rows(n, V):
 
 def chunks(n, size):
     return [slice(i, min(i + size, n)) for i in range(0, n, max(size, 1))]
+
+
+def squared_error_forward(x, targets):
+    """As in the reference set, by CuPy's own kernels. targets may be on the host."""
+    difference = x - to_device(targets.astype(x.dtype), x)
+    return float((difference * difference).sum(dtype=np.float64) / max(1, x.size))
+
+
+def squared_error_backward(dloss, x, targets):
+    """dx = 2 (x - targets) dloss / (N C)."""
+    return (x - to_device(targets.astype(x.dtype), x)) * x.dtype.type(2 * dloss / max(1, x.size))

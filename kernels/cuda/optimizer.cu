@@ -1,24 +1,26 @@
 // One pass over flat buffers of n numbers: Adam, the norm of a gradient, a factor.
 #include "common.cuh"
 
-// m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,  p = p kept - step_size m / (sqrt(v / correction) + eps):
-// kept = 1 - lr weight_decay, step_size = lr / (1 - beta1^step), correction = 1 - beta2^step; g is taken times factor.
-template <class T> __global__ void adam_step(T* __restrict__ p, const T* __restrict__ g, T* __restrict__ m,
-                                             T* __restrict__ v, double beta1, double beta2, double eps, double kept,
+// m1 = beta1 m1 + (1 - beta1) dw,  m2 = beta2 m2 + (1 - beta2) dw^2,
+// w = w kept - step_size m1 / (sqrt(m2 / correction) + eps):
+// kept = 1 - lr weight_decay, step_size = lr / (1 - beta1^step), correction = 1 - beta2^step; dw is multiplied by factor.
+template <class T> __global__ void adam_step(T* __restrict__ w, const T* __restrict__ dw, T* __restrict__ m1,
+                                             T* __restrict__ m2, double beta1, double beta2, double eps, double kept,
                                              double step_size, double correction, double factor, long long n) {
   typedef wide<T> W;
   W b1 = beta1, rest1 = 1 - beta1, b2 = beta2, rest2 = 1 - beta2, scale = 1 / sqrt(correction);
-  Numbers<T>(n, p, g, m, v).each([=](long long, T& p, T g, T& m, T& v) {
-    W gradient = W(g) * W(factor), mean = b1 * W(m) + rest1 * gradient, square = b2 * W(v) + rest2 * gradient * gradient;
-    m = T(mean), v = T(square);
-    p = T(W(p) * W(kept) - W(step_size) * mean / (sqrt(square) * scale + W(eps)));
-  }, p, g, m, v);
+  Numbers<T>(n, w, dw, m1, m2).each([=](long long, T& w, T dw, T& m1, T& m2) {
+    W gradient = W(dw) * W(factor), mean = b1 * W(m1) + rest1 * gradient;
+    W square = b2 * W(m2) + rest2 * gradient * gradient;
+    m1 = T(mean), m2 = T(square);
+    w = T(W(w) * W(kept) - W(step_size) * mean / (sqrt(square) * scale + W(eps)));
+  }, w, dw, m1, m2);
 }
 
-// part[block] = the sum of g^2 over the numbers of this block, in float64.
-template <class T> __global__ void sum_squares(const T* __restrict__ g, double* __restrict__ part, long long n) {
+// part[block] = the sum of x^2 over the numbers of this block, in float64.
+template <class T> __global__ void sum_squares(const T* __restrict__ x, double* __restrict__ part, long long n) {
   double total = 0;
-  Numbers<T>(n, g).each([&](long long, T g) { total += double(wide<T>(g)) * wide<T>(g); }, g);
+  Numbers<T>(n, x).each([&](long long, T x) { total += double(wide<T>(x)) * wide<T>(x); }, x);
   total = row_sum(total);
   if (threadIdx.x == 0) part[blockIdx.x] = total;
 }
@@ -31,7 +33,7 @@ template <class T> __global__ void sum_parts(const double* __restrict__ part, do
   if (threadIdx.x == 0) *sum = total;
 }
 
-template <class T> __global__ void scale(T* g, double factor, long long n) {
+template <class T> __global__ void scale(T* dw, double factor, long long n) {
   wide<T> f = factor;
-  map(n, [f](T x) { return T(wide<T>(x) * f); }, g, (const T*)g);
+  map(n, [f](T x) { return T(wide<T>(x) * f); }, dw, (const T*)dw);
 }

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from .arrays import BLOCK, flat, flat_layout, like, settle
+from .arrays import BLOCK, flat, flat_layout, like, per_row, settle, vector
 from .device import array_module
 from .memory import empty
 from .module import Kernels
@@ -15,20 +15,15 @@ KERNELS = Kernels("optimizer.cu", "adam_step<T>", "sum_squares<T>", "sum_parts<T
 PARTS = 1056  # blocks that take the norm: eight for each multiprocessor of a large GPU. The same on any: so is the sum
 
 
-def adam_step(p, g, m, v, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, factor=1.0):
-    """One step, in place, of parameters p with gradient g and moments m, v: flat arrays (n,); step counts from 1.
-
-    m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
-    p = p - lr weight_decay p - lr (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + eps).
-    The gradient is taken times `factor`, which clips it as it is read; g itself stays as it is.
-    """
-    whole = p, like(m, p, "m"), like(v, p, "v")
-    p_sums, m_sums, v_sums = (flat(a) for a in whole)
+def adam_step(w, dw, m1, m2, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, factor=1.0):
+    """All arrays in one pass."""
+    whole = w, like(m1, w, "m1"), like(m2, w, "m2")
+    buffers = w_numbers, m1_numbers, m2_numbers = tuple(flat(a) for a in whole)
     constants = beta1, beta2, eps, 1 - lr * weight_decay, lr / (1 - beta1**step), 1 - beta2**step, factor
-    buffers = p_sums, flat(like(g, p, "g")), m_sums, v_sums
-    KERNELS.launch("adam_step<T>", p, *flat_layout(p_sums), *buffers, *map(float, constants), np.int64(p.size))
-    for array, sums in zip(whole, (p_sums, m_sums, v_sums)):
-        put_back(array, sums)
+    arrays = w_numbers, flat(like(dw, w, "dw")), m1_numbers, m2_numbers
+    KERNELS.launch("adam_step<T>", w, *flat_layout(w_numbers), *arrays, *map(float, constants), np.int64(w.size))
+    for array, numbers in zip(whole, buffers):
+        put_back(array, numbers)
 
 
 def put_back(array, numbers):
@@ -37,23 +32,28 @@ def put_back(array, numbers):
         settle(array, numbers.reshape(array.shape))
 
 
-def adafactor_step(p, g, v, step, lr, decay=0.8, eps=1e-30, clip=1.0, relative=1e-3, weight_decay=0.0, factor=1.0):
-    """The formulas of the reference set, by CuPy. No number is fetched from the GPU, so nothing waits for it."""
-    xp, beta = array_module(p), 1 - step**-decay
-    squares = like(g, p, "g") * g
-    for mean, n, new in zip(v, p.shape, (squares,) if p.ndim == 1 else (squares.mean(1), squares.mean(0)), strict=True):
-        if mean.shape != (n,) or mean.dtype != p.dtype:
-            raise ValueError(f"v holds {mean.dtype} {mean.shape}; for p {p.dtype} {p.shape} it must be {p.dtype} ({n},)")
+def adafactor_step(w, dw, m2, step, lr, decay=0.8, eps=1e-30, clip=1.0, relative=1e-3, weight_decay=0.0, factor=1.0):
+    """The formulas of the reference set, by CuPy. No number is fetched from the GPU, so the host does not wait for it."""
+    if len(m2) != w.ndim:
+        raise ValueError(f"m2 holds {len(m2)} arrays; w {w.shape} needs {w.ndim}, one for each axis")
+    vector(m2[-1], w, "m2[-1]")
+    if w.ndim == 2:
+        per_row(m2[0], w, "m2[0]")
+    xp, beta, squares = array_module(w), 1 - step**-decay, like(dw, w, "dw") * dw
+    for mean, new in zip(m2, (squares,) if w.ndim == 1 else (squares.mean(1), squares.mean(0))):
         mean *= beta
         mean += (1 - beta) * (factor**2 * new + eps)
-    u = g * (factor / xp.sqrt(v[0]) if p.ndim == 1 else (factor * xp.sqrt(v[0].mean() / v[0]))[:, None])
-    if p.ndim == 2:
-        u *= 1 / xp.sqrt(v[1])
-    u *= lr / xp.maximum(root_mean_square(u) / clip, 1)
+    if w.ndim == 1:
+        update = dw * (factor / xp.sqrt(m2[0]))
+    else:
+        row, col = m2
+        update = dw * (factor * xp.sqrt(row.mean() / row))[:, None]  # (F, C)
+        update *= 1 / xp.sqrt(col)
+    update *= lr / xp.maximum(root_mean_square(update) / clip, 1)
     if relative is not None:
-        u *= xp.maximum(root_mean_square(p), relative)
-    p *= 1 - lr * weight_decay
-    p -= u
+        update *= xp.maximum(root_mean_square(w), relative)
+    w *= 1 - lr * weight_decay
+    w -= update
 
 
 def root_mean_square(x):
@@ -61,28 +61,28 @@ def root_mean_square(x):
     return array_module(x).sqrt(sum_of_squares(x) / max(1, x.size)).astype(x.dtype)
 
 
-def global_norm(g):
-    """sqrt(sum g^2), accumulated in float64.  g (n,) -> a Python float."""
-    return math.sqrt(float(sum_of_squares(g)[0]))
+def global_norm(dw):
+    """The one op of this file that waits for the GPU."""
+    return math.sqrt(float(sum_of_squares(dw)[0]))
 
 
-def sum_of_squares(g):
-    """The sum of g^2 in float64 -> (1,), on the GPU."""
-    numbers = flat(g)
-    parts = min(PARTS, -(-g.size // BLOCK))
-    part, total = empty(g, parts, "float64"), empty(g, 1, "float64")
-    KERNELS.launch("sum_squares<T>", g, parts, BLOCK, numbers, part, np.int64(g.size))
-    KERNELS.launch("sum_parts<T>", g, 1, BLOCK, part, total, parts)
+def sum_of_squares(x):
+    """The sum of x^2 in float64 -> (1,), on the GPU."""
+    numbers = flat(x)
+    parts = min(PARTS, -(-x.size // BLOCK))
+    part, total = empty(x, parts, "float64"), empty(x, 1, "float64")
+    KERNELS.launch("sum_squares<T>", x, parts, BLOCK, numbers, part, np.int64(x.size))
+    KERNELS.launch("sum_parts<T>", x, 1, BLOCK, part, total, parts)
     return total
 
 
-def scale(g, factor):
-    """g *= factor, in place."""
-    numbers = flat(g)
-    KERNELS.launch("scale<T>", g, *flat_layout(numbers), numbers, float(factor), np.int64(g.size))
-    put_back(g, numbers)
+def scale(dw, factor):
+    """One pass."""
+    numbers = flat(dw)
+    KERNELS.launch("scale<T>", dw, *flat_layout(numbers), numbers, float(factor), np.int64(dw.size))
+    put_back(dw, numbers)
 
 
-def clear(g):
-    """g = 0, in place."""
-    g[...] = 0
+def clear(dw):
+    """By CuPy's assignment."""
+    dw[...] = 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..common import by_blocks
 from ..reference import quantized as reference
 from .arrays import WARP, lies_whole, plain, row_layout, rows, vector
 from .blas import gemm
@@ -23,26 +24,6 @@ KERNELS = {
 }
 
 
-def quantize(w, bits=8):
-    """The nearest numbers of 16, 8 or 4 bits, as the reference packs them."""
-    q, scales = reference.quantize(to_host(w), bits)
-    return to_device(q, w), to_device(scales, w)
-
-
-def dequantize(q, scales, C, dtype=np.float32):
-    """w (F, C) = scale q."""
-    w = empty(q, (*q.shape[:-1], C), dtype)
-    w_rows = rows(w)
-    parts = packs(q), plain(scales), w_rows, *w_rows.shape, scales.shape[-1]
-    KERNELS[bits_of(q)].launch(f"widen<T, {bits_of(q)}>", w, *row_layout(w_rows), *parts)
-    return w
-
-
-def dequantize_rows(index, q, scales, C, dtype=np.float32):
-    """Rows of dequantize(...): w[index], an embedding.  index (B, T) ints -> (B, T, C)."""
-    return dequantize(q[index], scales[index], C, dtype)
-
-
 def packs(q):
     """q, or a copy, as kernels read it: by packs."""
     q = plain(q)
@@ -51,17 +32,6 @@ def packs(q):
 
 def bits_of(q):
     return {np.uint16: 16, np.int8: 8, np.uint8: 4}[q.dtype.type]
-
-
-def quantized_linear_forward(x, q, scales, b=None):
-    """y = x w^T + b, w being quantized.  x (N, C), q and scales as `quantize` gives them, b (F,) or None -> y (N, F)."""
-    x_rows, y = rows(x), empty(x, (*x.shape[:-1], len(q)))
-    if len(x_rows) <= FEW:
-        packed_product(x_rows, q, scales, vector(b, y, "b"), rows(y))
-    else:
-        gemm(x_rows, dequantize(q, scales, x.shape[-1], x.dtype).T, rows(y))
-        add_bias(rows(y), b)
-    return y
 
 
 def packed_product(x, q, scales, b, y):
@@ -81,9 +51,40 @@ def filled_up(x, columns):
     return filled
 
 
-def quantized_linear_backward(dy, x, q, scales, db=None):
+def quantize(w, bits=8):
+    """The nearest numbers of 16, 8 or 4 bits, as the reference packs them."""
+    codes, scales = by_blocks(reference.quantize, to_host(w), bits)
+    return to_device(codes, w), to_device(scales, w)
+
+
+def dequantize(codes, scales, C, dtype=np.float32):
+    """w (F, C) = scale codes."""
+    w = empty(codes, (*codes.shape[:-1], C), dtype)
+    w_rows = rows(w)
+    parts = packs(codes), plain(scales), w_rows, *w_rows.shape, scales.shape[-1]
+    KERNELS[bits_of(codes)].launch(f"widen<T, {bits_of(codes)}>", w, *row_layout(w_rows), *parts)
+    return w
+
+
+def dequantize_rows(index, codes, scales, C, dtype=np.float32):
+    """Rows of dequantize(...): w[index], an embedding.  index (B, T) ints -> (B, T, C)."""
+    return dequantize(codes[index], scales[index], C, dtype)
+
+
+def quantized_linear_forward(x, codes, scales, b=None):
+    """y = x w^T + b, w being quantized.  x (N, C), codes and scales as `quantize` gives them, b (F,) or None -> y (N, F)."""
+    x_rows, y = rows(x), empty(x, (*x.shape[:-1], len(codes)))
+    if len(x_rows) <= FEW:
+        packed_product(x_rows, codes, scales, vector(b, y, "b"), rows(y))
+    else:
+        gemm(x_rows, dequantize(codes, scales, x.shape[-1], x.dtype).T, rows(y))
+        add_bias(rows(y), b)
+    return y
+
+
+def quantized_linear_backward(dy, x, codes, scales, db=None):
     """dx (N, C) = dy w; adds into db (F,). The weight itself is not trained."""
     dx = empty(x, x.shape)
-    gemm(rows(dy), dequantize(q, scales, x.shape[-1], dy.dtype), rows(dx))
+    gemm(rows(dy), dequantize(codes, scales, x.shape[-1], dy.dtype), rows(dx))
     add_gradients(rows(dy), rows(x), None, db)
     return dx

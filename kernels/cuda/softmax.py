@@ -13,8 +13,17 @@ KERNELS = Kernels("softmax.cu", "softmax_forward<T>", "softmax_backward<T>")
 LONG = 1 << 14  # numbers: from here on large blocks work on so few rows at a time that the second reading finds them cached
 
 
+def mask_rows(mask, x):
+    """The mask, broadcast to the last axes of x that it has: its rows come again and again."""
+    fits = mask.ndim <= x.ndim and all(m in (1, n) for m, n in zip(mask.shape[::-1], x.shape[::-1]))
+    if mask.dtype != bool or not fits:
+        raise ValueError(f"mask is {mask.dtype} {mask.shape}; it must be bool, and broadcast to x {x.shape}")
+    shape = x.shape[x.ndim - max(mask.ndim, 2) :]
+    return to_device(plain(np.broadcast_to(mask, shape)).reshape(-1, x.shape[-1]), x)
+
+
 def softmax_forward(x, mask=None, causal=False):
-    """y_s = exp(x_s) / sum_S exp(x).  x (..., T, S); mask bool (True: allowed), of x's shape or broadcast to it -> y.
+    """p = exp(x) / sum_S exp(x).  x (..., T, S); mask bool (True: allowed), of x's shape or broadcast to it -> p.
 
     A row in which nothing is allowed gives zeros.
     """
@@ -26,17 +35,8 @@ def softmax_forward(x, mask=None, causal=False):
     return y
 
 
-def mask_rows(mask, x):
-    """The mask, broadcast to the last axes of x that it has: its rows come again and again."""
-    fits = mask.ndim <= x.ndim and all(m in (1, n) for m, n in zip(mask.shape[::-1], x.shape[::-1]))
-    if mask.dtype != bool or not fits:
-        raise ValueError(f"mask is {mask.dtype} {mask.shape}; it must be bool, and broadcast to x {x.shape}")
-    shape = x.shape[x.ndim - max(mask.ndim, 2) :]
-    return to_device(plain(np.broadcast_to(mask, shape)).reshape(-1, x.shape[-1]), x)
-
-
-def softmax_backward(dy, y):
-    """dx = y (dy - sum_S(dy y)): an entry gains what its gradient lies above the row's mean of it, weighted by y."""
-    dy_rows, y_rows, dx = rows(like(dy, y, "dy")), rows(y), empty(y, y.shape)
-    KERNELS.launch("softmax_backward<T>", y, *row_layout(y_rows), dy_rows, y_rows, dx, *y_rows.shape)
+def softmax_backward(dp, p):
+    """dx = p (dp - sum_S(dp p)): subtract the row's weighted mean of dp, then multiply by p."""
+    dp_rows, p_rows, dx = rows(like(dp, p, "dp")), rows(p), empty(p, p.shape)
+    KERNELS.launch("softmax_backward<T>", p, *row_layout(p_rows), dp_rows, p_rows, dx, *p_rows.shape)
     return dx

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ..common import check_room
 from ..reference.relative import buckets
-from ..reference.step import checked_room
 from .arrays import BLOCK, plain
 from .attention import readable, steps
 from .device import uploaded
@@ -22,8 +22,8 @@ def append(k: Any, v: Any, keys: Any, values: Any, end: Any) -> None:
 
     end: an int64 (1,) on the device, at most S.
     """
-    B, T = checked_room(k, keys, values)
-    S, G, D = keys.shape[1:]
+    check_room(k, keys, values)
+    (B, T), (S, G, D) = k.shape[:2], keys.shape[1:]
     k, v = readable(k), readable(v)
     KERNELS.launch("append<T>", k, B * T, BLOCK, k, v, *steps(k), *steps(v), end, keys, values, T, S, G, D)
 

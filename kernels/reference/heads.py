@@ -1,6 +1,4 @@
-"""Heads side by side, as one matrix product makes q, k and v and takes their gradients."""
-
-from __future__ import annotations
+"""Heads side by side: one matrix product makes q, k and v, and its backward takes their gradients as one array."""
 
 import numpy as np
 
@@ -8,5 +6,5 @@ from ..common import Array
 
 
 def join_heads(*parts: Array) -> Array:
-    """The parts (B, T, n_1, D), (B, T, n_2, D), ... side by side -> (B, T, n_1 + n_2 + ..., D)."""
+    """y = [part | part | ...] along the heads: gpt.md (14).  Each part (B, T, n, D) -> y (B, T, H, D), H = sum n."""
     return np.concatenate(parts, axis=2)

@@ -1,40 +1,40 @@
-"""Linear maps, y = x w^T + b: each row of w is one output feature (F of them), as PyTorch lays it out."""
+"""Linear maps, y = x w^T + b. Each row of w is one output feature, of which there are F, as PyTorch stores them."""
 
-from __future__ import annotations
-
-from .activation import activation_backward, activation_forward
-from .bfloat16 import product
+from ..common import Array
+from .activation import FUNCTIONS, activation_backward
 
 
-def rows(x):
-    """Any leading axes as one: (..., C) -> (N, C)."""
+def rows(x: Array) -> Array:
+    """All leading axes as one: (..., C) -> (N, C)."""
     return x.reshape(-1, x.shape[-1])
 
 
-def linear_forward(x, w, b=None):
-    """y = x w^T + b.  x (N, C), w (F, C), b (F,) or None -> y (N, F)."""
-    y = product(x, w.T)  # (N, C), (C, F) -> (N, F)
+def linear_forward(x: Array, w: Array, b: Array | None = None) -> Array:
+    """y = x w^T + b: gpt.md (6).  x (N, C), w (F, C), b (F,) or None -> y (N, F)."""
+    y = x @ w.T
     return y if b is None else y + b
 
 
-def linear_backward(dy, x, w, dw=None, db=None):
-    """dx (N, C); adds into dw (F, C) and db (F,).
-
-    From y_nf = sum_c x_nc w_fc + b_f:  dx = dy w,  dw = dy^T x,  db = sum_N dy.
-    """
+def linear_backward(dy: Array, x: Array, w: Array, dw: Array | None = None, db: Array | None = None) -> Array:
+    """dx = dy w,  dw += dy^T x,  db += sum_N dy: gpt.md (7).
+    dy (N, F), x (N, C), w (F, C), dw (F, C) or None, db (F,) or None -> dx (N, C)."""
     if dw is not None:
-        dw += product(rows(dy).T, rows(x))  # (F, N), (N, C) -> (F, C)
+        dw += rows(dy).T @ rows(x)
     if db is not None:
         db += rows(dy).sum(0)
-    return product(dy, w)  # (N, F), (F, C) -> (N, C)
+    return dy @ w
 
 
-def linear_activation_forward(x, w, b=None, activation="gelu"):
-    """z = x w^T + b, y = f(z), for an activation f by name -> y (N, F), z (N, F), which the backward needs."""
-    z = linear_forward(x, w, b)
-    return activation_forward(z, activation), z
+def linear_activation_forward(x: Array, w: Array, b: Array | None = None, activation: str = "gelu") -> tuple[Array, Array]:
+    """u = x w^T + b, y = act(u): gpt.md (6), (11).  x (N, C), w (F, C), b (F,) or None -> y (N, F), u (N, F)."""
+    u = linear_forward(x, w, b)
+    act, _ = FUNCTIONS[activation]
+    return act(u), u
 
 
-def linear_activation_backward(dy, x, w, z, dw=None, db=None, activation="gelu"):
-    """dx (N, C); adds into dw (F, C) and db (F,).  dz = dy f'(z), then as in linear_backward."""
-    return linear_backward(activation_backward(dy, z, activation), x, w, dw, db)
+def linear_activation_backward(dy: Array, x: Array, w: Array, u: Array, dw: Array | None = None, db: Array | None = None,
+                               activation: str = "gelu") -> Array:  # fmt: skip
+    """du = dy act'(u), then as in linear_backward: gpt.md (11), (7).
+    dy (N, F), x (N, C), w (F, C), u (N, F), dw (F, C) or None, db (F,) or None -> dx (N, C)."""
+    du = activation_backward(dy, u, activation)
+    return linear_backward(du, x, w, dw, db)

@@ -1,88 +1,69 @@
-"""Softmax cross-entropy: the mean of -log p(target) over the targets that count.
-
-A target of IGNORE counts nowhere. label_smoothing e (Szegedy et al. 2016) aims at (1 - e) target + e uniform.
-"""
-
-from __future__ import annotations
+"""Softmax cross-entropy: the mean of -log p(target) over the targets that count. A target of IGNORE does not count."""
 
 import numpy as np
 
-from .bfloat16 import product
-from .linear import linear_forward, rows
-
-IGNORE = -100
-CHUNK = 1 << 22  # numbers in a chunk of logits: 16 MiB in float32
+from ..common import IGNORE, Array
+from .linear import linear_backward, linear_forward
+from .softmax import log_sum_exp
 
 
-def cross_entropy_forward(logits, targets, label_smoothing=0.0, class_weight=None):
-    """loss = mean_n(lse_n - logits_n[target_n]), lse_n = log sum_V exp(logits_n).
+def wanted(logits: Array, targets: Array, label_smoothing: float, class_weight: Array | None) -> tuple[Array, Array]:
+    """The probabilities y that the loss asks for, and how much each row counts: t5.md (12), bert.md (14).
+    logits (N, V), targets (N,), class_weight (V,) or None -> y (N, V), weight (N,).
+    y is 1 at the target, or with label smoothing (Szegedy et al. 2016) a share of it is spread over V."""
+    V = logits.shape[-1]
+    at_target = (np.arange(V) == targets[..., None]).astype(logits.dtype)
+    counts = (targets != IGNORE).astype(logits.dtype)
+    weight = counts if class_weight is None else counts * class_weight[np.where(targets == IGNORE, 0, targets)]
+    return (1 - label_smoothing) * at_target + label_smoothing / V, weight
 
-    logits (N, V), targets (N,) ints in [0, V) or IGNORE, class_weight (V,) or None: the mean is then weighted by the weight
-    of each row's target -> loss, a Python float (0.0 where nothing counts), lse (N,).
-    """
-    z, t = rows(logits), targets.reshape(-1)
-    top = z.max(-1)
-    lse = top + np.log(np.exp(z - top[:, None]).sum(-1))  # (N,)
-    count = t != IGNORE
-    weight = row_weights(t, class_weight, z.dtype)  # (N,), 0 where ignored
-    nll = lse - z[np.arange(len(t)), np.where(count, t, 0)]
-    if label_smoothing:
-        nll = (1 - label_smoothing) * nll + label_smoothing * (lse - z.mean(-1))
+
+def cross_entropy_forward(logits: Array, targets: Array, label_smoothing: float = 0.0,
+                          class_weight: Array | None = None) -> tuple[float, Array]:  # fmt: skip
+    """loss = mean_N(lse - sum_V y logits) with lse = log sum_V exp(logits) and y as `wanted`: gpt.md (4).
+    logits (N, V), targets (N,) ints in [0, V) or IGNORE, class_weight (V,) or None -> loss (), lse (N,).
+    The mean is weighted by `weight`. loss is a Python float, 0.0 if no row counts."""
+    lse = log_sum_exp(logits)  # (N,)
+    y, weight = wanted(logits, targets, label_smoothing, class_weight)  # (N, V), (N,)
+    losses = lse - (y * logits).sum(-1)  # (N,)
     total = weight.sum(dtype=np.float64)
-    return float((nll * weight).sum(dtype=np.float64) / (total or 1)), lse.reshape(targets.shape)
+    return float((weight * losses).sum(dtype=np.float64) / (total or 1)), lse
 
 
-def cross_entropy_backward(dloss, logits, targets, lse, label_smoothing=0.0, class_weight=None):
-    """dlogits (N, V) = (p - aim) dloss / count, with p = exp(logits - lse) and aim the smoothed one-hot target."""
-    z, t = rows(logits), targets.reshape(-1)
-    weight = row_weights(t, class_weight, z.dtype)
-    share = weight * z.dtype.type(dloss / (weight.sum(dtype=np.float64) or 1))  # (N,)
-    d = np.exp(z - lse.reshape(-1, 1)) - z.dtype.type(label_smoothing / z.shape[1])
-    d[np.arange(len(t)), np.where(t != IGNORE, t, 0)] -= z.dtype.type(1 - label_smoothing)
-    return (d * share[:, None]).reshape(logits.shape)
+def cross_entropy_backward(dloss: float, logits: Array, targets: Array, lse: Array, label_smoothing: float = 0.0,
+                           class_weight: Array | None = None) -> Array:  # fmt: skip
+    """dlogits = (p - y) dloss weight / sum_N weight: gpt.md (5), t5.md (12), bert.md (15).
+    logits (N, V), targets (N,), lse (N,), class_weight (V,) or None -> dlogits (N, V)."""
+    p = np.exp(logits - lse[..., None])  # (N, V)
+    y, weight = wanted(logits, targets, label_smoothing, class_weight)  # (N, V), (N,)
+    share = weight * float(dloss / (weight.sum(dtype=np.float64) or 1))  # (N,)
+    return (p - y) * share[..., None]
 
 
-def row_weights(t, class_weight, dtype):
-    """What each row counts: its target's class weight, 1 without such weights, 0 where ignored."""
-    if class_weight is None:
-        return (t != IGNORE).astype(dtype)
-    return np.where(t != IGNORE, class_weight[np.where(t != IGNORE, t, 0)], 0).astype(dtype)
+def linear_cross_entropy_forward(x: Array, w: Array, b: Array | None, targets: Array,
+                                 label_smoothing: float = 0.0) -> tuple[float, Array, Array]:  # fmt: skip
+    """logits = x w^T + b, then their cross-entropy: gpt.md (6), (4).
+    x (N, C), w (V, C), b (V,) or None, targets (N,) -> loss (), lse (N,), logits (N, V)."""
+    logits = linear_forward(x, w, b)
+    loss, lse = cross_entropy_forward(logits, targets, label_smoothing)
+    return loss, lse, logits
 
 
-def linear_cross_entropy_forward(x, w, b, targets, label_smoothing=0.0):
-    """The loss of logits = x w^T + b, computed by chunks of rows, so that (N, V) is never stored whole.
-
-    x (N, C), w (V, C), b (V,) or None, targets (N,) -> loss, lse (N,), last: the logits of the last chunk, from which the
-    backward begins; it computes the other chunks again.
-    """
-    xs, t = rows(x), targets.reshape(-1)
-    lse, total, counted, last = np.empty(len(t), x.dtype), 0.0, int((t != IGNORE).sum()), None
-    for part in chunks(len(t), w.shape[0]):
-        last = linear_forward(xs[part], w, b)
-        loss, lse[part] = cross_entropy_forward(last, t[part], label_smoothing)
-        total += loss * int((t[part] != IGNORE).sum())
-    return total / (counted or 1), lse.reshape(targets.shape), last
+def linear_cross_entropy_backward(
+    dloss: float, x: Array, w: Array, b: Array | None, targets: Array, lse: Array, logits: Array,
+    dw: Array | None = None, db: Array | None = None, label_smoothing: float = 0.0) -> Array:  # fmt: skip
+    """dlogits = (p - y) dloss / count, then as in linear_backward: gpt.md (5), (7).
+    x (N, C), w (V, C), b (V,) or None, targets (N,), lse (N,), logits (N, V), dw (V, C) or None, db (V,) or None
+    -> dx (N, C)."""
+    dlogits = cross_entropy_backward(dloss, logits, targets, lse, label_smoothing)
+    return linear_backward(dlogits, x, w, dw, db)
 
 
-def linear_cross_entropy_backward(dloss, x, w, b, targets, lse, last, dw=None, db=None, label_smoothing=0.0):
-    """dx (N, C); adds into dw (V, C) and db (V,).  For each chunk dlogits as in cross_entropy_backward, then as linear."""
-    xs, t = rows(x), targets.reshape(-1)
-    dx, counted = np.zeros_like(xs), int((t != IGNORE).sum()) or 1
-    for part in reversed(chunks(len(t), w.shape[0])):
-        if last is None:
-            last = linear_forward(xs[part], w, b)
-        share = dloss * int((t[part] != IGNORE).sum()) / counted
-        d = cross_entropy_backward(share, last, t[part], lse.reshape(-1)[part], label_smoothing)
-        dx[part] = product(d, w)
-        if dw is not None:
-            dw += product(d.T, xs[part])
-        if db is not None:
-            db += d.sum(0)
-        last = None
-    return dx.reshape(x.shape)
+def squared_error_forward(x: Array, targets: Array) -> float:
+    """loss = mean (x - targets)^2 over all numbers: bert.md (19).  x (N, C), targets (N, C) -> loss (), a Python float."""
+    return float(np.square(x - targets.astype(x.dtype)).sum(dtype=np.float64) / max(1, x.size))
 
 
-def chunks(n_rows, V):
-    """Slices of rows, each of at most CHUNK logits."""
-    size = max(1, CHUNK // V)
-    return [slice(i, min(i + size, n_rows)) for i in range(0, n_rows, size)]
+def squared_error_backward(dloss: float, x: Array, targets: Array) -> Array:
+    """dx = 2 (x - targets) dloss / (N C): bert.md (19).  x (N, C), targets (N, C) -> dx (N, C)."""
+    return (x - targets.astype(x.dtype)) * float(2 * dloss / max(1, x.size))

@@ -1,15 +1,17 @@
-"""Fresh arrays for results, of the kind that the first argument is."""
+"""New arrays for results, on the device of the first argument, and of its dtype unless another is given."""
 
-from __future__ import annotations
+from typing import Any
 
 import numpy as np
 
+from ..common import Array
 
-def empty(like, shape, dtype=None):
-    """An uninitialised array on the device of `like`, in its dtype or the one given."""
+
+def empty(like: Array, shape: int | tuple[int, ...], dtype: Any = None) -> Array:
+    """An uninitialised array.  like (N,) -> y (*shape)."""
     return np.empty(shape, dtype or like.dtype)
 
 
-def zeros(like, shape, dtype=None):
-    """An array of zeros on the device of `like`, in its dtype or the one given."""
+def zeros(like: Array, shape: int | tuple[int, ...], dtype: Any = None) -> Array:
+    """An array of zeros.  like (N,) -> y (*shape)."""
     return np.zeros(shape, dtype or like.dtype)

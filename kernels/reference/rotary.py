@@ -1,38 +1,35 @@
-"""Rotary position embedding (Su et al. 2021, section 3.2.2): pairs of numbers turned by angles that grow with the position.
-
-The scalar product of two vectors so turned depends on how far their positions lie apart, and not on where they stand.
-"""
-
-from __future__ import annotations
+"""Rotary position embedding (Su et al. 2021, section 3.2.2): pairs of numbers, turned by angles that grow with the position.
+The scalar product of two turned vectors depends on the distance between their positions, not on the positions themselves."""
 
 import numpy as np
 
+from ..common import Array
 
-def pairs(x, neighbours):
+
+def pairs(x: Array, neighbours: bool) -> tuple[Array, Array]:
     """The first and the second numbers of all pairs, views (..., D/2): numbers i and D/2 + i, or 2i and 2i + 1."""
     half = x.shape[-1] // 2
     return (x[..., ::2], x[..., 1::2]) if neighbours else (x[..., :half], x[..., half:])
 
 
-def rotary_forward(x, positions, frequencies, scale=1.0, neighbours=False):
-    """Turns pair i of the vector at position t by the angle a = positions_t frequencies_i, and multiplies it by `scale`:
-
-    y1 = scale (x1 cos a - x2 sin a),  y2 = scale (x1 sin a + x2 cos a).
-
-    x (B, T, H, D), positions (T,) or (B, T) ints, frequencies (R/2,); neighbours: which numbers make a pair (see `pairs`)
-    -> y (B, T, H, D). The first R numbers of a head are rotated. The others, if R < D, are copied as they are.
-    The angles are computed in float64: at position 100,000 float32 has two digits left for what lies behind the point.
-    """
-    angles = (positions[..., None] * frequencies.astype(np.float64))[..., None, :]  # (T, 1, D/2) or (B, T, 1, D/2)
-    c, s = (scale * np.cos(angles)).astype(x.dtype), (scale * np.sin(angles)).astype(x.dtype)
+def rotary_forward(x: Array, positions: Array, frequencies: Array, scale: float = 1.0, neighbours: bool = False) -> Array:
+    """y1 = scale (x1 cos a - x2 sin a),  y2 = scale (x1 sin a + x2 cos a): llama.md (5).
+    x (B, T, H, D), positions (T,) or (B, T) ints, frequencies (R/2,) -> y (B, T, H, D).
+    x1 and x2 are a pair of numbers (see `pairs`), and a is the position times the frequency of the pair. The first R numbers of
+    a head are rotated, R <= D, and the others are copied. Angles are float64: at position 100,000 float32 has two digits left
+    after the decimal point."""
+    a = (positions[..., None] * frequencies.astype(np.float64))[..., None, :]  # (T, 1, R/2) or (B, T, 1, R/2)
+    cos, sin = (scale * np.cos(a)).astype(x.dtype), (scale * np.sin(a)).astype(x.dtype)
     R = 2 * len(frequencies)
     x1, x2 = pairs(x[..., :R], neighbours)
     y = np.copy(x)
     y1, y2 = pairs(y[..., :R], neighbours)
-    y1[...], y2[...] = x1 * c - x2 * s, x1 * s + x2 * c
+    y1[...] = x1 * cos - x2 * sin
+    y2[...] = x1 * sin + x2 * cos
     return y
 
 
-def rotary_backward(dy, positions, frequencies, scale=1.0, neighbours=False):
-    """dx (B, T, H, D): a rotation's transpose is the rotation back."""
+def rotary_backward(dy: Array, positions: Array, frequencies: Array, scale: float = 1.0, neighbours: bool = False) -> Array:
+    """dx is dy turned by -a, because the transpose of a rotation is the rotation back: llama.md (7).
+    dy (B, T, H, D), positions (T,) or (B, T) ints, frequencies (R/2,) -> dx (B, T, H, D)."""
     return rotary_forward(dy, positions, -frequencies, scale, neighbours)

@@ -1,45 +1,47 @@
 """Softmax over the last axis, where some entries may be forbidden."""
 
-from __future__ import annotations
-
 import numpy as np
 
+from ..common import Array
 
-def allowed(T, S, mask=None, causal=False, window=None):
-    """Which keys each query may see: bool, broadcastable to (B, H, T, S); None where all may be seen.
 
-    The queries are the last T of the S positions, so query t stands at S - T + t. Causal: it sees no key behind its own
-    position. window: it sees only the last `window` keys up to its own. mask (B, S): False hides a key from all queries of
-    that row of the batch (padding); mask (B, T, S), B may be 1: for each query on its own.
-    """
-    ok = None
-    distance = np.arange(S - T, S)[:, None] - np.arange(S)  # (T, S): how far key s lies before query t
+def allowed(T: int, S: int, mask: Array | None = None, causal: bool = False, window: int | None = None) -> Array:
+    """Which keys each query may attend to: kernels.md (8), opt.md (11).  -> bool, broadcastable to (B, H, T, S).
+    The queries are the last T of the S positions, so query i is at position S - T + i. causal: no key after its own
+    position. window: only the last `window` keys up to its own. mask (B, S): False hides a key from all queries of that
+    sequence (padding). mask (B, T, S), where B may be 1: one mask for each query."""
+    distance = np.arange(S - T, S)[:, None] - np.arange(S)  # (T, S): how many positions the key is before the query
+    ok = np.ones((1, 1, T, S), bool)
     if causal:
-        ok = (distance >= 0)[None, None]
+        ok = ok & (distance >= 0)
     if window is not None:
-        near = (distance < window)[None, None]
-        ok = near if ok is None else ok & near
+        ok = ok & (distance < window)
     if mask is not None:
-        mask = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
-        ok = mask if ok is None else ok & mask
+        ok = ok & (mask[:, None, None] if mask.ndim == 2 else mask[:, None])
     return ok
 
 
-def softmax_forward(x, mask=None, causal=False):
-    """y_s = exp(x_s) / sum_S exp(x).  x (..., T, S); mask bool (True: allowed), of x's shape or broadcast to it -> y.
+def log_sum_exp(x: Array) -> Array:
+    """log sum_S exp(x), and -inf for a row that is all -inf.  (..., S) -> (...).  The maximum keeps exp from overflowing."""
+    top = x.max(-1, keepdims=True, initial=-np.inf)  # (..., 1)
+    top = np.where(top == -np.inf, 0, top)
+    with np.errstate(divide="ignore"):
+        return top[..., 0] + np.log(np.exp(x - top).sum(-1))
 
-    The maximum is subtracted first, so that nothing overflows. A row in which nothing is allowed gives zeros.
-    """
-    ok = np.ones((1, 1), bool) if mask is None else mask
-    if causal:
-        T, S = x.shape[-2:]
-        ok = ok & allowed(T, S, causal=True)[0, 0]
-    top = np.max(x, -1, keepdims=True, where=ok, initial=-np.inf)
-    e = np.where(ok, np.exp(np.where(ok, x, top) - np.where(np.isfinite(top), top, 0)), 0).astype(x.dtype)
+
+def softmax_forward(x: Array, mask: Array | None = None, causal: bool = False) -> Array:
+    """p = exp(x) / sum_S exp(x): gpt.md (14).  x (..., T, S), mask (..., T, S) broadcast or None -> p (..., T, S).
+    mask: True where allowed. A row in which nothing is allowed gives zeros."""
+    ok = np.bool_(True) if mask is None else mask
+    ok = ok & allowed(x.shape[-2], x.shape[-1], causal=True)[0, 0] if causal else ok
+    x = np.where(ok, x, -np.inf)
+    top = x.max(-1, keepdims=True, initial=-np.inf)  # (..., 1)
+    e = np.exp(x - np.where(top == -np.inf, 0, top))
     total = e.sum(-1, keepdims=True)
-    return e / np.where(total > 0, total, 1)
+    return e / np.where(total == 0, 1, total)
 
 
-def softmax_backward(dy, y):
-    """dx = y (dy - sum_S(dy y)): an entry gains what its gradient lies above the row's mean of it, weighted by y."""
-    return y * (dy - (dy * y).sum(-1, keepdims=True))
+def softmax_backward(dp: Array, p: Array) -> Array:
+    """dx = p (dp - sum_S(dp p)): gpt.md (16).  dp, p (..., T, S) -> dx (..., T, S).
+    Subtract the row's weighted mean of dp, then multiply by p."""
+    return p * (dp - (dp * p).sum(-1, keepdims=True))

@@ -108,21 +108,6 @@ def test_position_alone_decides(corpus, step):
             assert np.array_equal(a, b) and np.array_equal(a, c)
 
 
-@given(corpora, st.integers(1, 4), st.integers(0, 20))
-def test_processes_share_the_batch(corpus, world_size, step):
-    """All ranks together see what one process with the whole batch sees."""
-    text, batch, length, seed = corpus
-    whole = Batches(text, batch * world_size, length, seed)
-    parts = [Batches(text, batch, length, seed, rank, world_size) for rank in range(world_size)]
-    for _ in range(step):
-        next(whole)
-        for part in parts:
-            next(part)
-    rows = np.concatenate([next(part)[0] for part in parts])
-    assert np.array_equal(rows, next(whole)[0])
-    assert {part.position for part in parts} == {whole.position}
-
-
 def test_another_batch_size_goes_on_at_the_same_place():
     text = np.arange(5000)
     small, large = Batches(text, 4, 16, seed=3), Batches(text, 8, 16, seed=3)
@@ -161,8 +146,6 @@ def test_refusals():
         full_pass(text.reshape(10, 10), 1, 8).__next__()
     with pytest.raises(DataError, match="must be at least 1, not 0 and 8"):
         Batches(text, 0, 8)
-    with pytest.raises(DataError, match="rank must be from 0 to 1, not 2"):
-        Batches(text, 1, 8, rank=2, world_size=2)
     saved = Batches(text, 1, 8, seed=1).state_dict()
     with pytest.raises(DataError, match=r"belongs to other data \(tokens 100, now 99; seed 1, now 2\)"):
         Batches(text[:99], 1, 8, seed=2).load_state_dict(saved)
@@ -171,21 +154,18 @@ def test_refusals():
 # Validation -----------------------------------------------------------------------------------------------------------
 
 
-@given(st.integers(2, 300), st.integers(1, 5), st.integers(1, 20), st.integers(1, 3))
-def test_full_pass_predicts_every_token_once(count, batch, length, world_size):
+@given(st.integers(2, 300), st.integers(1, 5), st.integers(1, 20))
+def test_full_pass_predicts_every_token_once(count, batch, length):
     text = np.arange(count, dtype=np.uint16)
     predicted = []
-    for rank in range(world_size):
-        for tokens, targets in full_pass(text, batch, length, rank, world_size):
-            assert tokens.shape == targets.shape and tokens.shape[1] == length and 1 <= len(tokens) <= batch
-            counts = targets != IGNORED
-            assert counts.any(1).all()  # no row for nothing
-            assert np.array_equal(tokens[counts] + 1, targets[counts])  # from the token just before
-            assert np.array_equal(counts, np.arange(length) < counts.sum(1, keepdims=True))  # padding at the end only
-            predicted += targets[counts].tolist()
-    assert sorted(predicted) == list(range(1, count))
-    if world_size == 1:
-        assert predicted == list(range(1, count))  # in order
+    for tokens, targets in full_pass(text, batch, length):
+        assert tokens.shape == targets.shape and tokens.shape[1] == length and 1 <= len(tokens) <= batch
+        counts = targets != IGNORED
+        assert counts.any(1).all()  # no row for nothing
+        assert np.array_equal(tokens[counts] + 1, targets[counts])  # from the token just before
+        assert np.array_equal(counts, np.arange(length) < counts.sum(1, keepdims=True))  # padding at the end only
+        predicted += targets[counts].tolist()
+    assert predicted == list(range(1, count))  # in order
 
 
 @given(st.integers(2, 500), st.floats(0.01, 0.99))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyllm.data import IGNORED, DataError
-from tinyllm.data.masking import MaskedPairs, chosen, continuing, passages, sentences
+from tinyllm.data.masking import MaskedPairs, Sentences, chosen, continuing, passages
 from tinyllm.tokenizers import ByteTokenizer, WordPieceTokenizer
 
 random = np.random.default_rng(0)
@@ -14,7 +14,7 @@ DOCUMENTS = [
     " ".join(" ".join(random.choice([f"{d}{w}" for w in "abcdefgh"], 6)) + "." for _ in range(20)) for d in "xyz"
 ]  # the words of each document begin with its letter
 TOKENIZER = WordPieceTokenizer.train(DOCUMENTS, 60)
-TEXT = sentences(DOCUMENTS, TOKENIZER, 14)
+TEXT = Sentences.of(DOCUMENTS, TOKENIZER, 14)
 
 
 def batches(**options):
@@ -71,12 +71,12 @@ def test_pairs():
 
 
 def test_one_document_gives_pairs_too():
-    text = sentences(DOCUMENTS[:1], TOKENIZER, 14)
+    text = Sentences.of(DOCUMENTS[:1], TOKENIZER, 14)
     row = MaskedPairs(text, TOKENIZER, 8, 32)
     for _ in range(10):
         next(row)
     with pytest.raises(DataError, match="too few for pairs"):
-        MaskedPairs(sentences(["xa xb."], TOKENIZER, 14), TOKENIZER, 8, 32)
+        MaskedPairs(Sentences.of(["xa xb."], TOKENIZER, 14), TOKENIZER, 8, 32)
 
 
 def test_passages_without_pairs():
@@ -113,18 +113,15 @@ def test_whole_words_are_hidden_together():
         continuing(ByteTokenizer())
 
 
-@given(st.integers(1, 7), st.integers(1, 3), st.integers(0, 50))
-def test_each_passage_once_an_epoch_whoever_takes_it(batch, world_size, seed):
-    rows = [batches(batch_size=batch, seed=seed, rank=rank, world_size=world_size) for rank in range(world_size)]
-    count = rows[0].count
+@given(st.integers(1, 7), st.integers(0, 50))
+def test_each_passage_once_an_epoch(batch, seed):
+    row = batches(batch_size=batch, seed=seed)
     taken = []
-    for row in rows:
-        row.row = lambda passage, epoch, row=row: taken.append((epoch, passage)) or MaskedPairs.row(row, passage, epoch)
-    for position in range(0, 2 * count + batch * world_size, batch * world_size):
-        for row in rows:
-            row.at(position)
+    row.row = lambda passage, epoch: taken.append((epoch, passage)) or MaskedPairs.row(row, passage, epoch)
+    for position in range(0, 2 * row.count + batch, batch):
+        row.at(position)
     for epoch in (0, 1):
-        assert sorted(passage for e, passage in taken if e == epoch) == list(range(count))
+        assert sorted(passage for e, passage in taken if e == epoch) == list(range(row.count))
 
 
 def test_masks_are_drawn_anew_each_epoch_from_the_seed_alone():
@@ -158,5 +155,7 @@ def test_what_cannot_be():
         MaskedPairs(TEXT, ByteTokenizer(), 4, 32)
     with pytest.raises(DataError, match="between 0 and 1, and is 0"):
         batches(share=0.0)
+    with pytest.raises(DataError, match="batch_size is 0, but a batch needs at least 1 row"):
+        batches(batch_size=0)
     with pytest.raises(DataError, match="no sentence"):
-        sentences(["", " \n\n"], TOKENIZER, 14)
+        Sentences.of(["", " \n\n"], TOKENIZER, 14)

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyllm.data import DataError
-from tinyllm.data.made import LANGUAGES, code_without_documentation, date_pairs, first_sentence, function_pairs
+from tinyllm.data.made import LANGUAGES, code_without_documentation, date_pairs, function_pairs
 from tinyllm.data.pair_batches import PairBatches, PairExample, encoded, padded_pairs, pair_examples, pairs_pass
+from tinyllm.data.stdlib import first_sentence
 from tinyllm.data.text_pairs import Pairs, read_pairs
 from tinyllm.tokenizers import UnigramTokenizer
 
@@ -100,6 +101,7 @@ def test_dates():
     assert any("1er " in target for (target,) in pairs.values())
     assert date_pairs("en", "de", 3) == date_pairs("en", "de", 5)[:3]
     assert dict(date_pairs("de", "es"))["24. August 2008"] == ("24 de agosto de 2008",)
+    assert dict(date_pairs("en", "ro"))["August 24, 2008"] == ("24 august 2008",)
     with pytest.raises(DataError, match="known in en, de, .*'nl'"):
         read_pairs("dates", "en", "nl")
 
@@ -112,7 +114,9 @@ def test_functions_do_not_give_away_their_summaries():
         assert sentence.endswith(".") and sentence not in code
     node = ast.parse('@cache\ndef f(x: int) -> int:\n    """Doubles x."""\n    return 2 * x').body[0]
     assert code_without_documentation(node) == "def f(x: int) -> int:\n    return 2 * x"
-    assert first_sentence("Returns the first\nline.") == first_sentence("See x.") == ""
+    assert all(sentence[0].isalpha() for _, (sentence,) in pairs)
+    assert first_sentence("Returns the first\nline.", 15, 100) == first_sentence("See x.", 15, 100) == ""
+    assert first_sentence(" Returns the first.\n", 15, 100) == "Returns the first."
 
 
 # Batches ---------------------------------------------------------------------------------------------------------------

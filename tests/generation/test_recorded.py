@@ -14,11 +14,11 @@ import tinyllm
 from tinyllm import kernels
 from tinyllm.checkpoints.lora import LoRAConfig, add
 from tinyllm.checkpoints.quantization import quantize
-from tinyllm.device import to_host
 from tinyllm.generation import KVCache, sessions
 from tinyllm.generation.recorded import Step
 from tinyllm.kernels.cpu.simd import BFLOAT16
 from tinyllm.kernels.cuda.module import Kernels
+from tinyllm.kernels.device import to_host
 from tinyllm.models import MODELS
 
 LIMIT = 40
@@ -194,7 +194,7 @@ def test_in_bfloat16(cuda, counted):
 
 
 def test_launches_of_a_step(cuda, monkeypatch):
-    """Ten a block and four beside them, as blogs/kernels.md says; and none once they are recorded."""
+    """A step is eleven launches a block and four more, as blogs/kernels.md says, and none once it is recorded."""
     launched, launch = [], Kernels.launch
     monkeypatch.setattr(Kernels, "launch", lambda self, name, *args, **options: (
         launched.append(name), launch(self, name, *args, **options)
@@ -206,7 +206,7 @@ def test_launches_of_a_step(cuda, monkeypatch):
         launched.clear()
         model(TOKENS[:, :1], cache=kv)
         counts.append(len(launched))
-    assert counts == [24, 24, 0, 0]
+    assert counts == [26, 26, 0, 0]
 
 
 def test_logits_that_a_caller_holds_stay(device):
@@ -259,7 +259,7 @@ def test_wrong_tokens_are_refused_before(device):
     model, kv = made("GPT").to(device), KVCache()
     for tokens in (TOKENS, TOKENS[:, :1], TOKENS[:, :1]):
         model(tokens, cache=kv)
-    with pytest.raises(ValueError, match="tokens holds 13, outside of the vocabulary"):
+    with pytest.raises(ValueError, match="tokens holds 13; each must lie in"):
         model(np.full((3, 1), 13), cache=kv)
     assert kv.length == 6
 

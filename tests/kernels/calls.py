@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import rounded
 from on_cuda import require_cuda
 from strategies import GUARD, IGNORE, OPS, Draw
 
@@ -19,7 +20,12 @@ STEP = 1e-4  # of the central differences; their error is of order STEP^4
 
 
 def function(op: str, kernel_set: str) -> Callable[..., Any]:
-    """The op of that set, for NumPy arrays: the cuda set's through the emulator, or with TINYLLM_DEVICE=gpu on the GPU."""
+    """The op of that set, for NumPy arrays: the cuda set's through the emulator, or with TINYLLM_DEVICE=gpu on the GPU.
+
+    The set "rounded" is what the fast sets compute in bfloat16 (rounded.py).
+    """
+    if kernel_set == "rounded":
+        return getattr(rounded, op)
     if kernel_set != "cuda":
         return kernels.implementation(op, kernel_set)
     require_cuda()

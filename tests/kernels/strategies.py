@@ -14,8 +14,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tinyllm.kernels.activations import ACTIVATIONS
+from tinyllm.kernels.common import IGNORE
 
-IGNORE = -100
 GUARD = 1e30  # fills what lies between and around the numbers of an array in an odd layout
 
 
@@ -215,8 +215,8 @@ def relative_bias(d: Draw) -> dict[str, Any]:
 
 
 def dropout(d: Draw) -> dict[str, Any]:
-    p = d.draw(st.sampled_from((0.0, 0.1, 0.5)) | st.floats(0, 0.95))
-    return {"x": d.normal(*d.rows(), d.size()), "p": p, "seed": d.draw(st.integers(0, 2**64 - 1))}
+    rate = d.draw(st.sampled_from((0.0, 0.1, 0.5)) | st.floats(0, 0.95))
+    return {"x": d.normal(*d.rows(), d.size()), "rate": rate, "seed": d.draw(st.integers(0, 2**64 - 1))}
 
 
 def targets(d: Draw, V: int, *shape: int) -> np.ndarray:
@@ -242,9 +242,14 @@ def linear_cross_entropy(d: Draw) -> dict[str, Any]:
     return {**arguments, "targets": targets(d, V, *rows), "label_smoothing": d.of(0.0, 0.1)}
 
 
+def squared_error(d: Draw) -> dict[str, Any]:
+    shape = *d.rows(), d.size()
+    return {"x": d.normal(*shape), "targets": d.normal(*shape)}
+
+
 OPS = {
     "linear": Op(linear),
-    "linear_activation": Op(linear_activation, ("y", "z")),
+    "linear_activation": Op(linear_activation, ("y", "u")),
     "embedding": Op(embedding, returns=()),
     "position": Op(position, returns=(), same={"x": "dy"}),
     "rotary": Op(rotary),
@@ -254,12 +259,13 @@ OPS = {
     "add_rmsnorm": Op(with_branch(rmsnorm), ("x", "y", "rstd"), same={"f": "dx"}),
     "activation": Op(activation),
     "gated": Op(gated),
-    "softmax": Op(softmax),
+    "softmax": Op(softmax, ("p",)),
     "attention": Op(attention, ("y", "lse"), ("dq", "dk", "dv")),
     "relative_bias": Op(relative_bias, ("bias",), returns=()),
     "dropout": Op(dropout),
     "cross_entropy": Op(cross_entropy, ("loss", "lse"), ("dlogits",)),
-    "linear_cross_entropy": Op(linear_cross_entropy, ("loss", "lse", "last")),
+    "linear_cross_entropy": Op(linear_cross_entropy, ("loss", "lse", "logits")),
+    "squared_error": Op(squared_error, ("loss",), ("dx",)),
 }
 
 

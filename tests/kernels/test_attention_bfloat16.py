@@ -1,4 +1,4 @@
-"""Attention in bfloat16, cpu and reference: the factors of its products are rounded, each as is said, and nothing else is.
+"""Attention in bfloat16, in the cpu set and in rounded.py: the factors of its products are rounded, and nothing else is.
 
 They are held to float64, where every number goes with a bound of how far float32 may be off. Rounding keeps the order of
 numbers: what is known to lie between two is rounded to something between what these are rounded to, and mostly that is one
@@ -15,8 +15,9 @@ import pytest
 from calls import accumulators, backward, cotangents, error, forward, function
 from hypothesis import given
 from hypothesis import strategies as st
+from rounded import rounded
 from strategies import GUARD, calls
-from test_bfloat16 import needs_bfloat16, rounded
+from test_bfloat16 import needs_bfloat16
 
 from tinyllm import kernels
 from tinyllm.kernels.cpu import memory
@@ -27,7 +28,7 @@ from tinyllm.kernels.reference.softmax import allowed
 
 EPS = 1e-6  # of sums of float32, relative to the sum of their terms' absolute values, as in test_matmul.py; of exp as well
 TINY = 1e-30  # below 2^-126, the processor's bfloat16s are 0
-both_sets = pytest.mark.parametrize("kernel_set", ["reference", pytest.param("cpu", marks=needs_bfloat16)])
+both_sets = pytest.mark.parametrize("kernel_set", ["rounded", pytest.param("cpu", marks=needs_bfloat16)])
 
 Bounded = tuple[np.ndarray, np.ndarray]  # numbers, and how far each may be off
 
@@ -58,7 +59,7 @@ def scores(q, k, mask, causal, window, scale, bias) -> Bounded:
         x = x + bias
         e = e + EPS * np.abs(x)
     ok = allowed(T, S, mask, causal, window)
-    return x if ok is None else np.where(ok, x, -np.inf), e + EPS * np.abs(x)
+    return np.where(ok, x, -np.inf), e + EPS * np.abs(x)
 
 
 def exponential(x: Bounded, shift: Bounded) -> Bounded:

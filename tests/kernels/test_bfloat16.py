@@ -1,4 +1,4 @@
-"""Products in bfloat16: rounded as the reference rounds, for every size and layout; what stays float32; who refuses."""
+"""Products in bfloat16: rounded as float_bits.py rounds, for every size and layout; what stays float32; who refuses."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from calls import accumulators, backward, comparable, cotangents, error, forward, function
 from hypothesis import example, given
 from hypothesis import strategies as st
+from rounded import rounded
 from strategies import calls
 from test_matmul import FENCED, PRODUCTS, Guarded, close, laid_out, layouts, normal, run, seeds, sizes, steps
 
@@ -16,15 +17,10 @@ from tinyllm import kernels
 from tinyllm.kernels.cpu.matmul import BLOCK_STEPS, PACKED_STEPS, matmul
 from tinyllm.kernels.cpu.simd import BFLOAT16
 from tinyllm.kernels.reference.activation import activation_forward
-from tinyllm.kernels.reference.bfloat16 import from_bfloat16, to_bfloat16
 
 needs_bfloat16 = pytest.mark.skipif(not BFLOAT16, reason="this processor has no AVX512-BF16 (or TINYLLM_SIMD is set)")
 long_steps = steps | st.sampled_from((2 * BLOCK_STEPS - 1, 2 * BLOCK_STEPS + 1, 2 * PACKED_STEPS + 5))
 LINEAR = ("linear", "linear_activation", "linear_cross_entropy")
-
-
-def rounded(x: np.ndarray) -> np.ndarray:
-    return from_bfloat16(to_bfloat16(x))
 
 
 @pytest.fixture
@@ -42,7 +38,7 @@ def numbers() -> np.ndarray:
 # The rounding ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_reference_rounds_as_pytorch_does():
+def test_we_round_as_pytorch_does():
     torch = pytest.importorskip("torch", reason="the peer whose rounding this is compared to")
     x = numbers()
     theirs = torch.from_numpy(x).to(torch.bfloat16).float().numpy()
@@ -155,23 +151,23 @@ def test_nothing_is_read_outside_of_the_arrays():
 @needs_bfloat16
 @pytest.mark.parametrize("op", LINEAR)
 @given(st.data())
-def test_ops_equal_the_reference(op, data):
+def test_ops_equal_the_rounded_formulas(op, data):
     """A number beside the middle of two may be rounded either way where it is itself computed: hence the larger bound."""
     d, arguments = data.draw(calls(op, "float32"))
     with kernels.autocast("bfloat16"):
-        truth, outputs = forward(op, "reference", arguments), forward(op, "cpu", arguments)
+        truth, outputs = forward(op, "rounded", arguments), forward(op, "cpu", arguments)
         expected = comparable(op, arguments, truth)
         for name, y in comparable(op, arguments, outputs).items():
             assert error(y, expected[name]) < 2e-5, name
         dys = cotangents(op, d, outputs)
         sums = accumulators(op, d, arguments)[0]
         copies = {name: a.copy() for name, a in sums.items()}
-        expected = backward(op, "reference", arguments, truth, {**dys, **copies})
+        expected = backward(op, "rounded", arguments, truth, {**dys, **copies})
         for name, gradient in backward(op, "cpu", arguments, outputs, {**dys, **sums}).items():
             assert error(gradient, expected[name]) < (2e-5 if op == "linear" else 2e-3), name
 
 
-@pytest.mark.parametrize("kernel_set", ["reference", pytest.param("cpu", marks=needs_bfloat16)])
+@pytest.mark.parametrize("kernel_set", ["rounded", pytest.param("cpu", marks=needs_bfloat16)])
 def test_the_products_are_the_rounded_ones_and_no_others(kernel_set):
     rng = np.random.default_rng(0)
     x, w, dy = normal(rng, 40, 30), normal(rng, 20, 30), normal(rng, 40, 20)
@@ -187,7 +183,7 @@ def test_the_products_are_the_rounded_ones_and_no_others(kernel_set):
     assert error(db, dy.astype(float).sum(0)) < 1e-6
 
 
-@pytest.mark.parametrize("kernel_set", ["reference", "cpu"])
+@pytest.mark.parametrize("kernel_set", ["rounded", "cpu"])
 def test_float64_stays_as_it_is(kernel_set, bfloat16):
     x, w = np.random.default_rng(0).standard_normal((2, 30, 30))
     assert error(function("linear_forward", kernel_set)(x, w), x @ w.T) < 1e-14

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import types
@@ -109,3 +110,15 @@ def test_neutral_code_loads_no_hardware(kernel_set, code):
     environment = {**os.environ, "TINYLLM_KERNELS": kernel_set}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_legend_has_every_letter_of_the_docstrings():
+    """A capital letter on its own in the docstring of an op is a size, and the legend says which."""
+    legend = kernels.__doc__.partition("The legend")[2].partition("The laws")[0]
+    known = set(re.findall(r"(?:^    |  )([A-Z])   \w", legend, re.MULTILINE))
+    assert known == set("BTSNFCHGDV")
+    for op in kernels.FILE_OF:
+        for kernel_set in kernels.SETS:
+            docstring = kernels.implementation(op, kernel_set).__doc__ or ""
+            sizes = set(re.findall(r"\b[A-Z]\b", re.sub(r"\bA (?=[a-z])", "", docstring)))  # not the article
+            assert sizes <= known, f"{kernel_set}.{op} uses {sorted(sizes - known)}"

@@ -8,11 +8,11 @@ from calls import error
 from on_cuda import require_bfloat16, require_cuda
 
 from tinyllm import kernels
-from tinyllm.device import moved, to_host
 from tinyllm.kernels.cuda import device
 from tinyllm.kernels.cuda.blas import gemm
 from tinyllm.kernels.cuda.device import refill, to_device, uploaded
 from tinyllm.kernels.cuda.graph import Graph
+from tinyllm.kernels.device import moved, to_host
 
 require_cuda()
 

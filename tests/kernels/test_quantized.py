@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_matmul import FENCED, run
 
-from tinyllm.kernels.reference.quantized import GROUP, from_bfloat16, to_bfloat16
+from tinyllm.kernels.float_bits import from_upper_half, upper_half
+from tinyllm.kernels.reference.quantized import GROUP
 
 ROWS = (*range(1, 10), 32, 33)  # of x: as many as have their own vectors, and so many that the weight is widened
 every_set = pytest.mark.parametrize("any_set", SETS)
@@ -31,7 +32,7 @@ def test_near_and_small(C, bits, any_set):
     assert (q.dtype, scales.dtype) == ({16: np.uint16, 8: np.int8, 4: np.uint8}[bits], np.uint16)
     back = function("dequantize", any_set)(q, scales, C)
     assert back.shape == w.shape and back.dtype == np.float32
-    step = np.abs(from_bfloat16(scales)).repeat(GROUP, 1)[:, :C]
+    step = np.abs(from_upper_half(scales)).repeat(GROUP, 1)[:, :C]
     if bits == 8:
         assert (np.abs(back - w) <= 0.51 * step + 0.005 * np.abs(w)).all()
     assert np.linalg.norm(back - w) < {16: 0.002, 8: 0.008, 4: 0.1}[bits] * np.linalg.norm(w)
@@ -53,16 +54,16 @@ def test_how_four_bits_lie():
     w = np.zeros((1, 32), np.float32)
     w[0, :4], w[0, 16:19] = [-8, 7, 1, 0], [3, -1, 2]
     q, scales = function("quantize", "reference")(w, 4)
-    assert from_bfloat16(scales).tolist() == [[1]]
+    assert from_upper_half(scales).tolist() == [[1]]
     assert q[0, :4].tolist() == [0 | 11 << 4, 15 | 7 << 4, 9 | 10 << 4, 8 | 8 << 4]
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False, min_value=-(2.0**120), max_value=2.0**120), min_size=1))
 def test_bfloat16_is_the_nearest(numbers):
     x = np.array(numbers, np.float32)
-    rounded = from_bfloat16(to_bfloat16(x))
+    rounded = from_upper_half(upper_half(x))
     assert (np.abs(rounded - x) <= np.abs(x) * 2**-8 + 1e-38).all()
-    np.testing.assert_array_equal(from_bfloat16(to_bfloat16(rounded)), rounded)
+    np.testing.assert_array_equal(from_upper_half(upper_half(rounded)), rounded)
 
 
 @every_set

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from calls import SETS, function
 
-from tinyllm.kernels.reference.relative import buckets, pair_buckets
+from tinyllm.kernels.reference.relative import buckets
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
@@ -27,8 +27,10 @@ def test_near_keys_have_buckets_of_their_own_and_far_ones_share_the_last():
 
 
 def test_queries_are_the_last_positions():
-    whole = pair_buckets(9, 9, 32, False, 128)
-    np.testing.assert_array_equal(pair_buckets(1, 9, 32, False, 128), whole[-1:])
+    w = np.arange(32.0)[:, None]
+    for kernel_set in SETS:
+        bias = function("relative_bias_forward", kernel_set)
+        np.testing.assert_array_equal(bias(w, 1, 9, False, 128), bias(w, 9, 9, False, 128)[:, -1:])
 
 
 @pytest.mark.parametrize("any_set", SETS)

@@ -137,22 +137,20 @@ def test_dropout_is_the_references_bit_for_bit(shape, p, seed, fast_set):
 @pytest.mark.parametrize("op", ["add_layernorm", "add_rmsnorm"])
 @given(shape=st.sampled_from(((1, 1), (7, 3), (3, 5, 17), (300, 100))), both=st.booleans())
 def test_a_norm_after_a_sum_is_the_sum_and_then_the_norm(shape, both, op, any_set):
-    """One pass gives what two give, bit for bit, and its gradient is the sum of those of both ways."""
+    """One pass gives what two give, bit for bit on the CPU, and its gradient is the sum of those of both ways."""
     x, f, dy, dx = RNG.standard_normal((4, *shape)).astype(np.float32)
-    w, dx = RNG.standard_normal(shape[-1]).astype(np.float32), dx if both else None
-    forward, backward = function(f"{op}_forward", any_set), function(f"{op}_backward", any_set)
-    alone = op.removeprefix("add_")
-    total, *outputs = forward(x, f, w)
+    w, dx, eps = RNG.standard_normal(shape[-1]).astype(np.float32), dx if both else None, {"eps": 1e-5}
+    total, *outputs = function(f"{op}_forward", any_set)(x, f, w, **eps)
     assert np.array_equal(total, function("add", any_set)(x, f))
-    if op == "add_layernorm":
-        assert all(map(np.array_equal, outputs, function(f"{alone}_forward", any_set)(total, w)))
-    else:
-        assert all(map(np.array_equal, outputs, function(f"{alone}_forward", any_set)(total, w, 1e-6)))
+    alone = op.removeprefix("add_")
+    bound = 1e-5 if any_set == "cuda" else 0  # where a row begins decides which of its threads adds which numbers
+    expected = function(f"{alone}_forward", any_set)(total, w, **eps)
+    assert all(error(a, b) <= bound for a, b in zip(outputs, expected, strict=True))
     sums = [(np.zeros_like(w), np.zeros_like(w))[: len(outputs) - 1] for _ in range(2)]
-    found = backward(dy, dx, total, w, *outputs[1:], *sums[0])
-    expected = function(f"{alone}_backward", any_set)(dy, total, w, *outputs[1:], *sums[1])
-    assert error(found, expected if dx is None else dx + expected) < 1e-6
-    assert np.array_equal(sums[0], sums[1])
+    found = function(f"{op}_backward", any_set)(dy, dx, total, w, *outputs[1:], *sums[0])
+    of_norm = function(f"{alone}_backward", any_set)(dy, total, w, *outputs[1:], *sums[1])
+    assert error(found, of_norm if dx is None else dx + of_norm) < 1e-6
+    assert all(error(a, b) <= bound for a, b in zip(*sums))
 
 
 @every_set
@@ -231,7 +229,7 @@ BAD_CALLS = {
     "an odd number of gates": (ValueError, "even", "gated_forward", (X[:, :39], "silu")),
     "a mask of another shape": (ValueError, "mask is", "softmax_forward", (X, np.ones((3, 40), bool))),
     "a mask of numbers": (ValueError, "bool", "softmax_forward", (X, np.ones((4, 40)))),
-    "moments of another length": (ValueError, "m is", "adam_step", (W[0].copy(), W[1], W[2, :9].copy(), W[3], 1, 0.1)),
+    "moments of another length": (ValueError, "m1 is", "adam_step", (W[0].copy(), W[1], W[2, :9].copy(), W[3], 1, 0.1)),
 }
 
 

@@ -112,7 +112,7 @@ def test_masked_words_alone_are_transformed(random):
     assert not model.flat.grad.any()
     targets[0, 1], targets[2, 3] = 4, 5
     model.loss(tokens, targets)
-    ((x, *_),) = model.head.masked.output._kept
+    ((x, *_),) = model.mode.kept[model.head.masked.output]
     assert x.shape == (2, 8)
 
 

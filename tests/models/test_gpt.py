@@ -86,7 +86,7 @@ def test_same_seed_same_weights():
 @pytest.mark.parametrize(
     ("tokens", "options", "message"),
     [
-        ([[0, 13]], {}, r"tokens holds 13, outside of the vocabulary \[0, 13\)"),
+        ([[0, 13]], {}, r"tokens holds 13; each must lie in \[0, 13\)"),
         ([[0, -1]], {}, "tokens holds -1"),
         ([0, 1], {}, r"must be integers of shape \(B, T\)"),
         ([[0.5]], {}, "must be integers"),

@@ -122,5 +122,5 @@ def test_bad_configuration_is_named():
         T5Config(relative_attention_num_buckets=2)
     with pytest.raises(ValueError, match="'mish' is not supported"):
         T5.tiny(feed_forward_proj="gated-mish")
-    with pytest.raises(ValueError, match="'double-relu' is neither"):
+    with pytest.raises(ValueError, match="feed_forward_proj is 'double-relu': it must be an activation"):
         T5.tiny(feed_forward_proj="double-relu")

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from tokenizer_texts import SAMPLE, more, texts
 
 from tinyllm.tokenizers import BPETokenizer, TokenizerError, load
-from tinyllm.tokenizers.bpe import GPT2_PATTERN, Cache, _merge_long, learn_merges, merge, to_bytes
+from tinyllm.tokenizers.bpe import GPT2_PATTERN
+from tinyllm.tokenizers.byte_characters import to_bytes
+from tinyllm.tokenizers.merges import _merge_long, learn_merges, merge
+from tinyllm.tokenizers.words import Cache
 
 
 @pytest.fixture(scope="module")

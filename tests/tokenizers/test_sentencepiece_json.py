@@ -189,7 +189,7 @@ def test_transformers_own_directories(tmp_path):
 def test_llama3_tokenizer_model(tmp_path):
     """tiktoken's list of tokens under SentencePiece's file name."""
     tiktoken = pytest.importorskip("tiktoken", reason="tiktoken is the peer")
-    from tinyllm.tokenizers.bpe import to_bytes
+    from tinyllm.tokenizers.byte_characters import to_bytes
     from tinyllm.tokenizers.sentencepiece_files import LLAMA3_PATTERN
 
     trained = BPETokenizer.train(SAMPLES, 500, [], patterns=[LLAMA3_PATTERN], use_regex=False)

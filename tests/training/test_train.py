@@ -199,8 +199,8 @@ def test_where_it_is() -> None:
     model = small()
     assert nonfinite.in_loss(model, batch) == "all layers' outputs are finite"
     inner = model.blocks[1].mlp.up
-    forward = inner.forward
-    inner.forward = lambda x: forward(x) * np.inf
+    kind = type(inner)
+    inner.__class__ = type("Exploding", (kind,), {"forward": lambda self, x: kind.forward(self, x) * np.inf})
     with np.errstate(all="ignore"):
         assert nonfinite.in_loss(model, batch).endswith("is blocks.1.mlp.up")
     model = small()

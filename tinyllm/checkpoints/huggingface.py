@@ -16,18 +16,18 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ..device import check_device, to_host
+from .. import tokenizers
+from ..kernels.device import check_device, to_host
 from ..models import MODELS, Model
+from ..tokenizers import Tokenizer
+from ..tokenizers.loading import READERS
 from .families import FAMILIES, FIXED, UNUSED, Family, Named
 from .files import CONFIG, MODEL, CheckpointError, read_json, write_json
 from .tensors import TensorFile, write_tensors
-
-if TYPE_CHECKING:
-    from ..tokenizers import Tokenizer
 
 INDEX, GENERATION = "model.safetensors.index.json", "generation_config.json"
 
@@ -288,7 +288,4 @@ def replacing(directory: Path) -> Iterator[Path]:
 
 
 def _read_tokenizer(directory: Path) -> Tokenizer | None:
-    from .. import tokenizers
-    from ..tokenizers.loading import READERS
-
     return tokenizers.load(directory) if any((directory / name).is_file() for name in READERS) else None

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .. import tokenizers
 from ..models import Llama, LlamaConfig
+from ..tokenizers import Tokenizer
 from .files import CONFIG, CheckpointError
-
-if TYPE_CHECKING:
-    from ..tokenizers import Tokenizer
 
 HEADER = 7
 BOS, EOS = 1, 2  # the first token of a text; a new one, like an end, means that the text is over
@@ -103,8 +101,6 @@ def _places(model: Llama) -> Iterator[np.ndarray]:
 
 
 def _read_tokenizer(directory: Path, vocab_size: int) -> Tokenizer | None:
-    from .. import tokenizers
-
     names = (f"tok{vocab_size}.bin", "tokenizer.bin")
     found = next((directory / name for name in names if (directory / name).is_file()), None)
     return None if found is None else tokenizers.load(found)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..device import check_device
+from ..kernels.device import check_device
 from ..models import Model
+from ..tokenizers import Tokenizer
 from . import huggingface, llama2c, runs
 from .files import CONFIG, MODEL, CheckpointError, before_of, complete_directory, read_json, verify
 from .native import read_config, read_model, read_tokenizer, write_model
 from .quantization import quantize
 from .tensors import DTYPES
-
-if TYPE_CHECKING:
-    from ..tokenizers import Tokenizer
 
 
 def save(path: str | Path, model: Model, tokenizer: Tokenizer | None = None) -> None:

@@ -13,16 +13,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .. import tokenizers
 from ..models import MODELS, Model
 from ..optim import Optimizer
+from ..tokenizers import Tokenizer
 from . import lora, quantization
 from .files import CONFIG, MODEL, CheckpointError, read_json, write_json
 from .tensors import read_tensors, write_tensors
-
-if TYPE_CHECKING:
-    from ..tokenizers import Tokenizer
 
 FORMAT = 1
 OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
@@ -89,8 +88,6 @@ def empty_model(directory: Path, dtype: str = "float32") -> Model:
 def read_tokenizer(directory: Path) -> Tokenizer | None:
     if not (directory / "tokenizer.json").is_file():
         return None
-    from .. import tokenizers
-
     return tokenizers.load(directory)
 
 

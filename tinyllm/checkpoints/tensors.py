@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ..device import device_of, moved, to_host
+from ..kernels.device import device_of, moved, to_host
+from ..kernels.float_bits import from_upper_half
 from .files import CheckpointError
 
 DTYPES = {"float32": "F32", "float64": "F64"}  # NumPy's name -> safetensors'
@@ -87,7 +88,7 @@ class TensorFile:
         rows = max(1, CHUNK // math.prod(mapped.shape[1:]))
         for first in range(0, len(mapped), rows):
             piece = np.asarray(mapped[first : first + rows])
-            piece = from_bfloat16(piece) if entry.dtype == "BF16" else piece
+            piece = from_upper_half(piece) if entry.dtype == "BF16" else piece
             yield (slice(first, first + rows), piece) if entry.shape else (..., piece[0])
 
 
@@ -102,11 +103,6 @@ def entries(header: dict[str, Any], data: int) -> dict[str, Entry]:
             raise ValueError(name)
         found[name] = Entry(about["dtype"], shape, data + start, data + end)
     return found
-
-
-def from_bfloat16(words: np.ndarray) -> np.ndarray:
-    """bfloat16, given as 16-bit words, is the upper half of a float32."""
-    return (words.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], format: str = "tinyllm") -> None:

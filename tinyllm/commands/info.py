@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
+from .. import __version__
+from ..data.files import cache_dir
+from ..kernels.cuda import device as cuda
 from ..kernels.threads import choose, physical_cores
 
 LAYERS = {
@@ -32,8 +36,6 @@ def command() -> None:
 
 
 def _versions() -> Iterator[tuple[str, str]]:
-    from .. import __version__
-
     yield "tinyllm", f"{__version__} at {Path(__file__).parents[1]}"
     yield "Python", f"{platform.python_version()} ({platform.python_implementation()}) on {platform.platform()}"
     for package in ("numpy", "numba", "llvmlite", "safetensors", "matplotlib"):
@@ -50,7 +52,7 @@ def _version(package: str) -> str | None:
 def _processor() -> Iterator[tuple[str, str]]:
     yield "processor", f"{processor_name()}, {os.cpu_count()} logical processors"
     yield "vector units", ", ".join(vector_units()) or "none that NumPy knows"
-    from ..kernels.cpu.simd import BFLOAT16
+    from ..kernels.cpu.simd import BFLOAT16  # here, because the cpu set imports Numba, which the reference set does not need
 
     yield "bfloat16 products", "yes" if BFLOAT16 else "no: this processor lacks AVX512-BF16"
 
@@ -70,8 +72,6 @@ def processor_name() -> str:
 
 def vector_units() -> list[str]:
     """The instruction sets for vectors that NumPy finds on this processor."""
-    import numpy as np
-
     found: dict[str, Any] = np.show_config(mode="dicts")["SIMD Extensions"]  # type: ignore[assignment]
     return [*found.get("baseline", []), *found.get("found", [])]
 
@@ -87,9 +87,8 @@ def _threads() -> Iterator[tuple[str, str]]:
 
 def threading_layer() -> str:
     """The thread pool that Numba runs parallel kernels in."""
-    choose()
+    choose()  # before Numba is imported, which reads the number of threads then
     import numba
-    import numpy as np
 
     @numba.njit(parallel=True)
     def fill(x: np.ndarray) -> None:  # the layer is chosen when the first parallel function runs
@@ -101,15 +100,12 @@ def threading_layer() -> str:
 
 
 def blas_name() -> str:
-    import numpy as np
-
     blas: dict[str, Any] = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[assignment]
     return f"{blas.get('name')} {blas.get('version')}"
 
 
 def _places() -> Iterator[tuple[str, str]]:
-    from ..data.files import cache_dir
-    from ..kernels.cpu.jit import CACHE_FOLDER
+    from ..kernels.cpu.jit import CACHE_FOLDER  # here, because it imports Numba
 
     yield "data cache", str(cache_dir())
     yield "kernel cache", str(CACHE_FOLDER or "none can be made: kernels are compiled anew in every process")
@@ -119,8 +115,6 @@ def _places() -> Iterator[tuple[str, str]]:
 
 
 def _gpu() -> Iterator[tuple[str, str]]:
-    from ..kernels.cuda import device as cuda
-
     if cuda.emulated():
         yield "CUDA", "emulated on this processor (TINYLLM_DEVICE)"
         return

@@ -85,7 +85,7 @@ def _train_callback(kind: str, task: str | None, run: str) -> Callable[..., None
 
 def _watched(out: Path, train_it: Callable[[Any], Any]) -> None:
     """Runs a training on the terminal, and says at its end, whatever that is, what there is and how to go on."""
-    from ..training.progress import Terminal
+    from ..training.progress import Terminal  # here, because rich takes a tenth of a second, which --help need not wait for
 
     watcher = Terminal()
     try:

@@ -17,6 +17,7 @@ from ..data.sentences import sentences
 from ..data.text_pairs import read_pairs
 from ..pipelines.extraction import extracts
 from ..pipelines.text2text import answers, use_of
+from ..tasks.pairs import MEASURES
 from .options import Command, OnDevice
 from .options import command as command_of
 
@@ -152,8 +153,6 @@ def progress(count: int) -> Any:
 
 
 def measure(written: Sequence[str], references: Sequence[Any], measures: Sequence[str], what: str = "") -> None:
-    from ..tasks.pairs import MEASURES
-
     if len(written) != len(references):
         raise ValueError(f"there are {len(written)} texts and {len(references)} references: they must be line for line")
     click.echo(what + "  ".join(f"{name} {MEASURES[name](written, references):.4g}" for name in measures), err=True)

@@ -8,10 +8,11 @@ from typing import Self, TypeVar
 
 import numpy as np
 
+from ..kernels.common import IGNORE
 from .files import DataError
 from .order import key, shuffled
 
-IGNORED = -100
+IGNORED = IGNORE  # the target of a position whose loss does not count
 
 Sequence = TypeVar("Sequence", str, np.ndarray)
 
@@ -39,7 +40,7 @@ class Row:
     """
 
     count: int  # items in an epoch
-    step: int  # items in a batch, those of all processes together
+    step: int  # items in a batch
 
     def __init__(self) -> None:
         self.position = 0
@@ -88,21 +89,20 @@ class Batches(Row):
     batch at any position can be asked for. An epoch's last batch is filled up from the next epoch, so that none is short.
     Less than two windows of text, at its two ends, are left out of an epoch; which part it is changes from epoch to epoch.
 
-    Of `world_size` processes each gets `batch_size` windows of every batch, and all of them together what one process with
-    a batch of `batch_size * world_size` gets. A saved position may be gone on from with another batch size or world size.
+    A saved position can be resumed with another batch size.
     """
 
-    def __init__(self, tokens: np.ndarray, batch_size: int, length: int, seed: int = 0, rank: int = 0, world_size: int = 1):
+    def __init__(self, tokens: np.ndarray, batch_size: int, length: int, seed: int = 0):
         super().__init__()
-        _check(tokens, batch_size, length, rank, world_size)
-        self.tokens, self.batch_size, self.length, self.seed, self.rank = tokens, batch_size, length, seed, rank
-        self.step = batch_size * world_size
+        _check(tokens, batch_size, length)
+        self.tokens, self.length, self.seed = tokens, length, seed
+        self.batch_size = self.step = batch_size
         self.count = max(1, (len(tokens) - length) // length)  # windows
         self.slack = len(tokens) - 1 - self.count * length  # where the first of them may begin, at most
 
     def at(self, position: int) -> tuple[np.ndarray, np.ndarray]:
         """The batch that begins at this position: tokens (B, T), targets (B, T)."""
-        places = position + self.rank * self.batch_size + np.arange(self.batch_size)
+        places = position + np.arange(self.batch_size)
         rows = self.tokens[self._starts(places)[:, None] + np.arange(self.length + 1)]  # (B, T + 1)
         return rows[:, :-1].astype(np.int64), rows[:, 1:].astype(np.int64)
 
@@ -120,33 +120,27 @@ class Batches(Row):
         return starts
 
 
-def full_pass(
-    tokens: np.ndarray, batch_size: int, length: int, rank: int = 0, world_size: int = 1
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every token but the first predicted exactly once, in order: the batches for validation, (tokens, targets).
+def full_pass(tokens: np.ndarray, batch_size: int, length: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the batches for validation, (tokens, targets), in which every token but the first is predicted exactly once.
 
-    The last window is filled up with token 0 and target -100, and the last batch may have fewer rows; so weigh each batch's
-    mean loss with the number of its targets that are not -100. Of several processes each gets every world_size-th batch.
+    They are in the order of the text. The last window is filled up with token 0 and target -100, and the last batch may
+    have fewer rows. So weight each batch's mean loss by the number of its targets that are not -100.
     """
-    _check(tokens, batch_size, length, rank, world_size, shortest=2)
+    _check(tokens, batch_size, length, shortest=2)
     starts = np.arange(0, len(tokens) - 1, length)
-    for first in range(rank * batch_size, len(starts), world_size * batch_size):
+    for first in range(0, len(starts), batch_size):
         where = starts[first : first + batch_size, None] + np.arange(length + 1)  # (B, T + 1)
         rows = tokens[np.minimum(where, len(tokens) - 1)].astype(np.int64)
         inside = where < len(tokens)
         yield np.where(inside[:, :-1], rows[:, :-1], 0), np.where(inside[:, 1:], rows[:, 1:], IGNORED)
 
 
-def _check(
-    tokens: np.ndarray, batch_size: int, length: int, rank: int, world_size: int, shortest: int | None = None
-) -> None:
+def _check(tokens: np.ndarray, batch_size: int, length: int, shortest: int | None = None) -> None:
     if not isinstance(tokens, np.ndarray) or tokens.ndim != 1 or not np.issubdtype(tokens.dtype, np.integer):
         kind = f"{tokens.dtype} {tokens.shape}" if isinstance(tokens, np.ndarray) else type(tokens).__name__
         raise DataError(f"batches are made from one row of token ids (an integer array of one dimension), not from {kind}")
     if batch_size < 1 or length < 1:
         raise DataError(f"batch size and window length must be at least 1, not {batch_size} and {length}")
-    if not 0 <= rank < world_size:
-        raise DataError(f"rank must be from 0 to {world_size - 1}, not {rank}")
     if len(tokens) < (shortest or length + 1):
         raise DataError(
             f"{len(tokens):,} tokens are too few for windows of {length:,}, which need {length + 1:,}: "

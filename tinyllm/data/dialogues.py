@@ -1,6 +1,6 @@
 """Dialogues to learn from: files in the forms that users have, and questions on Python that need no file.
 
-A dialogue is a list of messages, {"role": "user", "content": "Hello"}, as tinyllm.chat takes it.
+A dialogue is a list of messages, {"role": "user", "content": "Hello"}, as generation/chat.py takes it.
 """
 
 import ast
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import DataError
-from .stdlib import public_definitions
+from .stdlib import first_sentence, public_definitions
 
 Dialogue = list[dict[str, str]]
 
@@ -97,13 +97,7 @@ def stdlib_dialogues() -> list[Dialogue]:
     strings, and a few greetings: some thousand dialogues that every Python carries."""
     asked = []
     for i, (name, node) in enumerate(public_definitions()):
-        if sentence := _first_sentence(ast.get_docstring(node) or ""):
+        if sentence := first_sentence(ast.get_docstring(node) or "", shortest=20, longest=120):
             asked.append(exchange(QUESTIONS[i % len(QUESTIONS)].format(name), sentence))
     greeted = [exchange(*GREETINGS[i % len(GREETINGS)]) for i in range(len(asked) // 20)]
     return [*asked, *greeted]
-
-
-def _first_sentence(text: str) -> str:
-    """The first line, where it is a sentence of reasonable length."""
-    line = text.strip().partition("\n")[0].strip()
-    return line if line.endswith(".") and 20 <= len(line) <= 120 else ""

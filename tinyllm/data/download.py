@@ -68,7 +68,7 @@ class _Display:
     """A progress bar and notes on stderr, or nothing."""
 
     def __init__(self, quiet: bool):
-        from rich.console import Console  # a tenth of a second, which only a download need wait
+        from rich.console import Console  # here, because rich takes a tenth of a second that only a download needs
 
         self.console = Console(stderr=True, quiet=quiet)
 

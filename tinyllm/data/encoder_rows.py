@@ -44,11 +44,9 @@ class EncoderBatches(ExampleBatches):
         batch_size: int,
         seed: int = 0,
         hidden: float = 0.0,
-        rank: int = 0,
-        world_size: int = 1,
     ):
         anything: Any = rows
-        super().__init__(anything, batch_size, seed, tokenizer.pad_id or 0, rank, world_size)
+        super().__init__(anything, batch_size, seed, tokenizer.pad_id or 0)
         if not 0 <= hidden < 1:
             raise DataError(f"the share of hidden words must be from 0 to below 1, and is {hidden}")
         if hidden and tokenizer.mask_id is None:
@@ -60,7 +58,7 @@ class EncoderBatches(ExampleBatches):
     def at(self, position: int) -> tuple[np.ndarray, ...]:
         tokens, *rest = super().at(position)
         if self.hidden:
-            random = np.random.default_rng([self.seed, position, self.rank])
+            random = np.random.default_rng([self.seed, position, 0])  # the 0 is part of the recorded order
             tokens[(random.random(tokens.shape) < self.hidden) & ~self.special[tokens]] = self.mask_id
         return (tokens, *rest)
 

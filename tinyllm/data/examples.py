@@ -66,32 +66,24 @@ class ExampleBatches(Row):
 
     Examples of like length share a batch, so that little of it is padding: each epoch's shuffled order is sorted by length
     within pools of 32 batches, and the batches then come in shuffled order. All of it follows from the seed alone. An
-    epoch's last batch is filled up from the next epoch. Of `world_size` processes each gets its share of every batch.
+    epoch's last batch is filled up from the next epoch.
     """
 
-    def __init__(
-        self,
-        examples: Sequence[Example],
-        batch_size: int,
-        seed: int = 0,
-        pad: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-    ):
+    def __init__(self, examples: Sequence[Example], batch_size: int, seed: int = 0, pad: int = 0):
         super().__init__()
         if not examples:
             raise DataError("there is no example to learn from")
-        if batch_size < 1 or not 0 <= rank < world_size:
-            raise DataError(f"no batches of {batch_size} examples can be made for rank {rank} of {world_size} processes")
-        self.examples, self.batch_size, self.seed, self.pad = examples, batch_size, seed, pad
-        self.rank, self.world_size = rank, world_size
-        self.count, self.step = len(examples), batch_size * world_size
+        if batch_size < 1:
+            raise DataError(f"batch_size is {batch_size}, but a batch needs at least 1 example: give 1 or more")
+        self.examples, self.seed, self.pad = examples, seed, pad
+        self.batch_size = self.step = batch_size
+        self.count = len(examples)
         self.lengths = np.array([self.length_of(one) for one in examples])
         self._orders: dict[int, np.ndarray] = {}  # of the epochs at hand
 
     def at(self, position: int) -> tuple[np.ndarray, ...]:
-        """The batch that begins at this position, a multiple of batch_size * world_size."""
-        places = position + self.rank + self.world_size * np.arange(self.batch_size)
+        """Return the batch that begins at this position, a multiple of batch_size."""
+        places = position + np.arange(self.batch_size)
         epochs, index = np.divmod(places, self.count)
         rows = [self._order(epoch)[i] for epoch, i in zip(epochs.tolist(), index)]
         return self.batch([self.examples[row] for row in rows])

@@ -1,4 +1,4 @@
-"""Pairs of texts that need no file: dates in five languages, and Python functions with what they do in a sentence."""
+"""Pairs of texts that need no file: dates in six languages, and Python functions with a sentence about what they do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from .files import DataError
 from .order import key, mix
-from .stdlib import stdlib_functions
+from .stdlib import first_sentence, stdlib_functions
 
 DATES, FUNCTIONS = "dates", "functions"  # their names as data
 
@@ -18,8 +18,9 @@ MadePairs = list[tuple[str, tuple[str, ...]]]
 
 @dataclass(frozen=True)
 class Language:
-    """How a language writes a date: the names, and forms with {weekday}, {day}, {month}, {year}."""
+    """What a language is called, and how it writes a date: the names, and forms with {weekday}, {day}, {month}, {year}."""
 
+    name: str  # in English
     weekdays: str  # from Monday on
     months: str  # from January on
     short: str  # without the weekday
@@ -37,29 +38,40 @@ class Language:
 
 LANGUAGES = {
     "en": Language(
+        "English",
         "Monday Tuesday Wednesday Thursday Friday Saturday Sunday",
         "January February March April May June July August September October November December",
         "{month} {day}, {year}", "{weekday}, {month} {day}, {year}",
     ),
     "de": Language(
+        "German",
         "Montag Dienstag Mittwoch Donnerstag Freitag Samstag Sonntag",
         "Januar Februar März April Mai Juni Juli August September Oktober November Dezember",
         "{day}. {month} {year}", "{weekday}, {day}. {month} {year}",
     ),
     "fr": Language(
+        "French",
         "lundi mardi mercredi jeudi vendredi samedi dimanche",
         "janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
         "{day} {month} {year}", "{weekday} {day} {month} {year}", first="1er",
     ),
     "es": Language(
+        "Spanish",
         "lunes martes miércoles jueves viernes sábado domingo",
         "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre",
         "{day} de {month} de {year}", "{weekday}, {day} de {month} de {year}",
     ),
     "it": Language(
+        "Italian",
         "lunedì martedì mercoledì giovedì venerdì sabato domenica",
         "gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre dicembre",
         "{day} {month} {year}", "{weekday} {day} {month} {year}",
+    ),
+    "ro": Language(
+        "Romanian",
+        "luni marți miercuri joi vineri sâmbătă duminică",
+        "ianuarie februarie martie aprilie mai iunie iulie august septembrie octombrie noiembrie decembrie",
+        "{day} {month} {year}", "{weekday}, {day} {month} {year}",
     ),
 }  # fmt: skip
 FIRST_DAY, DAYS = datetime.date(1900, 1, 1), 73_000  # two centuries
@@ -85,15 +97,10 @@ def function_pairs() -> MadePairs:
     """Functions of Python's standard library, without their documentation, and its first sentence; each body once."""
     made: dict[str, str] = {}
     for node in stdlib_functions():
-        if sentence := first_sentence(ast.get_docstring(node) or ""):
+        sentence = first_sentence(ast.get_docstring(node) or "", shortest=15, longest=100)
+        if sentence[:1].isalpha():
             made.setdefault(code_without_documentation(node), sentence)
     return [(code, (sentence,)) for code, sentence in made.items()]
-
-
-def first_sentence(text: str) -> str:
-    """The first line of a documentation string, where it is a sentence of reasonable length; else ""."""
-    line = text.strip().partition("\n")[0].strip()
-    return line if line.endswith(".") and 15 <= len(line) <= 100 and line[0].isalpha() else ""
 
 
 def code_without_documentation(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:

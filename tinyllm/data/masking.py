@@ -5,9 +5,9 @@ int64, what stood where a word is hidden, -100 elsewhere; token_types (B, T) int
 bool; follows (B,) int64, 0 where b followed a, 1 where it is from elsewhere: in this order the arguments of BERT.loss.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -17,10 +17,10 @@ from .batches import IGNORED, Row
 from .files import DataError
 from .order import key, shuffled
 from .padding import right_padded
+from .sentences import sentences
 
 SHORT = 0.1  # of the rows are made short, of any length, since texts in use are
 HIDDEN, SWAPPED = 0.8, 0.1  # of the chosen positions become [MASK], another token; the rest stay as they are
-_ENDS = re.compile(r"(?<=[.!?])\s+(?=\S)|\s*\n\s*\n\s*")  # of sentences: a mark and white space, or an empty line
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,26 @@ class Sentences:
     starts: np.ndarray
     document: np.ndarray
 
-    def __getitem__(self, sentences: slice) -> np.ndarray:
-        """The tokens of sentences in a row."""
-        return self.tokens[self.starts[sentences.start] : self.starts[sentences.stop]]
+    @classmethod
+    def of(cls, documents: Iterable[str], tokenizer: Tokenizer, longest: int) -> Self:
+        """Split documents into sentences of at most `longest` tokens. Longer sentences are cut."""
+        tokens, lengths, document = [], [], []
+        for number, text in enumerate(documents):
+            for sentence in sentences(text, capitals=False):
+                ids = np.array(tokenizer.encode(sentence, allow_special=False), np.int32)
+                for begin in range(0, len(ids), longest):
+                    tokens.append(ids[begin : begin + longest])
+                    lengths.append(len(tokens[-1]))
+                    document.append(number)
+        if not tokens:
+            raise DataError("there is no sentence to learn from")
+        return cls(np.concatenate(tokens), np.concatenate([[0], np.cumsum(lengths)]), np.array(document))
 
-    def split(self, fraction: float) -> tuple["Sentences", "Sentences"]:
+    def __getitem__(self, numbers: slice) -> np.ndarray:
+        """Return the tokens of consecutive sentences."""
+        return self.tokens[self.starts[numbers.start] : self.starts[numbers.stop]]
+
+    def split(self, fraction: float) -> tuple[Self, Self]:
         """(to learn from, held out): the held-out part is the last `fraction` of the tokens, and begins with a document
         where one begins near."""
         if not 0 < fraction < 1:
@@ -49,26 +64,11 @@ class Sentences:
             raise DataError(f"{len(self.document)} sentences are too few to keep a fraction of {fraction} for validation")
         return self._part(0, cut), self._part(cut, len(self.document))
 
-    def _part(self, first: int, end: int) -> "Sentences":
+    def _part(self, first: int, end: int) -> Self:
         begin = self.starts[first]
-        return Sentences(
+        return type(self)(
             self.tokens[begin : self.starts[end]], self.starts[first : end + 1] - begin, self.document[first:end]
         )
-
-
-def sentences(documents: Iterable[str], tokenizer: Tokenizer, longest: int) -> Sentences:
-    """The documents in sentences of at most `longest` tokens: longer ones are cut."""
-    tokens, lengths, document = [], [], []
-    for number, text in enumerate(documents):
-        for sentence in _ENDS.split(text):
-            ids = np.array(tokenizer.encode(sentence, allow_special=False), np.int32)
-            for begin in range(0, len(ids), longest):
-                tokens.append(ids[begin : begin + longest])
-                lengths.append(len(tokens[-1]))
-                document.append(number)
-    if not tokens:
-        raise DataError("there is no sentence to learn from")
-    return Sentences(np.concatenate(tokens), np.concatenate([[0], np.cumsum(lengths)]), np.array(document))
 
 
 class MaskedPairs(Row):
@@ -80,7 +80,7 @@ class MaskedPairs(Row):
     filled up from the next epoch.
 
     pairs: False gives one passage a row, [CLS] a [SEP], and no `follows`. share: of the positions that are to be guessed.
-    whole_words: all pieces of a word are hidden together. Several processes share a batch as those of data.Batches do.
+    whole_words: all pieces of a word are hidden together.
     """
 
     def __init__(
@@ -93,26 +93,25 @@ class MaskedPairs(Row):
         pairs: bool = True,
         share: float = 0.15,
         whole_words: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
     ):
         super().__init__()
-        if batch_size < 1 or not 0 <= rank < world_size:
-            raise DataError(f"no batches of {batch_size} rows can be made for rank {rank} of {world_size} processes")
+        if batch_size < 1:
+            raise DataError(f"batch_size is {batch_size}, but a batch needs at least 1 row: give 1 or more")
         if not 0 < share < 1:
             raise DataError(f"the share of hidden words must lie between 0 and 1, and is {share}")
-        self.text, self.tokenizer, self.batch_size, self.length, self.seed = text, tokenizer, batch_size, length, seed
-        self.pairs, self.share, self.rank, self.world_size = pairs, share, rank, world_size
+        self.text, self.tokenizer, self.length, self.seed = text, tokenizer, length, seed
+        self.pairs, self.share = pairs, share
+        self.batch_size = self.step = batch_size
         self.room = length - len(tokenizer.wrap([], [] if pairs else None)[0])
         self.passages = passages(text, self.room)
-        self.count, self.step = len(self.passages), batch_size * world_size
+        self.count = len(self.passages)
         if pairs and self.count < 2:
             raise DataError(f"{len(text.tokens)} tokens are too few for pairs of passages of {length}: give more text")
         self.special = special_ids(tokenizer)
         self.continues = continuing(tokenizer) if whole_words else None
 
     def at(self, position: int) -> tuple[np.ndarray, ...]:
-        places = position + self.rank + self.world_size * np.arange(self.batch_size)
+        places = position + np.arange(self.batch_size)
         epochs, index = np.divmod(places, self.count)
         rows = []
         for epoch, i in zip(epochs.tolist(), index):

@@ -70,18 +70,9 @@ class PackedBatches(ExampleBatches):
     Every example comes once an epoch, always in the same company. length: the longest row.
     """
 
-    def __init__(
-        self,
-        examples: Sequence[Example],
-        batch_size: int,
-        length: int,
-        seed: int = 0,
-        pad: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-    ):
+    def __init__(self, examples: Sequence[Example], batch_size: int, length: int, seed: int = 0, pad: int = 0):
         self.length = length
-        super().__init__(pack(examples, length, seed), batch_size, seed, pad, rank, world_size)
+        super().__init__(pack(examples, length, seed), batch_size, seed, pad)
 
     def batch(self, examples: Sequence[Example]) -> tuple[np.ndarray, ...]:
         return packed([one for one in examples if isinstance(one, Pack)], self.pad)

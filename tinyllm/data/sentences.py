@@ -1,4 +1,4 @@
-"""The sentences of texts, and copying them: what a small model that shall summarize has to be able to do."""
+"""Split texts into sentences, and make pairs for copying a sentence, which a small model needs for summarizing."""
 
 from __future__ import annotations
 
@@ -10,14 +10,23 @@ from .order import key, mix
 COPIES = "copies:"  # before the name of data: in place of their targets, sentences of their sources are to be written
 GIVEN, NEAR = 3, 3  # words of a sentence that are given, and sentences of which it is one
 
-# where a sentence ends: behind . ! or ? (and what closes there), or at a line's end, where a capital follows; an empty line
+# A sentence ends after . ! or ? and closing quotes or brackets, or at a line's end, if a capital letter follows. It also
+# ends at an empty line.
 ENDS = r"""(?<=[.!?])|(?<=[.!?]["'”’)\]])"""
 BETWEEN = re.compile(rf"""(?:(?:{ENDS})\s+|[^\S\n]*\n\s*)(?=["'“‘(\[#]*[A-Z])|\s*\n\s*\n\s*""")
 
+# The looser rule: white space after . ! or ?, whatever follows, or an empty line.
+BETWEEN_LOOSELY = re.compile(r"(?<=[.!?])\s+(?=\S)|\s*\n\s*\n\s*")
 
-def sentences(text: str) -> list[str]:
-    """The sentences of a text, lines of it included: split where one ends by its looks."""
-    return [sentence for part in BETWEEN.split(text) if (sentence := part.strip())]
+
+def sentences(text: str, capitals: bool = True) -> list[str]:
+    """Split a text into sentences, where one seems to end.
+
+    capitals: whether a sentence ends only where a capital letter follows. Without it "e.g. this" is split too, but so are
+    sentences in lower case.
+    """
+    between = BETWEEN if capitals else BETWEEN_LOOSELY
+    return [sentence for part in between.split(text) if (sentence := part.strip())]
 
 
 def copy_pairs(texts: Iterable[str]) -> list[tuple[str, tuple[str, ...]]]:

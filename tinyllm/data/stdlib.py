@@ -66,6 +66,12 @@ def stdlib_functions() -> Iterator[ast.AsyncFunctionDef | ast.FunctionDef]:
                 yield node
 
 
+def first_sentence(text: str, shortest: int, longest: int) -> str:
+    """Return the first line of a documentation string if it is a sentence of shortest to longest characters, else ""."""
+    line = text.strip().partition("\n")[0].strip()
+    return line if line.endswith(".") and shortest <= len(line) <= longest else ""
+
+
 def _documents(kind: str) -> Iterator[str]:
     """The documents by the hash of their names: an order that anybody gets again, and that follows no subject."""
     where = [sysconfig.get_path("stdlib"), *(path for path in sys.path if path.endswith(".zip"))]

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..device import device_of, moved
+from ..kernels.device import device_of, moved
 from ..layers import Context, CrossAttention
 from .recorded import Step, is_recordable
 
 LEAST = 64  # positions that there is room for at first, if the caller does not say how many will come
-STEP_OPTIONS = ("mask", "causal", "window", "scale", "bias")  # those of attention's options that a step has: no dropout
 
 
 class KVCache:
@@ -68,7 +67,7 @@ class KVCache:
         if self.end is not None:
             keys, values = self._arrays[id(layer)]
             kernels.append(k, v, keys, values, self.end)
-            return kernels.attention_step(q, keys, values, self.end, **{name: options[name] for name in STEP_OPTIONS})
+            return kernels.attention_step(q, keys, values, self.end, **options)
         y, _ = kernels.attention_forward(q, *self.extend(layer, k, v), **options)
         return y
 

@@ -116,7 +116,7 @@ class TemplateFormat(ChatFormat):
         return [id for id in behind if id in self.tokenizer.special_tokens.values()]
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
-        import jinja2
+        import jinja2  # here, because only a chat needs it, and it is an extra
 
         tokens = {
             f"{role}_token": self._spelling(getattr(self.tokenizer, f"{role}_id")) for role in ("bos", "eos", "unk", "pad")
@@ -168,7 +168,7 @@ def chat_format(tokenizer: Tokenizer | None) -> ChatFormat:
 def compiled(template: str) -> Any:
     """A Jinja template as transformers compiles it; a checkpoint's is a stranger's program, so it runs in the sandbox."""
     try:
-        import jinja2
+        import jinja2  # here, because it is an extra: tinyllm[chat]
         from jinja2.sandbox import ImmutableSandboxedEnvironment
     except ModuleNotFoundError:
         raise ModuleNotFoundError(

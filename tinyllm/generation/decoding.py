@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..models.model import LanguageModel, Model
+from ..tokenizers import StreamDecoder, Tokenizer
 from .beams import beam_search
 from .sampling import Sampler, require
 from .sessions import Session, left_padded, start
 from .speculative import grow_assisted
-
-if TYPE_CHECKING:
-    from ..tokenizers import Tokenizer
 
 OnToken = Callable[[int, int], Any]  # (row, token) -> whether the row ends with it
 
@@ -157,8 +155,6 @@ class Writer:
     """
 
     def __init__(self, tokenizer: Tokenizer, before: Sequence[int], stop: Sequence[str], ends: Sequence[int]):
-        from ..tokenizers import StreamDecoder
-
         if isinstance(stop, str) or not all(stop):
             raise ValueError(f"stop is {stop!r}, and must be a list of strings, none of them empty")
         self.decoder = StreamDecoder(tokenizer, skip_special_tokens=True)

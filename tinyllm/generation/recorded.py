@@ -1,6 +1,6 @@
 """A step of decoding, one token a row, recorded once and then replayed without Python.
 
-Such a step is short. GPT-2 small reads half a gigabyte, which takes a large GPU about 0.1 ms, in 124 launches, which take
+Such a step is short. GPT-2 small reads half a gigabyte, which takes a large GPU about 0.1 ms, in 136 launches, which take
 Python many times as long. So the launches are recorded, once for each size of the cache, and from then on they are replayed
 together (kernels/cuda/graph.py). On a CPU Python takes a tenth of the step or more, and is left out in the same way
 (kernels/cpu/graph.py). What changes from token to token is in one array, which is filled again for each step.
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..device import refill
+from ..kernels.device import refill
 from ..layers import Context
 
 

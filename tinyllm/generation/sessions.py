@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..device import to_host
-from ..models.model import LanguageModel, Model, checked_mask, checked_tokens
+from ..kernels.device import to_host
+from ..models.model import LanguageModel, Model, checked_ids, checked_mask
 from .cache import KVCache, encoded
 from .sampling import require
 
@@ -117,7 +117,7 @@ def start(
         raise ValueError(f"{type(model).__name__} has no decoder, and does not generate")
     if isinstance(model, LanguageModel) and not model.writes:
         raise ValueError(f"{type(model).__name__} gives labels, and does not generate: use tinyllm classify")
-    tokens = checked_tokens(tokens, model.config.vocab_size)
+    tokens = checked_ids(tokens, model.config.vocab_size)
     B, T = tokens.shape
     mask = checked_mask(attention_mask, B, T, T)
     if mask is not None and mask.shape != tokens.shape:

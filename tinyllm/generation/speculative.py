@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..device import to_host
+from ..kernels.device import to_host
 from ..models.model import LanguageModel
 from .cache import KVCache
 from .sampling import Sampler, pick, require

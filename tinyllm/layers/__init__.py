@@ -1,15 +1,13 @@
 """The layers that the models are built of."""
 
-from .attention import Attention, Context, CrossAttention, Shared
-from .block import CrossBlock, PostNormBlock, PreNormBlock
+from .attention import Attention, Context, CrossAttention, RelativeBias, Shared
+from .block import MLP, CrossBlock, GatedMLP, PostNormBlock, PreNormBlock
 from .elementary import Dropout, Embedding, LayerNorm, Linear, LinearActivation, Output, PositionEmbedding, RMSNorm
 from .fused import assembled
 from .layer import Layer, Mode, data_of, grad_of
 from .lora import Adapter, LoRA
-from .mlp import MLP, GatedMLP, activation_named
 from .quantized import Packed, QuantizedEmbedding, QuantizedLinear, QuantizedLinearActivation, QuantizedOutput, packed_arrays
 from .recompute import Recompute
-from .relative import RelativeBias
 from .rotary import Rotary
 
 __all__ = [
@@ -42,7 +40,6 @@ __all__ = [
     "RelativeBias",
     "Rotary",
     "Shared",
-    "activation_named",
     "assembled",
     "data_of",
     "grad_of",

@@ -12,7 +12,7 @@ import numpy as np
 from .. import kernels
 from .elementary import Dropout, Linear, RMSNorm
 from .layer import Layer
-from .parameter import Parameter
+from .parameter import Parameter, normal
 from .rotary import Rotary
 
 
@@ -56,8 +56,8 @@ class Attention(Layer):
                  std=0.02, residual_std=0.02, proj_bias=None, window=None, rotary=None, norm_eps=None):  # fmt: skip
         super().__init__()
         self.H, self.G, self.D = H, G or H, D or C // H
-        self.causal, self.window = causal, window
-        self.scale = 1 / math.sqrt(self.D) if scale is None else scale
+        scale = 1 / math.sqrt(self.D) if scale is None else scale
+        self.constants = {"causal": causal, "window": window, "scale": scale}
         self.qkv = Linear(C, (self.H + 2 * self.G) * self.D, bias, std)
         self.q_norm = None if norm_eps is None else RMSNorm(self.D, norm_eps)
         self.k_norm = None if norm_eps is None else RMSNorm(self.D, norm_eps)
@@ -70,7 +70,9 @@ class Attention(Layer):
         if context.cache is not None:
             return self.decode(x, context)
         q, k, v = self.project(x, context)  # (B, T, H, D), (B, T, G, D), (B, T, G, D)
-        options = self.options(context)
+        dropout, seed = self.dropout.draw()
+        bias = None if context.bias is None else context.bias.data
+        options = {"mask": context.mask, "bias": bias, "dropout": dropout, "seed": seed, **self.constants}
         y, lse = kernels.attention_forward(q, k, v, **options)  # (B, T, H, D), (B, H, T)
         self.keep(q, k, v, y, lse, options, context.bias)
         return self.residual_dropout(self.proj(y.reshape(*x.shape[:2], self.H * self.D)))
@@ -99,17 +101,11 @@ class Attention(Layer):
             dk, dq = self.k_norm.backward(dk), self.q_norm.backward(dq)
         return self.qkv.backward(merged(kernels.join_heads(dq, dk, dv)))
 
-    def options(self, context):
-        """The arguments of the op beside q, k and v."""
-        bias = None if context.bias is None else context.bias.data
-        dropout, seed = self.dropout.draw()
-        seen = {"mask": context.mask, "causal": self.causal, "window": self.window}
-        return {**seen, "scale": self.scale, "bias": bias, "dropout": dropout, "seed": seed}
-
     def decode(self, x, context):
         """As forward, for the next T tokens of sequences whose keys and values so far are in context.cache."""
         q, k, v = self.project(x, context)
-        y = context.cache.attend(self, q, k, v, self.options(context))
+        bias = None if context.bias is None else context.bias.data
+        y = context.cache.attend(self, q, k, v, {"mask": context.mask, "bias": bias, **self.constants})
         return self.residual_dropout(self.proj(merged(y)))
 
 
@@ -157,6 +153,39 @@ class CrossAttention(Layer):
         q = self.q(x).reshape(*x.shape[:2], self.H, self.D)
         y, _ = kernels.attention_forward(q, *context.cache.of_source(self), mask=context.source_mask, scale=self.scale)
         return self.residual_dropout(self.proj(merged(y)))
+
+
+class RelativeBias(Layer):
+    """What is added to the attention scores of T queries, the last of S positions: a Shared (H, T, S).  w (n_buckets, H).
+
+    All attention layers of a stack add its gradient into the Shared. The backward sends the sum to the buckets, once.
+    """
+
+    def __init__(self, n_buckets: int, H: int, bidirectional: bool, max_distance: int = 128, std: float = 0.02):
+        super().__init__()
+        self.w = Parameter((n_buckets, H), normal(std))
+        self.bidirectional, self.max_distance = bidirectional, max_distance
+
+    def forward(self, T, cache=None):
+        """The bias of T queries that follow on those in the cache: a Shared (H, T, S)."""
+        if cache is not None:
+            return self.decode(T, cache)
+        bias = kernels.relative_bias_forward(self.w.data, T, T, self.bidirectional, self.max_distance)
+        shared = Shared(bias, self.w)
+        self.keep(shared)
+        return shared
+
+    def decode(self, T, cache):
+        """As forward, for queries whose keys are in the cache. During a recorded step S is all the room that there is."""
+        w, options = self.w.data, (self.bidirectional, self.max_distance)
+        if cache.end is None:
+            return Shared(kernels.relative_bias_forward(w, T, cache.length + T, *options), self.w)
+        return Shared(kernels.relative_bias_last(w, cache.end, cache.room, *options), self.w)
+
+    def backward(self) -> None:
+        (shared,) = self.kept()
+        if self.w.trained:
+            kernels.relative_bias_backward(shared.grad, self.w.grad, self.bidirectional, self.max_distance)
 
 
 def merged(heads):

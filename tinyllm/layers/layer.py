@@ -24,6 +24,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -49,10 +50,8 @@ class Layer:
         self.mode = Mode()
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Calling a layer runs its forward, and a backward that should return a gradient is checked for it."""
+        """A backward that should return a gradient is checked for it."""
         super().__init_subclass__(**options)
-        if "forward" in vars(cls) and "__call__" not in vars(cls):
-            cls.__call__ = cls.forward  # type: ignore[method-assign]
         if "backward" in vars(cls) and not declares_none(cls.backward):
             cls.backward = returning(cls.backward)  # type: ignore[method-assign]
 
@@ -69,7 +68,8 @@ class Layer:
     def backward(self, *args: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
-    __call__: Any = forward
+    # Calling a layer calls its forward. As a property this takes no step of its own in a debugger.
+    __call__: Any = property(attrgetter("forward"))
 
     def keep(self, *values: Any) -> None:
         """Keeps values for the backward."""

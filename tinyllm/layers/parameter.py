@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..device import bfloat16, moved
+from ..kernels.device import bfloat16, moved
 
 Initial = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 

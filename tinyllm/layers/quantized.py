@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import kernels
+from ..kernels.common import IGNORE
 from .layer import Layer, data_of, grad_of
 from .parameter import Parameter
 
@@ -93,10 +94,10 @@ class QuantizedOutput(Layer):
     def loss(self, x, targets, label_smoothing=0.0):
         """Mean cross-entropy of the logits against targets (B, T), -100 ignored, by chunks of rows."""
         rows, t = x.reshape(-1, x.shape[-1]), targets.reshape(-1)
-        lse, total, counted = [], 0.0, int((t != -100).sum()) or 1
+        lse, total, counted = [], 0.0, int((t != IGNORE).sum()) or 1
         for part in self.chunks(len(t)):
             loss, lse_of_part = kernels.cross_entropy_forward(self(rows[part]), t[part], label_smoothing)
-            total += loss * int((t[part] != -100).sum()) / counted
+            total += loss * int((t[part] != IGNORE).sum()) / counted
             lse.append(lse_of_part)
         self.keep(x, t, lse, counted, label_smoothing)
         return total
@@ -106,7 +107,7 @@ class QuantizedOutput(Layer):
         x, t, lse, counted, label_smoothing = self.kept()
         rows, dx = x.reshape(-1, x.shape[-1]), kernels.empty(x, (len(t), x.shape[-1]))
         for part, lse_of_part in zip(self.chunks(len(t)), lse):
-            share, logits = dloss * int((t[part] != -100).sum()) / counted, self(rows[part])
+            share, logits = dloss * int((t[part] != IGNORE).sum()) / counted, self(rows[part])
             dlogits = kernels.cross_entropy_backward(share, logits, t[part], lse_of_part, label_smoothing)
             b_grad = grad_of(self.b)
             dx[part] = kernels.quantized_linear_backward(dlogits, rows[part], self.w.q, self.w.scales, b_grad)

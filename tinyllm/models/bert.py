@@ -12,11 +12,12 @@ from typing import Any, Self
 
 import numpy as np
 
+from ..kernels.common import IGNORE
 from ..layers import MLP, Attention, Context, Dropout, Embedding, LayerNorm, PositionEmbedding, PostNormBlock, assembled
 from .bert_config import BERTConfig
 from .bert_heads import HiddenStates, PooledClassifier, PretrainingHead, SpanHead
 from .classification import Classifier
-from .model import Model, checked_mask, checked_targets, checked_tokens
+from .model import Model, checked_ids, checked_mask
 
 
 class BERTBase(Model):
@@ -145,14 +146,14 @@ class BERTBase(Model):
         raise NotImplementedError
 
     def _checked(self, tokens, token_types, attention_mask):
-        tokens = checked_tokens(tokens, self.config.vocab_size)
+        tokens = checked_ids(tokens, self.config.vocab_size)
         B, T = tokens.shape
         if self.max_length < T:
             raise ValueError(f"the sequence has {T} tokens, and this model takes at most {self.max_length}: shorten it")
         if token_types is None or not self.config.type_vocab_size:  # which tokenizers may tell all the same
             token_types = np.zeros(T, np.int64)
         else:
-            token_types = checked_tokens(token_types, self.config.type_vocab_size, "token_types")
+            token_types = checked_ids(token_types, self.config.type_vocab_size, "token_types")
             if token_types.shape != (B, T):
                 raise ValueError(f"token_types must have the shape of tokens, {(B, T)}, and has {token_types.shape}")
         return tokens, token_types, Context(checked_mask(attention_mask, B, T, T), self.positions_of(tokens))
@@ -181,13 +182,13 @@ class BERT(BERTBase):
         self.initialize(seed, dtype)
 
     def checked_targets(self, targets, shape):
-        return checked_targets(targets, shape, self.config.vocab_size)
+        return checked_ids(targets, self.config.vocab_size, "targets", shape, may_ignore=True)
 
     def loss(self, tokens, targets, token_types=None, attention_mask=None, next_sentence=None):  # type: ignore[override]
         if next_sentence is None:
             return super().loss(tokens, targets, token_types, attention_mask)
         self._needs_next_sentence()
-        next_sentence = checked_targets(next_sentence, np.shape(tokens)[:1], 2)
+        next_sentence = checked_ids(next_sentence, 2, "next_sentence", np.shape(tokens)[:1], may_ignore=True)
         return super().loss(tokens, targets, token_types, attention_mask, next_sentence=next_sentence)
 
     def at(self, which, tokens, token_types=None, attention_mask=None):
@@ -215,7 +216,7 @@ class BERT(BERTBase):
 
     def example_targets(self, random, B, T):
         targets = random.integers(0, self.config.vocab_size, (B, T))
-        targets[random.random((B, T)) < 0.6] = -100
+        targets[random.random((B, T)) < 0.6] = IGNORE
         return targets
 
 
@@ -228,7 +229,7 @@ class BERTForSequenceClassification(BERTBase):
         self.initialize(seed, dtype)
 
     def checked_targets(self, targets, shape):
-        return checked_targets(targets, shape[:1], self.config.num_labels)
+        return checked_ids(targets, self.config.num_labels, "targets", shape[:1], may_ignore=True)
 
     def example_targets(self, random, B, T):
         return random.integers(0, self.config.num_labels, B)
@@ -243,11 +244,11 @@ class BERTForTokenClassification(BERTBase):
         self.initialize(seed, dtype)
 
     def checked_targets(self, targets, shape):
-        return checked_targets(targets, shape, self.config.num_labels)
+        return checked_ids(targets, self.config.num_labels, "targets", shape, may_ignore=True)
 
     def example_targets(self, random, B, T):
         targets = random.integers(0, self.config.num_labels, (B, T))
-        targets[:, 0] = -100
+        targets[:, 0] = IGNORE
         return targets
 
 
@@ -261,7 +262,7 @@ class BERTForQuestionAnswering(BERTBase):
 
     def checked_targets(self, targets, shape):
         B, T = shape
-        return checked_targets(targets, (B, 2), T)
+        return checked_ids(targets, T, "targets", (B, 2), may_ignore=True)
 
     def example_targets(self, random, B, T):
         return np.sort(random.integers(0, T, (B, 2)))

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from .. import kernels
-from ..device import device_of, moved
-from ..layers import Embedding, Layer, LayerNorm, Linear, LinearActivation, Output, activation_named
+from ..kernels.activations import activation_named
+from ..kernels.common import IGNORE
+from ..layers import Embedding, Layer, LayerNorm, Linear, LinearActivation, Output
 from .bert_config import BERTConfig
 from .classification import Classifier
 
@@ -102,7 +101,7 @@ class MaskedLMHead(Layer):
         return self.output(self.norm(self.dense(h)))
 
     def loss(self, h, targets):
-        which = (targets != -100).reshape(-1).nonzero()[0]  # (M,)
+        which = (targets != IGNORE).reshape(-1).nonzero()[0]  # (M,)
         rows = kernels.embedding_forward(which, h.reshape(-1, h.shape[-1]))  # (M, C): a table's rows, looked up
         self.keep(h.shape, which)
         return self.output.loss(self.norm(self.dense(rows)), targets.reshape(-1)[which])
@@ -140,7 +139,7 @@ class PretrainingHead(Layer):
     def backward(self, dloss=1.0):
         (both,) = self.kept()
         dh = self.masked.backward(dloss)
-        return dh + self.pooler.backward(self.next_sentence.backward(dloss)) if both else dh
+        return kernels.add(dh, self.pooler.backward(self.next_sentence.backward(dloss))) if both else dh
 
 
 class HiddenStates(Layer):
@@ -154,10 +153,8 @@ class HiddenStates(Layer):
         return h
 
     def loss(self, h, targets):
-        difference = h - moved(targets.astype(h.dtype), device_of(h))
-        self.keep(difference)
-        return float((difference * difference).mean(dtype=np.float64))
+        self.keep(h, targets)
+        return kernels.squared_error_forward(h, targets)
 
     def backward(self, dloss=1.0):
-        (difference,) = self.kept()
-        return difference * difference.dtype.type(2 * dloss / difference.size)
+        return kernels.squared_error_backward(dloss, *self.kept())

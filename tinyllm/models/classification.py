@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import kernels
 from ..layers import Dropout, Layer, Linear
-from .model import LanguageModel, checked_targets
+from .model import LanguageModel, checked_ids
 
 
 class Classifier(Layer):
@@ -73,7 +73,7 @@ class SequenceClassifier(LanguageModel):
         class_weight (labels,): how much a row of each label counts in the mean, for labels of unequal number.
         """
         tokens, context = self._checked(tokens, attention_mask, positions)
-        targets = checked_targets(targets, tokens.shape[:1], self.config.num_labels)
+        targets = checked_ids(targets, self.config.num_labels, "targets", tokens.shape[:1], may_ignore=True)
         with self.forward_pass():
             h, last = self.hidden(tokens, context), self.last(tokens, context.mask)
             self.keep(h.shape, last)

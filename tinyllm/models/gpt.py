@@ -57,6 +57,7 @@ class GPT(LanguageModel):
     def __init__(self, config: GPTConfig, seed: int | None = 0, dtype: str = "float32"):
         super().__init__()
         self.config = c = config
+        self.max_length = c.n_positions
         self.tokens = Embedding(c.vocab_size, c.n_embd, c.initializer_range)
         self.positions = PositionEmbedding(c.n_positions, c.n_embd, c.initializer_range)
         self.dropout = Dropout(c.embd_pdrop)
@@ -94,10 +95,6 @@ class GPT(LanguageModel):
     def tiny(cls, **options):
         """The smallest GPT that has everything: for gradcheck and tests."""
         return cls(GPTConfig(**{"vocab_size": 13, "n_positions": 8, "n_layer": 2, "n_head": 2, "n_embd": 8, **options}))
-
-    @property
-    def max_length(self) -> int:
-        return self.config.n_positions
 
     def hidden(self, tokens, context):
         x = self.dropout(self.positions(self.tokens(tokens), context.positions))  # (B, T, C)

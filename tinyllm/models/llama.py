@@ -94,6 +94,7 @@ class Llama(LanguageModel):
         self.config = c = config
         std = c.initializer_range
         self.rotary = Rotary(c.rotated, c.rope_theta, c.max_position_embeddings, c.rope_scaling, c.rope_neighbours)
+        self.max_length = self.rotary.longest
         self.tokens = Embedding(c.vocab_size, c.hidden_size, std, c.padding_idx)
         self.blocks = [self._block(layer) for layer in range(c.num_hidden_layers)]
         self.norm = RMSNorm(c.hidden_size, c.rms_norm_eps)
@@ -126,10 +127,6 @@ class Llama(LanguageModel):
         sizes = {"vocab_size": 13, "hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 2}
         heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 8}
         return cls(LlamaConfig(**{**sizes, **heads, **options}))
-
-    @property
-    def max_length(self) -> int:
-        return self.rotary.longest
 
     @property
     def steady(self) -> bool:

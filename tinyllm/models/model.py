@@ -9,7 +9,8 @@ from typing import Any, Self
 import numpy as np
 
 from .. import kernels
-from ..device import check_device, device_of, moved
+from ..kernels.common import IGNORE
+from ..kernels.device import check_device, device_of, moved
 from ..layers import Context, Embedding, Layer, Output, packed_arrays
 from ..layers.parameter import Flat
 from ..layers.quantized import Packed
@@ -41,7 +42,7 @@ class Model(Layer):
     def forward_pass(self) -> Iterator[None]:
         """Around the forward pass of a loss. It drops what an earlier loss kept and remembers the precision, which the
         backward uses too, wherever it is called."""
-        self.forget()
+        self.mode.kept.clear()
         self._autocast = block = kernels.current_autocast()
         with nullcontext() if block.dtype == "float32" else self._in_precision(rounds_again=True):
             yield
@@ -144,27 +145,27 @@ class Model(Layer):
         return self.flat.size
 
 
-def checked_tokens(tokens: Any, vocab_size: int, name: str = "tokens") -> np.ndarray:
-    """tokens as an int array (B, T), each in [0, vocab_size); one clear error otherwise."""
-    array = np.asarray(tokens)
-    if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f"{name} must be integers of shape (B, T), and are {array.dtype} of shape {array.shape}")
-    if array.size and (array.min() < 0 or array.max() >= vocab_size):
-        wrong = array[(array < 0) | (array >= vocab_size)][0]
+def checked_ids(
+    ids: Any, size: int, name: str = "tokens", shape: tuple[int, ...] | None = None, may_ignore: bool = False
+) -> np.ndarray:
+    """ids as an int array with numbers in [0, size), such as tokens (B, T) or targets; one clear error otherwise.
+
+    shape: what is expected, any (B, T) by default. may_ignore: -100 is allowed too, for a target that does not count.
+    """
+    array = np.asarray(ids)
+    fits = array.ndim == 2 if shape is None else array.shape == shape
+    if not fits or not np.issubdtype(array.dtype, np.integer):
+        expected = "(B, T)" if shape is None else shape
+        raise ValueError(f"{name} must be integers of shape {expected}, and are {array.dtype} of shape {array.shape}")
+    wrong = (array < 0) | (array >= size)
+    if may_ignore:
+        wrong &= array != IGNORE
+    if wrong.any():
+        also = f", or be {IGNORE} to be ignored" if may_ignore else ""
         raise ValueError(
-            f"{name} holds {wrong}, outside of the vocabulary [0, {vocab_size}): was it made by another tokenizer?"
+            f"{name} holds {array[wrong][0]}; each must lie in [0, {size}){also}: was it made by another tokenizer, or for "
+            "another number of labels?"
         )
-    return array
-
-
-def checked_targets(targets: Any, shape: tuple[int, ...], vocab_size: int) -> np.ndarray:
-    """targets as an int array of the given shape, each in [0, vocab_size) or -100; one clear error otherwise."""
-    array = np.asarray(targets)
-    if array.shape != shape or not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f"targets must be integers of shape {shape}, and are {array.dtype} of shape {array.shape}")
-    wrong = array[((array < 0) & (array != -100)) | (array >= vocab_size)]
-    if wrong.size:
-        raise ValueError(f"targets holds {wrong[0]}; each must lie in [0, {vocab_size}), or be -100 to be ignored")
     return array
 
 
@@ -187,6 +188,7 @@ class LanguageModel(Model):
 
     tokens: Embedding
     output: Output
+    max_length: int  # the longest sequence that the model can take
     writes = True  # whether it can generate
 
     def add_head(self, C: int, std: float) -> None:
@@ -204,7 +206,7 @@ class LanguageModel(Model):
     def loss(self, tokens, targets, attention_mask=None, positions=None, label_smoothing=0.0):
         """Mean cross-entropy, a Python float, of predicting targets (B, T). Targets of -100 are ignored."""
         tokens, context = self._checked(tokens, attention_mask, positions)
-        targets = checked_targets(targets, tokens.shape, self.config.vocab_size)
+        targets = checked_ids(targets, self.config.vocab_size, "targets", tokens.shape, may_ignore=True)
         with self.forward_pass():
             return self.output.loss(self.hidden(tokens, context), targets, label_smoothing)
 
@@ -234,7 +236,7 @@ class LanguageModel(Model):
     def example(self, random):
         B, T = 2, min(7, self.max_length)
         tokens, targets = random.integers(0, self.vocab_size, (2, B, T))
-        targets[0, T // 2] = -100
+        targets[0, T // 2] = IGNORE
         attention_mask = np.ones((B, T), bool)
         attention_mask[0, : T // 3] = False  # padding on the left of the first row
         return tokens, targets, attention_mask
@@ -242,11 +244,6 @@ class LanguageModel(Model):
     @property
     def vocab_size(self) -> int:
         return self.config.vocab_size
-
-    @property
-    def max_length(self) -> int:
-        """The longest sequence that the model can take."""
-        raise NotImplementedError
 
     @property
     def steady(self) -> bool:
@@ -258,12 +255,8 @@ class LanguageModel(Model):
         """In sequences longer than this every token is computed differently, so a cache is of no use. None: never."""
         return None
 
-    def default_positions(self, mask: np.ndarray | None, past: int, T: int) -> np.ndarray:
-        """The positions of T tokens after `past` others, (T,) or (B, T), if the caller gives none."""
-        return np.arange(past, past + T)
-
     def _checked(self, tokens, attention_mask, positions, cache=None):
-        tokens = checked_tokens(tokens, self.config.vocab_size)
+        tokens = checked_ids(tokens, self.config.vocab_size)
         B, T = tokens.shape
         past = cache.length if cache is not None else 0
         if past + T > self.max_length:
@@ -272,6 +265,5 @@ class LanguageModel(Model):
                 "shorten it, or use a model with a longer context"
             )
         mask = checked_mask(attention_mask, B, T, past + T)
-        if positions is None:
-            positions = self.default_positions(mask, past, T)
-        return tokens, Context(mask, np.asarray(positions), cache)
+        positions = np.arange(past, past + T) if positions is None else np.asarray(positions)
+        return tokens, Context(mask, positions, cache)

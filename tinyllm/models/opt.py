@@ -75,6 +75,7 @@ class OPT(LanguageModel):
     def __init__(self, config: OPTConfig, seed: int | None = 0, dtype: str = "float32"):
         super().__init__()
         self.config = c = config
+        self.max_length = c.max_position_embeddings
         C, E, std = c.hidden_size, c.word_embed_proj_dim or c.hidden_size, c.init_std
         self.tokens = Embedding(c.vocab_size, E, std, c.padding_idx)
         self.project_in = None if E == C else Linear(E, C, bias=False, std=std)
@@ -112,20 +113,22 @@ class OPT(LanguageModel):
         sizes = {"vocab_size": 13, "hidden_size": 8, "num_hidden_layers": 2, "ffn_dim": 12, "num_attention_heads": 2}
         return cls(OPTConfig(**{**sizes, "max_position_embeddings": 8, **options}))
 
-    @property
-    def max_length(self) -> int:
-        return self.config.max_position_embeddings
-
     def default_positions(self, mask, past, T):
-        """Positions count the real tokens; padding has -1. Where a mask (B, T, S) packs examples, each begins anew."""
+        """The positions of T tokens after `past` others, (T,) or (B, T). They count the real tokens, and padding has -1.
+
+        If a mask (B, T, S) packs several examples in a row, each is counted from its own beginning.
+        """
         if mask is None:
-            return super().default_positions(mask, past, T)
+            return np.arange(past, past + T)
         if mask.ndim == 2:
             return (mask.cumsum(1) * mask - 1)[:, past:]  # (B, T)
         return np.tril(mask, past).sum(-1) - 1  # keys that the token sees, up to itself
 
-    def _checked(self, *inputs):
-        tokens, context = super()._checked(*inputs)
+    def _checked(self, tokens, attention_mask, positions, cache=None):
+        tokens, context = super()._checked(tokens, attention_mask, positions, cache)
+        if positions is None:
+            past = 0 if cache is None else cache.length
+            context.positions = self.default_positions(context.mask, past, tokens.shape[1])
         return tokens, replace(context, positions=context.positions + OFFSET)  # rows of the table
 
     def hidden(self, tokens, context):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..kernels.common import IGNORE
 from ..layers import (
     MLP,
     Attention,
@@ -32,7 +33,7 @@ from ..layers import (
     assembled,
 )
 from ..layers.parameter import normal, stacked
-from .model import Model, checked_targets, checked_tokens
+from .model import Model, checked_ids
 
 
 @dataclass
@@ -129,7 +130,7 @@ class T5(Model):
     def loss(self, source, target_in, targets, source_mask=None, label_smoothing=0.0):
         """Mean cross-entropy, a Python float, of predicting targets (B, T). Targets of -100 are ignored."""
         source, target_in, mask = self._checked(source, target_in, source_mask)
-        targets = checked_targets(targets, target_in.shape, self.config.vocab_size)
+        targets = checked_ids(targets, self.config.vocab_size, "targets", target_in.shape, may_ignore=True)
         with self.forward_pass():
             return self.output.loss(self.hidden(source, target_in, mask), targets, label_smoothing)
 
@@ -140,8 +141,7 @@ class T5(Model):
 
     def encode(self, source, source_mask=None):
         """Runs the encoder alone: its last hidden state (B, S, C), and source_mask (B, S) as bool or None."""
-        source = checked_tokens(source, self.config.vocab_size, "source")
-        mask = checked_source_mask(source, source_mask)
+        source, _, mask = self._checked(source, None, source_mask)
         with self.inference():
             return self.encoder(self.tokens(source), Context(mask)), mask
 
@@ -150,7 +150,7 @@ class T5(Model):
 
         cache: what generation/cache.py's `encoded` returned for the source. last_only: the last token alone, (B, 1, V).
         """
-        target_in = checked_tokens(target_in, self.config.vocab_size, "target_in")
+        target_in = checked_ids(target_in, self.config.vocab_size, "target_in")
         with self.inference():
             return cache.logits(self, target_in, Context(cache=cache, source_mask=cache.mask), last_only)
 
@@ -164,24 +164,23 @@ class T5(Model):
         B, S, T = 2, 7, 5
         source = random.integers(0, self.vocab_size, (B, S))
         target_in, targets = random.integers(0, self.vocab_size, (2, B, T))
-        targets[1, -2:] = -100  # a shorter target
+        targets[1, -2:] = IGNORE  # a shorter target
         source_mask = np.ones((B, S), bool)
         source_mask[0, -2:] = False  # a shorter source
         return source, target_in, targets, source_mask
 
     def _checked(self, source, target_in, source_mask):
-        source = checked_tokens(source, self.config.vocab_size, "source")
-        target_in = checked_tokens(target_in, self.config.vocab_size, "target_in")
-        if len(source) != len(target_in):
-            raise ValueError(f"source has {len(source)} rows and target_in {len(target_in)}: each source needs its target")
-        return source, target_in, checked_source_mask(source, source_mask)
-
-
-def checked_source_mask(source, source_mask):
-    """source_mask as bool (B, S), or None; ValueError where it has another shape."""
-    if source_mask is not None and np.shape(source_mask) != source.shape:
-        raise ValueError(f"source_mask must have the shape of source, {source.shape}, and has {np.shape(source_mask)}")
-    return None if source_mask is None else np.asarray(source_mask).astype(bool)
+        """The three as arrays of the right kind, the mask as bool or None. target_in may be None, for the encoder alone."""
+        source = checked_ids(source, self.config.vocab_size, "source")
+        if target_in is not None:
+            target_in = checked_ids(target_in, self.config.vocab_size, "target_in")
+            if len(source) != len(target_in):
+                raise ValueError(
+                    f"source has {len(source)} rows and target_in {len(target_in)}: each source needs its target"
+                )
+        if source_mask is not None and np.shape(source_mask) != source.shape:
+            raise ValueError(f"source_mask must have the shape of source, {source.shape}, and has {np.shape(source_mask)}")
+        return source, target_in, None if source_mask is None else np.asarray(source_mask).astype(bool)
 
 
 class Stack(Layer):

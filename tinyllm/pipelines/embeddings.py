@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..data.padding import by_length, right_padded
-from ..device import to_host
+from ..kernels.device import to_host
 from ..models.bert import BERTBase
-
-if TYPE_CHECKING:
-    from ..tokenizers import Tokenizer
+from ..tokenizers import Tokenizer
 
 
 def sentence_embeddings(

@@ -4,7 +4,7 @@ The model is one that was taught to summarize. Of the sentences s of a text x th
 
     log p(s | x) / |s|^a,    p(s | x) = product over the tokens t of s and its end of p(s_t | s_<t, x)
 
-the score by which beam search compares texts (beams.py), with its length penalty a: a search among these texts alone.
+Beam search compares texts by the same score, with length penalty a (generation/beams.py). This searches only the sentences.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ..data.batches import IGNORED
 from ..data.examples import Example, padded
 from ..data.pair_batches import PairExample, padded_pairs
 from ..data.sentences import sentences
-from ..device import to_host
 from ..generation.decoding import end_tokens
 from ..generation.sampling import log_softmax
+from ..kernels.device import to_host
 from ..models import LanguageModel, Model
 from ..tokenizers import Tokenizer
 from .text2text import Use, prompt, source

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..data.padding import by_length, right_padded
-from ..device import to_host
 from ..generation.sampling import softmax
+from ..kernels.device import to_host
 from ..models.bert import BERT
-
-if TYPE_CHECKING:
-    from ..tokenizers import Tokenizer
+from ..tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..data.encoder_rows import stacked
 from ..data.padding import by_length
 from ..data.squad import Question, Window, windows
-from ..device import to_host
+from ..kernels.device import to_host
 from ..models.bert import BERTForQuestionAnswering
-
-if TYPE_CHECKING:
-    from ..tokenizers import Tokenizer
+from ..tokenizers import Tokenizer
 
 LONGEST = 30  # tokens of an answer
 

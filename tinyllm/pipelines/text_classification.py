@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..data.padding import by_length, right_padded
-from ..device import to_host
 from ..generation.sampling import softmax
+from ..kernels.device import to_host
 from ..models import BERTForSequenceClassification, Model
 from ..models.classification import SequenceClassifier, names_of_labels
 from ..tokenizers import Tokenizer

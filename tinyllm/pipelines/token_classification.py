@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..data.padding import by_length, right_padded
-from ..device import to_host
+from ..kernels.device import to_host
 from ..models.bert import BERTForTokenClassification
 from ..models.classification import names_of_labels
-
-if TYPE_CHECKING:
-    from ..tokenizers import Tokenizer
+from ..tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)

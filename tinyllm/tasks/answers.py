@@ -15,8 +15,8 @@ from .. import kernels, metrics
 from ..data.padding import longest_first
 from ..data.squad import TOWNS, Question, Window, fingerprint, read_squad, windows
 from ..data.tables import held_out
-from ..device import to_host
 from ..files import atomic_file
+from ..kernels.device import to_host
 from ..pipelines.question_answering import Answer, best_answers, span_logits
 from ..tokenizers import Tokenizer
 from ..training.config import TrainConfig

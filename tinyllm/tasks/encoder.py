@@ -57,7 +57,7 @@ class EncoderTask(Task):
     def batches(
         self, learned: Sequence[EncoderRow], held_out: Sequence[EncoderRow], tokenizer: Tokenizer, config: TrainConfig
     ) -> dict[str, Any]:
-        """The fields of trainer.Data that follow from the rows."""
+        """Return the fields of training.Data that follow from the rows."""
         return {
             "batches": EncoderBatches(learned, tokenizer, config.batch_size, config.seed, self.hidden_words),
             "held_out": lambda: rows_pass(held_out, config.batch_size, tokenizer.pad_id or 0),

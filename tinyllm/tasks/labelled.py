@@ -13,8 +13,8 @@ import numpy as np
 from .. import kernels, metrics
 from ..data.batches import IGNORED
 from ..data.labelled import REVIEWS, Labelled, read_labelled
-from ..device import to_host
 from ..files import atomic_file
+from ..kernels.device import to_host
 from ..pipelines.text_classification import classify
 from ..training.data import Batch, Data
 from ..training.plots import plot_confusion

@@ -14,7 +14,7 @@ from ..data.batches import IGNORED
 from ..data.encoder_rows import EncoderRow
 from ..data.labelled import Labelled, read_labelled
 from ..data.tagged import NOTES, Tagged, read_tagged
-from ..device import to_host
+from ..kernels.device import to_host
 from ..pipelines.text_classification import row_of
 from ..tokenizers import Tokenizer
 from ..training.config import TrainConfig

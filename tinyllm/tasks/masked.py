@@ -10,8 +10,8 @@ import numpy as np
 
 from .. import kernels
 from ..data.batches import IGNORED
-from ..data.masking import MaskedPairs, sentences
-from ..device import to_host
+from ..data.masking import MaskedPairs, Sentences
+from ..kernels.device import to_host
 from ..pipelines.mask_filling import fill_mask
 from ..tokenizers import Tokenizer
 from ..training.config import TrainConfig
@@ -56,7 +56,7 @@ class MaskedTask(Task):
         if not 8 <= length <= model.max_length:
             raise ValueError(f"length {length} is not between 8 and what this model takes, {model.max_length}")
         source = self._text().source()
-        parts = sentences(source, tokenizer, longest=(length - 3) // 2).split(self.val_fraction)
+        parts = Sentences.of(source, tokenizer, longest=(length - 3) // 2).split(self.val_fraction)
         learned, held_out = (
             MaskedPairs(
                 part, tokenizer, config.batch_size, length, config.seed, model.config.next_sentence, self.masked,

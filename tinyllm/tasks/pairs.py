@@ -14,7 +14,7 @@ import numpy as np
 from .. import metrics
 from ..data import DataError
 from ..data.cldr import CLDR
-from ..data.made import DATES, FUNCTIONS
+from ..data.made import DATES, FUNCTIONS, LANGUAGES
 from ..data.pair_batches import PairBatches, pair_examples, pairs_pass
 from ..data.sentences import COPIES
 from ..data.text_pairs import Pairs, fingerprint, parallel_files, read_pairs
@@ -28,7 +28,6 @@ from .spans import SETS, model_fields, unigram
 from .task import Task, lasting, listed
 
 SHOWN = 3  # texts of each task that are shown at an evaluation
-LANGUAGES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian", "ro": "Romanian"}
 
 
 @dataclass
@@ -91,7 +90,7 @@ class PairTask(Task):
 
     def prefix_of(self, i: int) -> str:
         """What stands before the sources."""
-        source, target = (LANGUAGES.get(side or "") for side in self.sides(i))
+        source, target = (LANGUAGES[side].name if side in LANGUAGES else None for side in self.sides(i))
         if (given := self.nth("prefix", i)) is not None:
             return given
         if self.data[i].startswith(COPIES):

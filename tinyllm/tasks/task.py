@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ..checkpoints import lora
 from ..data import DATASETS
 from ..models import Model
 from ..tokenizers import Tokenizer, load
@@ -66,7 +67,7 @@ class Kind:
 
 @dataclass
 class Adapters:
-    """Whether the model itself is fine-tuned, or small matrices beside its own (LoRA, Hu et al. 2021; lora.py)."""
+    """Fine-tune small matrices beside the model's own, not the model itself (LoRA, Hu et al. 2021; checkpoints/lora.py)."""
 
     # LoRA
     lora_r: int = 0  # rank of the adapters that are trained in place of the model's weights; 0 trains these
@@ -77,8 +78,6 @@ class Adapters:
     def add(self, model: Model, seed: int) -> None:
         """Gives the model its adapters, if there shall be some."""
         if self.lora_r:
-            from ..checkpoints import lora
-
             targets = self.lora_targets or lora.ALL_LINEAR
             lora.add(model, lora.LoRAConfig(self.lora_r, self.lora_alpha, False, self.lora_dropout, targets), seed)
 

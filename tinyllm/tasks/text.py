@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ..data import Batches, Source, cached_tokens, full_pass, open_source, split
+from ..generation.decoding import stream
 from ..models import Model
 from ..tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer
 from ..training.config import TrainConfig
@@ -57,8 +58,6 @@ class TextTask(Task):
 
     def sample(self, model: Model, tokenizer: Tokenizer) -> str:
         """What the model writes now; with the same seed each time, so that one sees it learn."""
-        from ..generation.decoding import stream
-
         new = stream(model, tokenizer, self.sample_prompt, self.sample_tokens, temperature=0.6, top_k=200, seed=0)
         return self.sample_prompt + "".join(new)
 

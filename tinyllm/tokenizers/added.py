@@ -29,8 +29,7 @@ class AddedTokens:
     def __init__(self, tokens: Iterable[AddedToken], spelling=lambda content: content):
         """`spelling` turns a content into what stands in the text searched (the normaliser, for normalised tokens)."""
         self.tokens = {spelling(token.content): token for token in tokens}
-        longest_first = sorted(filter(None, self.tokens), key=len, reverse=True)
-        self.pattern = regex.compile("|".join(map(regex.escape, longest_first))) if longest_first else None
+        self.pattern = any_of(self.tokens)
 
     def split(self, text: str, allow_special: bool = True) -> list[tuple[str, AddedToken | None, int]]:
         """The text as (part, its added token or None, where it starts); special tokens are plain text unless allowed."""
@@ -54,6 +53,12 @@ class AddedTokens:
         if done < len(text):
             parts.append((text[done:], None, done))
         return parts
+
+
+def any_of(strings: Iterable[str]) -> regex.Pattern[str] | None:
+    """Compile a pattern that matches the longest of the strings at each place, as its only group. None if there are none."""
+    longest_first = sorted(filter(None, strings), key=len, reverse=True)
+    return regex.compile(f"({'|'.join(map(regex.escape, longest_first))})") if longest_first else None
 
 
 # Unicode's White_Space property. Python's str.strip() would add U+001C to U+001F, which the peers do not.

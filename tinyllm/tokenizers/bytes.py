@@ -1,10 +1,12 @@
 """One token for each byte of the UTF-8 text: nothing to train, nothing unknown."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from .added import AddedToken
 from .base import Settings, Tokenizer, no_such_id
+from .bpe import BPETokenizer
+from .byte_characters import BYTE_TO_CHARACTER
+from .json_parts import Json
 
 
 class ByteTokenizer(Tokenizer):
@@ -23,11 +25,9 @@ class ByteTokenizer(Tokenizer):
         return bytes([id])
 
     def _tokens(self) -> list[str | None]:
-        from .bpe import BYTE_TO_CHARACTER
-
         return list(BYTE_TO_CHARACTER)
 
-    def _to_json(self) -> dict[str, Any]:
-        from .tokenizer_json import byte_to_json
-
-        return byte_to_json(self)
+    def _to_json(self) -> Json:
+        """Write byte-level BPE without a merge, which gives the same ids."""
+        vocab = {character: byte for byte, character in enumerate(BYTE_TO_CHARACTER)}
+        return BPETokenizer(vocab, [], self.settings, use_regex=False)._to_json()

@@ -1,11 +1,14 @@
 """One token for each character that the training text has: the smallest vocabulary, and the longest sequences."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from .added import AddedToken
 from .base import Settings, Tokenizer, no_such_id, well_formed
 from .files import TokenizerError
+from .json_parts import Json, envelope
+
+# The pre_tokenizer of our tokenizer.json: each character is a word.
+EVERY_CHARACTER = {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False}
 
 
 class CharacterTokenizer(Tokenizer):
@@ -46,7 +49,7 @@ class CharacterTokenizer(Tokenizer):
     def _tokens(self) -> list[str | None]:
         return list(self.characters)
 
-    def _to_json(self) -> dict[str, Any]:
-        from .tokenizer_json import character_to_json
-
-        return character_to_json(self)
+    def _to_json(self) -> Json:
+        unknown = "<unknown character>"  # not in the vocabulary, so that an unknown character is an error there too
+        model = {"type": "WordLevel", "vocab": dict(self._id), "unk_token": unknown}
+        return envelope(self, pre_tokenizer=EVERY_CHARACTER, decoder={"type": "Fuse"}, model=model)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import regex
 
 from .files import TokenizerError
+from .words import Cache
 
 
 class Charsmap:
@@ -29,9 +30,9 @@ class Charsmap:
         except (struct.error, ValueError):
             raise TokenizerError("the precompiled_charsmap is damaged") from None
         self.blob = blob
-        self._single = Memory(lambda character: next((found for _, found in self._matches(character)), character))
-        self._extends = Memory(self._leads_on)
-        self._grapheme = Memory(self._replace_grapheme)
+        self._single = Cache(lambda character: next((found for _, found in self._matches(character)), character))
+        self._extends = Cache(self._leads_on)
+        self._grapheme = Cache(self._replace_grapheme)
 
     def by_longest_match(self, text: str) -> str:
         """SentencePiece's way: at each place the longest string that the map has, else the character as it is."""
@@ -88,16 +89,3 @@ class Charsmap:
 
 def _offset(unit: int) -> int:
     return (unit >> 10) << ((unit & 0x200) >> 6)
-
-
-class Memory(dict):
-    """A function of a string, each worked out once. It forgets everything at 100,000 strings."""
-
-    def __init__(self, function):
-        self.function = function
-
-    def __missing__(self, text: str):
-        if len(self) >= 100_000:
-            self.clear()
-        self[text] = result = self.function(text)
-        return result

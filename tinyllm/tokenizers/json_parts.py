@@ -1,4 +1,4 @@
-"""The parts that every tokenizer.json has: the envelope, added tokens, the post-processor."""
+"""The parts that all kinds of tokenizer.json share: the envelope, the added tokens and the post-processor."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ ADDED_KEYS = ("content", "id", "special", "lstrip", "rstrip", "single_word", "no
 
 
 def envelope(tokenizer: Tokenizer, **parts: Any) -> Json:
-    """A tokenizer.json around its parts: normalizer, pre_tokenizer, decoder, model."""
+    """Build a tokenizer.json from its parts: normalizer, pre_tokenizer, decoder, model."""
     added = sorted(tokenizer.settings.added, key=lambda token: token.id)
     parts = {"normalizer": None, "post_processor": write_template(tokenizer), **parts}
     order = ("normalizer", "pre_tokenizer", "post_processor", "decoder", "model")

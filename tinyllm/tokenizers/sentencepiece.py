@@ -2,18 +2,19 @@
 where bytes stand in for characters that the vocabulary lacks. Here what both kinds share, and byte-pair encoding (LLaMA 2).
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import regex
 
-from .added import AddedToken, AddedTokens
-from .base import Settings, Template, Tokenizer, no_such_id, well_formed
-from .bpe import Cache, Pair, cut, learn_merges, merge
+from .added import AddedToken, any_of
+from .base import Settings, Template, Tokenizer, no_such_id
 from .files import TokenizerError
+from .json_parts import Json, envelope
+from .merges import Pair, learn_merges, merge
 from .spacing import SPACE, Pipeline, SentencePieceSpacing
+from .words import Cache, count_letters, count_words, cut
 
 BYTE_PIECES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 
@@ -93,6 +94,27 @@ class SentencePieceTokenizer(Tokenizer):
     def _tokens(self) -> list[str | None]:
         return self.pieces
 
+    def _json_of(self, model: Json, user_defined: Iterable[str], split: bool) -> Json:
+        """The tokenizer.json of a model of this vocabulary.
+
+        user_defined: pieces that are taken from the text as they are, which are added tokens there.
+        split: whether each word is encoded separately, because no piece has a space after its beginning.
+        """
+        normalizer, pre_tokenizer = self.spacing.to_json(split)
+        spec = envelope(self, normalizer=normalizer, pre_tokenizer=pre_tokenizer, decoder=self._decoder_json(), model=model)
+        more = [AddedToken(piece, self._id[piece], special=False) for piece in user_defined]
+        spec["added_tokens"] = sorted([*spec["added_tokens"], *map(vars, more)], key=lambda token: token["id"])
+        return spec
+
+    def _decoder_json(self) -> Json:
+        if self.strip == "all":
+            return {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "always", "split": True}
+        spaces = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
+        steps = [spaces, {"type": "ByteFallback"}, {"type": "Fuse"}]
+        if self.strip == "one":
+            steps.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+        return {"type": "Sequence", "decoders": steps}
+
 
 class SentencePieceBPETokenizer(SentencePieceTokenizer):
     """Byte-pair encoding over characters, as in LLaMA 2 and Mistral.
@@ -122,8 +144,7 @@ class SentencePieceBPETokenizer(SentencePieceTokenizer):
             if left + right not in self._id:
                 raise TokenizerError(f"the merge {left!r} {right!r} gives {left + right!r}, which is no piece")
             self._merged[self._symbol(left), self._symbol(right)] = rank, self._id[left + right]
-        longest_first = sorted(self.frozen, key=len, reverse=True)
-        self._frozen = regex.compile(f"({'|'.join(map(regex.escape, longest_first))})") if frozen else None
+        self._frozen = any_of(self.frozen)
         # Where no merge reaches over the end of a word into the next SPACE, words can be merged, and kept, on their own.
         reaches = any(regex.search(f"[^{SPACE}]{SPACE}", left + right) for left, right, _ in self.merges)
         self._by_word = SPACE in self._id and not (reaches or frozen or ignore_merges)
@@ -163,10 +184,22 @@ class SentencePieceBPETokenizer(SentencePieceTokenizer):
                 self._without_piece(chr(symbol - past), ids)
             unknown_before = symbol >= past
 
-    def _to_json(self) -> dict[str, Any]:
-        from .sentencepiece_json import sentencepiece_bpe_to_json
-
-        return sentencepiece_bpe_to_json(self)
+    def _to_json(self) -> Json:
+        known = set(self.pieces)
+        merges = sorted((merge for merge in self.merges if {*merge[:2]} <= known), key=lambda merge: merge[2])
+        model = {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None if self.unknown is None else self.pieces[self.unknown],
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": self.fuse_unknown,
+            "byte_fallback": self.byte_fallback,
+            "ignore_merges": self.ignore_merges,
+            "vocab": {piece: id for id, piece in enumerate(self.pieces) if piece is not None},
+            "merges": [[left, right] for left, right, _ in merges],
+        }
+        return self._json_of(model, self.frozen, split=False)
 
     @classmethod
     def train(
@@ -190,7 +223,7 @@ class SentencePieceBPETokenizer(SentencePieceTokenizer):
             {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
         ]
         spacing = Pipeline(normalizers, metaspace=None)
-        counts = count_words(texts, spacing, special_tokens)
+        counts = count_words(texts, special_tokens, lambda part: training_words(part, spacing))
         letters = frequent_letters(counts, coverage)
         tokens = [*special_tokens, *BYTE_PIECES, *letters]
         if vocab_size < len(tokens):
@@ -216,26 +249,15 @@ _TRAINING_WORD = regex.compile(
 )
 
 
-def count_words(
-    texts: str | Iterable[str], spacing: SentencePieceSpacing | Pipeline, special_tokens: Sequence[str]
-) -> Counter[str]:
-    """How often each word occurs that pieces are learned from; special tokens in the texts are no words."""
-    special = AddedTokens(AddedToken(content, 0) for content in special_tokens)
-    counts: Counter[str] = Counter()
-    for text in [texts] if isinstance(texts, str) else texts:
-        for part, token, _ in special.split(well_formed(text)):
-            if token is None:
-                for word in spacing.words(spacing.normalize(part), True):
-                    counts.update(_TRAINING_WORD.findall(word))
-    return counts
+def training_words(text: str, spacing: SentencePieceSpacing | Pipeline) -> list[str]:
+    """The words of a text that pieces are learned from."""
+    return [found for word in spacing.words(spacing.normalize(text), True) for found in _TRAINING_WORD.findall(word)]
 
 
 def frequent_letters(counts: Mapping[str, int], coverage: float) -> list[str]:
     """The most frequent characters that make up a share `coverage` of the words, the most frequent first; SPACE always."""
-    frequency: Counter[str] = Counter({SPACE: 0})
-    for word, count in counts.items():
-        for letter in word:
-            frequency[letter] += count
+    frequency = count_letters(counts)
+    frequency.setdefault(SPACE, 0)
     ordered = sorted(frequency.items(), key=lambda item: (item[0] != SPACE, -item[1], item[0]))
     wanted = coverage * sum(frequency.values())
     kept: list[str] = []

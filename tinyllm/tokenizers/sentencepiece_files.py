@@ -8,7 +8,8 @@ from typing import Any
 
 from .added import AddedToken
 from .base import Settings, Tokenizer
-from .bpe import BPETokenizer, to_characters
+from .bpe import BPETokenizer
+from .byte_characters import to_characters
 from .config import read_config, roles_of
 from .files import TokenizerError, read_bytes, read_json
 from .protobuf import BPE, CONTROL, NORMAL, UNIGRAM, UNKNOWN, UNUSED, USER_DEFINED, SentencePieceModel, parse_model

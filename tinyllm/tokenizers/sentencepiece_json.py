@@ -1,16 +1,11 @@
-"""SentencePiece-style tokenizers as tokenizer.json: read and written."""
+"""Read SentencePiece-style tokenizers from a tokenizer.json. The classes themselves write theirs."""
 
-from typing import Any
-
-from .added import AddedToken
 from .base import Settings, by_id
 from .files import TokenizerError
-from .json_parts import envelope, flat, read_merge, refuse
-from .sentencepiece import SentencePieceBPETokenizer, SentencePieceTokenizer
+from .json_parts import Json, flat, read_merge, refuse
+from .sentencepiece import SentencePieceBPETokenizer
 from .spacing import SPACE, Pipeline
 from .unigram import UnigramTokenizer
-
-Json = dict[str, Any]
 
 
 def read_sentencepiece_bpe(spec: Json, settings: Settings) -> SentencePieceBPETokenizer:
@@ -75,52 +70,3 @@ def read_strip(spec: Json) -> str:
         elif step["type"] not in ("ByteFallback", "Fuse"):
             raise refuse(step, "as decoder of a SentencePiece-style vocabulary")
     return strip
-
-
-def write_decoder(tokenizer: SentencePieceTokenizer) -> Json:
-    if tokenizer.strip == "all":
-        return {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "always", "split": True}
-    spaces = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
-    steps = [spaces, {"type": "ByteFallback"}, {"type": "Fuse"}]
-    if tokenizer.strip == "one":
-        steps.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
-    return {"type": "Sequence", "decoders": steps}
-
-
-def sentencepiece_bpe_to_json(tokenizer: SentencePieceBPETokenizer) -> Json:
-    known = set(tokenizer.pieces)
-    merges = sorted((merge for merge in tokenizer.merges if {*merge[:2]} <= known), key=lambda merge: merge[2])
-    model = {
-        "type": "BPE",
-        "dropout": None,
-        "unk_token": None if tokenizer.unknown is None else tokenizer.pieces[tokenizer.unknown],
-        "continuing_subword_prefix": None,
-        "end_of_word_suffix": None,
-        "fuse_unk": tokenizer.fuse_unknown,
-        "byte_fallback": tokenizer.byte_fallback,
-        "ignore_merges": tokenizer.ignore_merges,
-        "vocab": {piece: id for id, piece in enumerate(tokenizer.pieces) if piece is not None},
-        "merges": [[left, right] for left, right, _ in merges],
-    }
-    return _around(tokenizer, model, tokenizer.frozen, split=False)
-
-
-def unigram_to_json(tokenizer: UnigramTokenizer) -> Json:
-    model = {
-        "type": "Unigram",
-        "unk_id": tokenizer.unknown,
-        "vocab": [[piece, score] for piece, score in zip(tokenizer.pieces, tokenizer.scores)],
-        "byte_fallback": tokenizer.byte_fallback,
-    }
-    split = not any(SPACE in (piece or "")[1:] for piece in tokenizer.pieces)
-    return _around(tokenizer, model, [str(tokenizer.pieces[id]) for id in tokenizer.bonus], split)
-
-
-def _around(tokenizer: SentencePieceTokenizer, model: Json, user_defined: list[str] | tuple[str, ...], split: bool) -> Json:
-    normalizer, pre_tokenizer = tokenizer.spacing.to_json(split)
-    spec = envelope(
-        tokenizer, normalizer=normalizer, pre_tokenizer=pre_tokenizer, decoder=write_decoder(tokenizer), model=model
-    )
-    more = [AddedToken(piece, tokenizer._id[piece], special=False) for piece in user_defined]
-    spec["added_tokens"] = sorted([*spec["added_tokens"], *map(vars, more)], key=lambda token: token["id"])
-    return spec

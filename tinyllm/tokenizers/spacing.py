@@ -7,16 +7,14 @@ Two ways, for the two libraries whose ids we give: `SentencePieceSpacing` is wha
 import base64
 import unicodedata
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import regex
 
-from .added import WHITE_SPACE
-from .bpe import compiled_pattern, cut
+from .added import WHITE_SPACE, any_of
 from .charsmap import Charsmap
 from .files import TokenizerError
-
-Json = dict[str, Any]
+from .json_parts import Json
+from .words import compiled_pattern, cut
 
 SPACE = "\u2581"
 _WORDS = regex.compile(f"{SPACE}?[^{SPACE}]+|{SPACE}")
@@ -39,8 +37,7 @@ class SentencePieceSpacing:
         self.charsmap = Charsmap(charsmap) if charsmap else None
         self.add_dummy_prefix = add_dummy_prefix
         self.remove_extra_whitespaces = remove_extra_whitespaces
-        longest_first = sorted(user_defined, key=len, reverse=True)
-        self._user_defined = regex.compile(f"({'|'.join(map(regex.escape, longest_first))})") if user_defined else None
+        self._user_defined = any_of(user_defined)
 
     def normalize(self, text: str) -> str:
         if not text:

@@ -1,6 +1,6 @@
-"""Hugging Face's tokenizer.json, read and written: one function to read each part, beside the one that writes it.
+"""Read Hugging Face's tokenizer.json, with a function for each kind of model. Each tokenizer's class writes its own.
 
-What a file asks for and tinyllm does not do is refused by name, never passed over.
+A file may ask for something that tinyllm does not do. The error names it; it is never ignored.
 """
 
 from collections.abc import Callable
@@ -9,14 +9,15 @@ from pathlib import Path
 from .added import AddedToken
 from .base import Settings, Tokenizer
 from .bert_characters import BertNormalizer
-from .bpe import BYTE_TO_CHARACTER, BPETokenizer
+from .bpe import BPETokenizer
+from .byte_characters import BYTE_TO_CHARACTER
 from .bytes import ByteTokenizer
-from .character import CharacterTokenizer
+from .character import EVERY_CHARACTER, CharacterTokenizer
 from .config import read_config, roles_of
 from .files import TokenizerError, read_json
-from .json_parts import ADDED_KEYS, Json, envelope, flat, read_merge, read_template, refuse
+from .json_parts import ADDED_KEYS, Json, flat, read_merge, read_template, refuse
 from .sentencepiece_json import read_sentencepiece_bpe, read_unigram
-from .wordpiece import WordPieceTokenizer
+from .wordpiece import NORMALIZER_KEYS, WordPieceTokenizer
 
 
 def read_tokenizer_json(path: Path) -> Tokenizer:
@@ -58,8 +59,6 @@ def model_type(model: Json) -> str:
 
 # Characters --------------------------------------------------------------------------------------------------------
 
-EVERY_CHARACTER = {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False}
-
 
 def read_character(spec: Json, settings: Settings) -> CharacterTokenizer:
     if spec.get("normalizer") or spec.get("pre_tokenizer") != EVERY_CHARACTER:
@@ -68,12 +67,6 @@ def read_character(spec: Json, settings: Settings) -> CharacterTokenizer:
         )
     ids = {id: token for token, id in spec["model"]["vocab"].items()}
     return CharacterTokenizer([ids[id] for id in range(len(ids))], settings)
-
-
-def character_to_json(tokenizer: CharacterTokenizer) -> Json:
-    vocab = {character: id for id, character in enumerate(tokenizer.characters)}
-    model = {"type": "WordLevel", "vocab": vocab, "unk_token": "<unknown character>"}  # in no vocabulary: an error there too
-    return envelope(tokenizer, pre_tokenizer=EVERY_CHARACTER, decoder={"type": "Fuse"}, model=model)
 
 
 # Byte-level BPE, and bytes, which are BPE without a merge ----------------------------------------------------------
@@ -135,45 +128,6 @@ def read_pattern(step: Json) -> str:
     return step["pattern"]["Regex"]
 
 
-def bpe_to_json(tokenizer: BPETokenizer) -> Json:
-    byte_level = {
-        "type": "ByteLevel",
-        "add_prefix_space": tokenizer.add_prefix_space,
-        "trim_offsets": True,
-        "use_regex": tokenizer.use_regex,
-    }
-    splits = [
-        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-        for pattern in tokenizer.patterns
-    ]
-    sequence = {"type": "Sequence", "pretokenizers": [*splits, byte_level]}
-    model = {
-        "type": "BPE",
-        "dropout": None,
-        "unk_token": tokenizer.unknown,
-        "continuing_subword_prefix": None,
-        "end_of_word_suffix": None,
-        "fuse_unk": tokenizer.fuse_unknown,
-        "byte_fallback": False,
-        "ignore_merges": tokenizer.ignore_merges,
-        "vocab": tokenizer.vocab,
-        "merges": [" ".join(merge) for merge in tokenizer.merges],
-    }
-    return envelope(
-        tokenizer,
-        normalizer={"type": tokenizer.normalization} if tokenizer.normalization else None,
-        pre_tokenizer=sequence if splits else byte_level,
-        decoder=byte_level,
-        model=model,
-    )
-
-
-def byte_to_json(tokenizer: ByteTokenizer) -> Json:
-    vocab = {character: byte for byte, character in enumerate(BYTE_TO_CHARACTER)}
-    spec = bpe_to_json(BPETokenizer(vocab, [], tokenizer.settings, use_regex=False))
-    return spec
-
-
 # WordPiece ---------------------------------------------------------------------------------------------------------
 
 
@@ -195,23 +149,6 @@ def read_wordpiece(spec: Json, settings: Settings) -> WordPieceTokenizer:
         longest_word=model["max_input_chars_per_word"],
         tidy=decoder is None or decoder.get("cleanup", True),
     )
-
-
-NORMALIZER_KEYS = ("lowercase", "strip_accents", "clean_text", "handle_chinese_chars")
-
-
-def wordpiece_to_json(tokenizer: WordPieceTokenizer) -> Json:
-    normalizer = {"type": "BertNormalizer", **{key: getattr(tokenizer.normalizer, key) for key in NORMALIZER_KEYS}}
-    model = {
-        "type": "WordPiece",
-        "unk_token": tokenizer.unknown,
-        "continuing_subword_prefix": tokenizer.prefix,
-        "max_input_chars_per_word": tokenizer.longest_word,
-        "vocab": tokenizer.vocab,
-    }
-    decoder = {"type": "WordPiece", "prefix": tokenizer.prefix, "cleanup": tokenizer.tidy}
-    cutter = {"type": "BertPreTokenizer"}
-    return envelope(tokenizer, normalizer=normalizer, pre_tokenizer=cutter, decoder=decoder, model=model)
 
 
 READERS: dict[str, Callable[[Json, Settings], Tokenizer]] = {

@@ -11,8 +11,11 @@ from typing import Any
 from .added import AddedToken
 from .base import Settings
 from .files import TokenizerError
-from .sentencepiece import BYTE_PIECES, SentencePieceTokenizer, count_words, frequent_letters, trained_settings
-from .spacing import Pipeline, SentencePieceSpacing
+from .json_parts import Json
+from .sentencepiece import BYTE_PIECES, SentencePieceTokenizer, frequent_letters, trained_settings, training_words
+from .spacing import SPACE, Pipeline, SentencePieceSpacing
+from .unigram_training import learn_pieces
+from .words import count_words
 
 FAR = 100_000.0  # past a log probability of -FAR, SentencePiece counts on from zero, so that float32 stays fine enough
 UNKNOWN_PENALTY = 10.0  # a character that no piece covers costs this much more than the least probable piece
@@ -117,10 +120,15 @@ class UnigramTokenizer(SentencePieceTokenizer):
             raise TokenizerError(f"no piece covers {text!r}, and the vocabulary has no unknown token for it")
         super()._without_piece(text, ids)
 
-    def _to_json(self) -> dict[str, Any]:
-        from .sentencepiece_json import unigram_to_json
-
-        return unigram_to_json(self)
+    def _to_json(self) -> Json:
+        model = {
+            "type": "Unigram",
+            "unk_id": self.unknown,
+            "vocab": [[piece, score] for piece, score in zip(self.pieces, self.scores)],
+            "byte_fallback": self.byte_fallback,
+        }
+        split = not any(SPACE in (piece or "")[1:] for piece in self.pieces)
+        return self._json_of(model, [str(self.pieces[id]) for id in self.bonus], split)
 
     @classmethod
     def train(
@@ -141,15 +149,13 @@ class UnigramTokenizer(SentencePieceTokenizer):
         space becomes single spaces. progress(done, total) is called after each round of pruning.
         encode(..., add_special_tokens=True) puts </s> last.
         """
-        from .unigram_training import learn_pieces
-
         normalizers: list[dict[str, Any]] = [
             {"type": "NFKC"},
             {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
             {"type": "Strip", "strip_left": True, "strip_right": True},
         ]
         spacing = Pipeline(normalizers, metaspace="always")
-        counts = count_words(texts, spacing, special_tokens)
+        counts = count_words(texts, special_tokens, lambda part: training_words(part, spacing))
         letters = frequent_letters(counts, coverage)
         before = [*special_tokens, *(BYTE_PIECES if byte_fallback else ())]
         room = vocab_size - len(before) - sentinels

@@ -9,15 +9,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from .added import WHITE_SPACE, AddedToken, AddedTokens
 from .base import Settings, Template, Tokenizer, by_id, no_such_id, well_formed
 from .bert_characters import PUNCTUATION, BertNormalizer, character_class
-from .bpe import Cache, learn_merges
 from .files import TokenizerError, write_text
+from .json_parts import Json, envelope
+from .merges import learn_merges
+from .words import Cache, count_letters, count_words
 
 _WORDS = re.compile(rf"[{character_class(PUNCTUATION)}]|[^{character_class(PUNCTUATION)}{WHITE_SPACE}]+")
+
+NORMALIZER_KEYS = ("lowercase", "strip_accents", "clean_text", "handle_chinese_chars")  # of BertNormalizer, in our files
 
 BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -150,10 +153,18 @@ class WordPieceTokenizer(Tokenizer):
     def _tokens(self) -> list[str | None]:
         return self._token
 
-    def _to_json(self) -> dict[str, Any]:
-        from .tokenizer_json import wordpiece_to_json
-
-        return wordpiece_to_json(self)
+    def _to_json(self) -> Json:
+        normalizer = {"type": "BertNormalizer", **{key: getattr(self.normalizer, key) for key in NORMALIZER_KEYS}}
+        model = {
+            "type": "WordPiece",
+            "unk_token": self.unknown,
+            "continuing_subword_prefix": self.prefix,
+            "max_input_chars_per_word": self.longest_word,
+            "vocab": self.vocab,
+        }
+        decoder = {"type": "WordPiece", "prefix": self.prefix, "cleanup": self.tidy}
+        cutter = {"type": "BertPreTokenizer"}
+        return envelope(self, normalizer=normalizer, pre_tokenizer=cutter, decoder=decoder, model=model)
 
     def save(self, directory: str | Path) -> None:
         """Write tokenizer.json, tokenizer_config.json and vocab.txt, one token a line."""
@@ -183,12 +194,7 @@ class WordPieceTokenizer(Tokenizer):
         all, or fewer when no pair is left that occurs min_frequency times. Words with a rarer character teach nothing.
         """
         bare = cls({}, normalizer=normalizer)
-        special = AddedTokens(AddedToken(content, 0) for content in special_tokens)
-        counts: Counter[str] = Counter()
-        for text in [texts] if isinstance(texts, str) else texts:
-            for part, token, _ in special.split(well_formed(text)):
-                if token is None:
-                    counts.update(_WORDS.findall(bare.normalizer(part)))
+        counts = count_words(texts, special_tokens, lambda part: _WORDS.findall(bare.normalizer(part)))
         tokens = [*special_tokens, *_letters(counts, alphabet)]
         ids = {token: id for id, token in enumerate(tokens)}
         if vocab_size < len(tokens):
@@ -209,11 +215,7 @@ def _join(left: str, right: str) -> str:
 
 def _letters(counts: Counter[str], limit: int) -> list[str]:
     """The most frequent characters of the words, in code point order: those that begin a word, then those that go on."""
-    frequency: Counter[str] = Counter()
-    for word, count in counts.items():
-        for letter in word:
-            frequency[letter] += count
-    kept = {letter for letter, _ in sorted(frequency.items(), key=lambda item: (-item[1], item[0]))[:limit]}
+    kept = {letter for letter, _ in sorted(count_letters(counts).items(), key=lambda item: (-item[1], item[0]))[:limit]}
     first = {word[0] for word in counts}
     later = {letter for word in counts for letter in word[1:]}
     return sorted(first & kept) + ["##" + letter for letter in sorted(later & kept)]

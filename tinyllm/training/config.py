@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .. import kernels
-from ..device import check_device
+from ..kernels.device import check_device
 from ..models import Model
 from ..optim import Adafactor, Adam, Optimizer, learning_rate
 

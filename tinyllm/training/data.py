@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..data.batches import IGNORED
 from ..models import Model
 from ..tokenizers import Tokenizer
 
@@ -45,7 +46,7 @@ class Data:
 
     def count(self, batch: Batch) -> int:
         """Over how many targets the loss of a batch is the mean."""
-        return int(np.count_nonzero(batch[self.targets] != -100))
+        return int(np.count_nonzero(batch[self.targets] != IGNORED))
 
     def weight(self, batch: Batch) -> float:
         """What a batch counts beside others in a step's loss: as much as its targets, all of which count alike."""

@@ -10,7 +10,7 @@ import numpy as np
 from ..layers import Layer
 from ..models import Model
 
-FORWARDS = ("forward", "add", "loss")  # the methods by which a layer computes something
+FORWARDS = ("forward", "loss")  # the methods by which a layer computes something
 
 
 def in_parameters(model: Model) -> str:

@@ -55,7 +55,7 @@ def plot_confusion(path: Path, predictions: np.ndarray, targets: np.ndarray, nam
 
 def _figure(width: float, height: float) -> Any:
     try:
-        from matplotlib.figure import Figure  # without pyplot: no window, no state
+        from matplotlib.figure import Figure  # here, because it is slow and an extra; without pyplot: no window, no state
     except ModuleNotFoundError:
         raise ModuleNotFoundError('a plot needs matplotlib: pip install "tinyllm[plots]"') from None
     return Figure(figsize=(width, height), layout="constrained")

@@ -3,10 +3,10 @@
     run.json             the configuration
     metrics.jsonl        a line for each step and for each evaluation, with a sample of what the model writes
     loss.png             the curve
-    checkpoints/step-N/  the last one and the best one (native.py says what is in it)
+    checkpoints/step-N/  the last one and the best one (checkpoints/native.py lists the files)
 
-At any moment, the one of a kill included, the newest checkpoint is whole; the log's lines after it are written anew.
-One process at a time trains there: it holds the lock of the file .lock, which the system opens when the process ends.
+The newest checkpoint is always complete, even if the process is killed. A resumed run writes the log's later lines again.
+One process at a time trains there. It holds a lock on the file .lock, which the system releases when the process ends.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from .. import kernels
 from ..checkpoints import files, native
+from ..data.batches import IGNORED
 from ..models import Model
 from ..optim import clip_factor
 from . import nonfinite
@@ -122,7 +123,9 @@ class Trainer:
         weights = [self.data.weight(batch) for batch in batches]
         total = sum(weights)
         if not total:
-            raise ValueError(f"step {self.step + 1} has nothing to learn: all of its targets are -100")
+            raise ValueError(
+                f"step {self.step + 1} has nothing to learn: all of its targets are {IGNORED}, which is ignored"
+            )
         mean = 0.0
         for batch, weight in zip(batches, weights):
             if weight == 0:
