@@ -42,7 +42,7 @@ def turn_neighbours(x, cosine, sine, y):
 
 @parallel_jit
 def turn(x, positions, frequencies, scale, neighbours, scratch, y):
-    """y (B, T, H, D) = x, a place, with its first R numbers turned; positions (B, T); scratch (threads, 2, R/2)."""
+    """y (B, T, H, D) = x, a place, with the first 2n numbers of a head turned; positions (B, T); scratch (threads, 2, n)."""
     B, T, H, D = y.shape
     for part in prange(len(scratch)):
         start, stop = share(part, len(scratch), T)

@@ -39,8 +39,8 @@ def turned(x, positions, frequencies, scale, neighbours, sign):
 def rotary_forward(x, positions, frequencies, scale=1.0, neighbours=False):
     """Turns pair i of the vector at position t by the angle a = positions_t frequencies_i, and multiplies it by `scale`.
 
-    x (B, T, H, D), positions (T,) or (B, T) ints, frequencies (R/2,); neighbours: pairs of numbers 2i and 2i + 1, else of i
-    and R/2 + i -> y (B, T, H, D). The first R numbers of a head turn, the others are copied. Angles are computed in float64.
+    x (B, T, H, D), positions (T,) or (B, T) ints, frequencies (n,); neighbours: pairs of numbers 2i and 2i + 1, else of i
+    and n + i -> y (B, T, H, D). The first 2n numbers of a head turn, the others are copied. Angles are in float64.
     """
     return turned(x, positions, frequencies, scale, neighbours, 1.0)
 

@@ -14,16 +14,16 @@ def pairs(x: Array, neighbours: bool) -> tuple[Array, Array]:
 
 def rotary_forward(x: Array, positions: Array, frequencies: Array, scale: float = 1.0, neighbours: bool = False) -> Array:
     """y1 = scale (x1 cos a - x2 sin a),  y2 = scale (x1 sin a + x2 cos a): llama.md (5).
-    x (B, T, H, D), positions (T,) or (B, T) ints, frequencies (R/2,) -> y (B, T, H, D).
-    x1 and x2 are a pair of numbers (see `pairs`), and a is the position times the frequency of the pair. The first R numbers of
-    a head are rotated, R <= D, and the others are copied. Angles are float64: at position 100,000 float32 has two digits left
-    after the decimal point."""
-    a = (positions[..., None] * frequencies.astype(np.float64))[..., None, :]  # (T, 1, R/2) or (B, T, 1, R/2)
+    x (B, T, H, D), positions (T,) or (B, T) ints, frequencies (n,) -> y (B, T, H, D).
+    x1 and x2 are a pair of numbers (see `pairs`), and a is the position times the frequency of the pair. The first
+    2n numbers of a head are rotated, and the others, if there are any, are copied. Angles are float64: at position 100,000
+    float32 has two digits left after the decimal point."""
+    a = (positions[..., None] * frequencies.astype(np.float64))[..., None, :]  # (T, 1, n) or (B, T, 1, n)
     cos, sin = (scale * np.cos(a)).astype(x.dtype), (scale * np.sin(a)).astype(x.dtype)
-    R = 2 * len(frequencies)
-    x1, x2 = pairs(x[..., :R], neighbours)
+    rotated = 2 * len(frequencies)
+    x1, x2 = pairs(x[..., :rotated], neighbours)
     y = np.copy(x)
-    y1, y2 = pairs(y[..., :R], neighbours)
+    y1, y2 = pairs(y[..., :rotated], neighbours)
     y1[...] = x1 * cos - x2 * sin
     y2[...] = x1 * sin + x2 * cos
     return y
@@ -31,5 +31,5 @@ def rotary_forward(x: Array, positions: Array, frequencies: Array, scale: float 
 
 def rotary_backward(dy: Array, positions: Array, frequencies: Array, scale: float = 1.0, neighbours: bool = False) -> Array:
     """dx is dy turned by -a, because the transpose of a rotation is the rotation back: llama.md (7).
-    dy (B, T, H, D), positions (T,) or (B, T) ints, frequencies (R/2,) -> dx (B, T, H, D)."""
+    dy (B, T, H, D), positions (T,) or (B, T) ints, frequencies (n,) -> dx (B, T, H, D)."""
     return rotary_forward(dy, positions, -frequencies, scale, neighbours)

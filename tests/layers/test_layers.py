@@ -6,6 +6,7 @@ import pytest
 import tinyllm
 from tinyllm import kernels
 from tinyllm.generation import KVCache
+from tinyllm.kernels.activations import ACTIVATIONS
 from tinyllm.layers import (
     MLP,
     Attention,
@@ -46,7 +47,7 @@ def post_norm_block(dropout=0.0):
 CASES = {
     "linear": (Linear(C, 3), X),
     "linear without bias": (Linear(C, 3, bias=False), X),
-    **{f"linear + {name}": (LinearActivation(C, 6, name), X) for name in ("gelu", "gelu_tanh", "relu", "silu", "tanh")},
+    **{f"linear + {name}": (LinearActivation(C, 6, name), X) for name in ACTIVATIONS},
     "layernorm": (LayerNorm(C), X),
     "layernorm without bias": (LayerNorm(C, bias=False), X),
     "rmsnorm": (RMSNorm(C), X),
