@@ -60,6 +60,7 @@ def in_float64_throughout(monkeypatch):
     def patch():
         for name in ("float", "float32"):
             monkeypatch.setattr(torch, name, torch.float64)
+        monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
         torch.set_default_dtype(torch.float64)
 
     yield patch

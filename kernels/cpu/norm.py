@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from .arrays import NO_ROWS, NOTHING, accumulator, divided, like, parts_of, per_row, rows, settle, share, vector
+from .heads import join_heads
 from .jit import jit
 from .memory import empty
 
@@ -116,9 +117,17 @@ def add_sums(sums, dw, db):
             increase(db, sums[part, 1])
 
 
+def adjacent(x):
+    """x, or a copy if x is a view of some heads of a packed projection.
+
+    A kernel makes the copy, because a recorded step repeats kernels only (graph.py).
+    """
+    return join_heads(x) if x.ndim == 4 and x.dtype in NOTHING and not x.flags.c_contiguous else x
+
+
 def norm_forward(x, f, w, b, eps, mean, rstd):
     """x + f (f None: x itself) and its norm; writes mean, unless it is empty, and rstd."""
-    x_rows, y = rows(x), empty(x, x.shape)
+    x_rows, y = rows(adjacent(x)), empty(x, x.shape)
     if f is None:
         total, total_rows, f_rows = x, x_rows, NO_ROWS[x.dtype]
     else:

@@ -42,11 +42,11 @@ def turn_neighbours(x, cosine, sine, y):
 
 @parallel_jit
 def turn(x, positions, frequencies, scale, neighbours, scratch, y):
-    """y (B, T, H, D) = x, a place, turned; positions (B, T); scratch (threads, 2, D/2)."""
+    """y (B, T, H, D) = x, a place, with its first R numbers turned; positions (B, T); scratch (threads, 2, R/2)."""
     B, T, H, D = y.shape
     for part in prange(len(scratch)):
         start, stop = share(part, len(scratch), T)
-        cosine, sine, half = scratch[part, 0], scratch[part, 1], D // 2
+        cosine, sine, half = scratch[part, 0], scratch[part, 1], len(frequencies)
         for t in range(start, stop):
             for b in range(B):
                 if b == 0 or positions[b, t] != positions[b - 1, t]:
@@ -57,15 +57,19 @@ def turn(x, positions, frequencies, scale, neighbours, scratch, y):
                         turn_neighbours(head, cosine, sine, turned)
                     else:
                         turn_halves(head[:half], head[half:], cosine, sine, turned[:half], turned[half:])
+                    for d in range(2 * half, D):
+                        turned[d] = head[d]
 
 
 def rotary_forward(x, positions, frequencies, scale=1.0, neighbours=False):
     B, T, H, D = x.shape
-    if 2 * len(frequencies) != D:
-        raise ValueError(f"x is {x.shape} and has {len(frequencies)} frequencies; heads of {D} numbers need {D / 2}")
+    if 2 * len(frequencies) > D:
+        raise ValueError(
+            f"x is {x.shape} and has {len(frequencies)} frequencies; heads of {D} numbers have {D // 2} pairs: pass one each"
+        )
     x = x if x.strides[3] == x.itemsize else np.ascontiguousarray(x)  # the numbers of a head side by side
     positions = np.ascontiguousarray(np.broadcast_to(positions, (B, T)), np.int64)
-    scratch, y = empty(x, (min(parts_of(x.size), max(T, 1)), 2, D // 2)), empty(x, x.shape)
+    scratch, y = empty(x, (min(parts_of(x.size), max(T, 1)), 2, len(frequencies))), empty(x, x.shape)
     turn(place(x), positions, np.ascontiguousarray(frequencies, np.float64), float(scale), neighbours, scratch, y)
     return y
 

@@ -13,31 +13,34 @@ KERNELS = Kernels("rotary.cu", "rotary<T, false>", "rotary<T, true>")
 
 
 def turned(x, positions, frequencies, scale, neighbours, sign):
-    B, T, H, D = x.shape
-    if positions.dtype.kind not in "iu" or positions.shape not in ((T,), (1, T), (B, T)) or frequencies.shape != (D // 2,):
+    (B, T, H, D), pairs = x.shape, frequencies.size
+    wrong = frequencies.shape != (pairs,) or 2 * pairs > D
+    if positions.dtype.kind not in "iu" or positions.shape not in ((T,), (1, T), (B, T)) or wrong:
         raise ValueError(
             f"positions are {positions.dtype} {positions.shape} and frequencies {frequencies.shape}; x {x.shape} needs "
-            f"integers ({T},) or ({B}, {T}), and ({D // 2},)"
+            f"integers ({T},) or ({B}, {T}), and at most ({D // 2},)"
         )
     y = empty(x, x.shape)
     everywhere = uploaded(positions.astype("int64", copy=False).reshape(-1, T) if T else positions, x)
     strides = (np.int64(stride // x.itemsize) for a in (x, y) for stride in a.strides)
     angles = plain(everywhere), uploaded(plain(frequencies.astype("float64")), x), sign, float(scale)
     of_next = np.int64(0 if len(everywhere) == 1 else T)
-    whole = all(a.strides[3] == a.itemsize and lies_whole(a, D // 2 * a.itemsize, *a.strides[:3]) for a in (x, y))
-    items = H * (D // 2) // (PACK // x.itemsize if whole else 1)
+    whole = all(a.strides[3] == a.itemsize and lies_whole(a, pairs * a.itemsize, *a.strides[:3]) for a in (x, y))
+    items = H * pairs // (PACK // x.itemsize if whole else 1)
     block = max(WARP, min(BLOCK, -(-items // WARP) * WARP))
-    shared = D * (8 if x.dtype == np.float64 else 4)  # bytes of a cosine and a sine for each pair
+    shared = 2 * pairs * (8 if x.dtype == np.float64 else 4)  # bytes of a cosine and a sine for each pair
     name = f"rotary<T, {'true' if neighbours else 'false'}>"
-    KERNELS.launch(name, x, B * T, block, x, *angles, y, *strides, of_next, T, H, D // 2, whole, shared=shared)
+    KERNELS.launch(name, x, B * T, block, x, *angles, y, *strides, of_next, T, H, pairs, whole, shared=shared)
+    if 2 * pairs < D:
+        y[..., 2 * pairs :] = x[..., 2 * pairs :]
     return y
 
 
 def rotary_forward(x, positions, frequencies, scale=1.0, neighbours=False):
     """Turns pair i of the vector at position t by the angle a = positions_t frequencies_i, and multiplies it by `scale`.
 
-    x (B, T, H, D), positions (T,) or (B, T) ints, frequencies (D/2,); neighbours: pairs of numbers 2i and 2i + 1, else of i
-    and D/2 + i -> y (B, T, H, D). Angles are computed in float64.
+    x (B, T, H, D), positions (T,) or (B, T) ints, frequencies (R/2,); neighbours: pairs of numbers 2i and 2i + 1, else of i
+    and R/2 + i -> y (B, T, H, D). The first R numbers of a head turn, the others are copied. Angles are computed in float64.
     """
     return turned(x, positions, frequencies, scale, neighbours, 1.0)
 

@@ -18,6 +18,8 @@ MODELS = {
     "llama": (Llama, {}),
     "llama, recomputed": (Llama, {"recompute": True}),
     "llama, neighbouring pairs": (Llama, {"rope_neighbours": True}),
+    "llama, norms of q and k": (Llama, {"qk_norm": True}),
+    "llama, neighbouring pairs, fused": (Llama, {"rope_neighbours": True, "fused_projections": True}),
     "opt": (OPT, {}),
     "opt, 350M": (OPT, {"do_layer_norm_before": False, "word_embed_proj_dim": 6}),
     "gpt": (GPT, {"attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0}),
@@ -174,6 +176,8 @@ def test_adapters_of_another_model_are_refused(tmp_path):
 
 PEFT_TARGETS = {
     "Llama": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    "Qwen3": ["q_proj", "k_proj", "down_proj"],
+    "Phi3": ["qkv_proj", "gate_up_proj"],
     "OPT": ["q_proj", "v_proj", "fc1"],
     "GPT2": ["c_attn", "c_fc"],
 }
@@ -186,7 +190,8 @@ def test_peft(name, tmp_path):
     torch, transformers = peers()
     peft = pytest.importorskip("peft", reason="compares with PEFT: pip install 'tinyllm[peers]'")
     sizes = {"vocab_size": 13, "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 16, "pad_token_id": None}
-    sizes |= {"Llama": {"num_key_value_heads": 2, "intermediate_size": 20}, "OPT": {"ffn_dim": 20}, "GPT2": {}}[name]
+    gated = {"num_key_value_heads": 2, "intermediate_size": 20}
+    sizes |= {"Llama": gated, "Qwen3": {**gated, "head_dim": 6}, "Phi3": gated, "OPT": {"ffn_dim": 20}, "GPT2": {}}[name]
     config = getattr(transformers, f"{name}Config")(**sizes)
     model_class = getattr(transformers, "GPT2LMHeadModel" if name == "GPT2" else f"{name}ForCausalLM")
     order_one(model_class(config)).save_pretrained(tmp_path / "base")

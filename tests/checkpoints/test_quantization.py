@@ -17,6 +17,7 @@ from tinyllm.models import GPT, OPT, Llama
 MODELS = {
     "llama": (Llama, {"hidden_size": 64, "intermediate_size": 172}),
     "llama, tied": (Llama, {"hidden_size": 64, "tie_word_embeddings": True, "attention_bias": True}),
+    "llama, norms of q and k": (Llama, {"hidden_size": 64, "qk_norm": True}),
     "opt, 350M": (OPT, {"hidden_size": 64, "do_layer_norm_before": False, "word_embed_proj_dim": 40}),
     "gpt": (GPT, {"n_embd": 64, "attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0}),
     "gpt, untied, recomputed": (GPT, {"n_embd": 40, "tie_word_embeddings": False, "recompute": True}),

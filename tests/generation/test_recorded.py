@@ -30,8 +30,11 @@ MADE = {
     "OPT post-norm": {"do_layer_norm_before": False, "word_embed_proj_dim": 6},
     "Llama": {},
     "Llama with a window": {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]},
+    "Llama with norms of q and k": {"qk_norm": True},
+    "Llama with a part of each head rotated": {"partial_rotary_factor": 0.5},
     "Llama by YaRN": {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}},
 }
+LONGROPE = {"rope_type": "longrope", "short_factor": [1, 2], "long_factor": [2, 5], "original_max_position_embeddings": 7}
 
 
 IN_PYTHON = {"cpu": 3, "cuda": 2}  # steps of each record that Python makes: the first, the recorded one, on the cpu a trial
@@ -239,6 +242,7 @@ def test_a_copy_of_the_cache_goes_on_by_itself(device):
         ("GPT", {}, 9, False),  # on a GPU cuBLAS's
         ("GPT", {}, 2, True),  # dropout
         ("Llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, 2, False),  # frequencies that change
+        ("Llama", {"rope_scaling": LONGROPE}, 2, False),
     ],
 )
 def test_what_is_not_recorded(name, options, rows, training, device, counted):

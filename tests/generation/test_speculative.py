@@ -47,6 +47,22 @@ def test_greedy_tokens_are_the_same(pair, n, new, lengths, seed):
             np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_longrope_takes_its_long_divisors_at_the_same_token(n, own):
+    """From a prompt shorter than the original length to a text longer than it, and from longer prompts."""
+    scaling = {"rope_type": "longrope", "short_factor": [1.0, 1.2], "long_factor": [3.0, 9.0]}
+    scaling |= {"original_max_position_embeddings": 10}
+    model = lively(Llama.tiny(vocab_size=V, max_position_embeddings=30, rope_scaling=scaling, rope_theta=50.0), 3)
+    assistant = model if own else lively(Llama.tiny(vocab_size=V, max_position_embeddings=30), 2)
+    for length in (1, 4, 9, 10, 11, 14):
+        tokens = np.random.default_rng(length).integers(0, V, (1, length))
+        expected = generate(model, tokens, 15, use_cache=False)
+        np.testing.assert_array_equal(generate(model, tokens, 15), expected)
+        found = generate(model, tokens, 15, assistant_model=assistant, num_assistant_tokens=n)
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_a_batch_of_rows(pair):
     model, assistant = pair
     tokens = np.random.default_rng(0).integers(0, V, (3, 5))

@@ -130,7 +130,7 @@ def rotary(d: Draw) -> dict[str, Any]:
     if not d.tiny:
         B, T, H, half = d.of(0, 1, 4), d.of(1, 7, 100), d.of(1, 3, 8), d.of(1, 5, 16, 32)
     return {
-        "x": d.normal(B, T, H, 2 * half),
+        "x": d.normal(B, T, H, 2 * half + d.of(0, 0, 1, 4)),
         "positions": d.integers(0, d.of(5, 60_000), *d.of((T,), (B, T))),
         "frequencies": d.laid_out(d.rng.random(half).astype(d.dtype)),
         "scale": d.of(1.0, 1.3),

@@ -54,6 +54,25 @@ def test_turns_a_part_of_a_packed_array_and_back(any_set, neighbours, dtype):
 
 
 @every_set
+@both_layouts
+def test_numbers_without_a_frequency_stay_as_they_are(any_set, neighbours):
+    x, positions = RANDOM.standard_normal((B, T, H, D + 3)), np.arange(T)
+    for op in ("rotary_forward", "rotary_backward"):
+        y = function(op, any_set)(x, positions, FREQUENCIES, 1.5, neighbours)
+        np.testing.assert_array_equal(y[..., D:], x[..., D:])
+        turned = function(op, any_set)(x[..., :D].copy(), positions, FREQUENCIES, 1.5, neighbours)
+        np.testing.assert_array_equal(y[..., :D], turned)
+
+
+@every_set
+def test_more_frequencies_than_pairs_are_refused(any_set):
+    if any_set == "reference":
+        pytest.skip("NumPy's own error")
+    with pytest.raises(ValueError, match="frequencies"):
+        function("rotary_forward", any_set)(np.ones((1, 1, 1, D)), np.array([1]), np.ones(D // 2 + 1))
+
+
+@every_set
 def test_float32_is_exact_at_far_positions(any_set):
     x, positions = np.ones((1, 1, 1, D), "f4"), np.array([1_000_003])
     y = function("rotary_forward", any_set)(x, positions, FREQUENCIES)

@@ -62,6 +62,7 @@ CASES = {
     "attention, packed": (Attention(C, 4), X, Context(PACKED)),
     "attention, bidirectional, grouped": (Attention(C, 4, G=2, causal=False), X, Context(MASK)),
     "attention with dropout": (Attention(C, 2, G=1, dropout=0.3, bias=False), X, Context(MASK)),
+    "attention with norms of q and k": (Attention(C, 2, G=1, norm_eps=1e-6), X, Context(MASK)),
     "block": (block(), X, Context(MASK)),
     "block with dropout": (block(dropout=0.2), X, Context(MASK)),
     "post-norm block": (post_norm_block(), X, Context(MASK)),

@@ -23,6 +23,8 @@ VARIANTS = {
     "llama, tied": ("Llama", {**GATED, "tie_word_embeddings": True, "num_labels": 2}),
     "mistral": ("Mistral", {**GATED, "sliding_window": 4}),
     "qwen2": ("Qwen2", GATED),
+    "qwen3": ("Qwen3", {**GATED, "head_dim": 10}),
+    "phi3": ("Phi3", {**GATED, "sliding_window": 4}),
     "opt": ("OPT", {**WIDE, "ffn_dim": 40}),
     "opt, 350M": ("OPT", {**WIDE, "ffn_dim": 40, "do_layer_norm_before": False, "word_embed_proj_dim": 10}),
 }

@@ -9,6 +9,8 @@ from tinyllm.generation import KVCache
 from tinyllm.models import Llama
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+LONGROPE = {"rope_type": "longrope", "short_factor": [1.0, 2.0], "long_factor": [2.0, 5.0]}
+LONGROPE |= {"original_max_position_embeddings": 4}
 VARIANTS = {
     "as published": {},
     "one head for all keys": {"num_key_value_heads": 1},
@@ -17,6 +19,7 @@ VARIANTS = {
     "tied": {"tie_word_embeddings": True},
     "biases": {"attention_bias": True, "mlp_bias": True},
     "biases of q, k, v": {"attention_bias": True, "attention_output_bias": False},
+    "norms of q and k": {"qk_norm": True, "head_dim": 6},
     "neighbouring pairs": {"rope_neighbours": True},
     "sliding window": {"sliding_window": 3},
     "one layer slides": {"sliding_window": 3, "layer_types": ["full_attention", "sliding_attention"]},
@@ -24,6 +27,9 @@ VARIANTS = {
     "dynamic": {"rope_scaling": {"type": "dynamic", "factor": 2.0}, "max_position_embeddings": 4},
     "llama3": {"rope_scaling": {**LLAMA3, "original_max_position_embeddings": 4}, "rope_theta": 5e5},
     "yarn": {"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 4}},
+    "longrope": {"rope_scaling": LONGROPE, "rope_theta": 100.0},
+    "a part is rotated": {"partial_rotary_factor": 0.5, "fused_projections": True},
+    "residual dropout": {"resid_pdrop": 0.2},
     "gelu gate, dropout": {"hidden_act": "gelu", "attention_dropout": 0.2},
     "recomputed": {"recompute": True},
 }
@@ -44,7 +50,9 @@ TOKENS = RANDOM.integers(0, 13, (2, 8))
 
 
 @pytest.mark.parametrize("kernel_set", ["reference", "cpu"])
-@pytest.mark.parametrize("name", ["as published", "neighbouring pairs", "sliding window", "yarn"])
+@pytest.mark.parametrize(
+    "name", ["as published", "norms of q and k", "neighbouring pairs", "sliding window", "yarn", "a part is rotated"]
+)
 def test_cached_steps_are_the_whole(name, kernel_set):
     model = Llama.tiny(**VARIANTS[name], initializer_range=0.3)
     with kernels.use(kernel_set):
@@ -111,10 +119,10 @@ def test_scaling_lengthens(options, length):
     [
         ({"num_key_value_heads": 3}, "num_attention_heads 4 must be a multiple of num_key_value_heads 3"),
         ({"hidden_size": 18}, "hidden_size 18 must be a multiple of num_attention_heads 4, or head_dim be given"),
-        ({"head_dim": 5}, "a head of 5 is odd"),
+        ({"head_dim": 5}, "5 numbers of a head are odd"),
         ({"layer_types": ["full_attention"]}, "layer_types has 1 entries for 2 layers"),
         ({"layer_types": ["full_attention", "chunked_attention"]}, "layer_types has 'chunked_attention'"),
-        ({"rope_scaling": {"rope_type": "longrope"}}, "rope_scaling has the kind 'longrope'; there are default, linear"),
+        ({"rope_scaling": {"rope_type": "axial"}}, "rope_scaling has the kind 'axial'; there are default, linear"),
         ({"rope_scaling": {"type": "linear"}}, "missing a required argument: 'factor'"),
         (
             {"rope_scaling": {"type": "linear", "factor": 2.0, "mrope_section": [1]}},

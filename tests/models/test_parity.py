@@ -1,6 +1,7 @@
-"""LLaMA, Mistral, Qwen2 and OPT beside transformers' own: logits, loss and every gradient; and written back."""
+"""LLaMA, its relatives and OPT beside transformers' own: logits, loss and every gradient; and written back."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -8,17 +9,28 @@ from parity import TOLERANCE, assert_parity, batch, order_one, peers
 
 import tinyllm
 from tinyllm.checkpoints import huggingface
-from tinyllm.checkpoints.families import FIXED, LLAMA, MISTRAL, OPT, QWEN2, UNUSED
+from tinyllm.checkpoints.families import FIXED, LLAMA, MISTRAL, OPT, PHI3, QWEN2, QWEN3, UNUSED
+from tinyllm.checkpoints.files import CheckpointError
 from tinyllm.models import MODELS
 
 SIZES = {"vocab_size": 43, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "bos_token_id": 4}
 SIZES |= {"eos_token_id": 5, "pad_token_id": None, "max_position_embeddings": 16}
 GATED = {**SIZES, "intermediate_size": 40, "num_key_value_heads": 2}
-SIZES_OF = {"Llama": GATED, "Mistral": GATED, "Qwen2": GATED, "OPT": {**SIZES, "ffn_dim": 40}}
+SIZES_OF = {"Llama": GATED, "Mistral": GATED, "Qwen2": GATED, "Qwen3": {**GATED, "head_dim": 10}}
+SIZES_OF |= {"Phi3": {**GATED, "hidden_size": 32}, "OPT": {**SIZES, "ffn_dim": 40}}
 
 
 def rope(kind, **options):
     return {"rope_parameters": {"rope_type": kind, "rope_theta": 1000.0, **options}}
+
+
+# a divisor for each of four pairs; sequences of more than 8 or 16 tokens take the long ones
+LONGROPE = {"short_factor": [1.0, 1.1, 1.3, 1.5], "long_factor": [1.0, 2.0, 4.0, 8.0]}
+
+
+def longrope(original, longest, **options):
+    scaling = rope("longrope", **{**LONGROPE, **options})
+    return {**scaling, "original_max_position_embeddings": original, "max_position_embeddings": longest}
 
 
 VARIANTS = {
@@ -44,6 +56,20 @@ VARIANTS = {
     "mistral without a window": ("Mistral", {"sliding_window": None}),
     "qwen2": ("Qwen2", {}),
     "qwen2, some layers slide": ("Qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
+    "qwen3": ("Qwen3", {}),
+    "qwen3, tied, biases": ("Qwen3", {"tie_word_embeddings": True, "attention_bias": True, "rms_norm_eps": 0.1}),
+    "qwen3, some layers slide": ("Qwen3", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
+    "qwen3, yarn": ("Qwen3", rope("yarn", factor=4.0, original_max_position_embeddings=8)),
+    "phi3": ("Phi3", {"resid_pdrop": 0.1, "embd_pdrop": 0.2, "attention_dropout": 0.3}),
+    "phi3, tied, a padding token": ("Phi3", {"tie_word_embeddings": True, "pad_token_id": 7, "num_key_value_heads": None}),
+    "phi3, a window": ("Phi3", {"sliding_window": 4}),
+    "phi3, a part is rotated": ("Phi3", rope("default", partial_rotary_factor=0.75)),
+    "phi3, longrope, short": ("Phi3", longrope(16, 64)),
+    "phi3, longrope, long": ("Phi3", longrope(8, 64)),
+    "phi3, longrope of a part": (
+        "Phi3",
+        longrope(10, 40, partial_rotary_factor=0.5, short_factor=[1.0, 1.5], long_factor=[2.0, 4.0], attention_factor=1.2),
+    ),
     "opt": ("OPT", {}),
     "opt, 350M": ("OPT", {"do_layer_norm_before": False, "word_embed_proj_dim": 10}),
     "opt, narrow embeddings, untied": ("OPT", {"word_embed_proj_dim": 10, "tie_word_embeddings": False}),
@@ -92,7 +118,7 @@ def test_greedy_tokens(variant, use_cache, tmp_path):
     expected = theirs.generate(**given, **settings, do_sample=False, eos_token_id=None, pad_token_id=0)
     result = tinyllm.generate(ours, tokens[:, :7], attention_mask=mask, eos_id=(), **settings)
     np.testing.assert_array_equal(result[:, 7:], expected[:, 7:])
-    if not variant.endswith("dynamic"):  # whose angles depend on the longest row
+    if not variant.endswith("dynamic") and "longrope" not in variant:  # whose angles depend on the longest row
         for row, real, new in zip(tokens, mask, result):
             alone = tinyllm.generate(ours, row[None, :7][:, real], eos_id=(), **settings)
             np.testing.assert_array_equal(alone[0, real.sum() :], new[7:])
@@ -123,18 +149,22 @@ def same_network(written, read):
     return written is read or {written.__name__, read.__name__} == {"LlamaForCausalLM", "MistralForCausalLM"}
 
 
-def test_neighbouring_pairs_are_written_as_halves(tmp_path):
+PARTLY = {"fused_projections": True, "hidden_size": 24, "partial_rotary_factor": 0.7}  # 4 of 6 numbers
+
+
+@pytest.mark.parametrize("options", [{"attention_bias": True}, {"qk_norm": True}, PARTLY], ids=str)
+def test_neighbouring_pairs_are_written_as_halves(options, tmp_path):
     torch, transformers = peers()
-    ours = tinyllm.Llama.tiny(rope_neighbours=True, attention_bias=True, initializer_range=0.3)
-    ours.flat.data += 0.1 * np.random.default_rng(0).standard_normal(ours.flat.size)
+    ours = tinyllm.Llama.tiny(rope_neighbours=True, initializer_range=0.3, **options)
+    ours.flat.data += 0.1 * np.random.default_rng(0).standard_normal(ours.flat.size).astype(np.float32)
     huggingface.save(tmp_path, ours)
-    theirs = transformers.LlamaForCausalLM.from_pretrained(tmp_path)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
     tokens = np.random.default_rng(0).integers(0, 13, (2, 8))
     targets = np.roll(tokens, -1, 1)
     assert_parity(ours, theirs, (tokens,), targets, {}, "reference", floor=1e-3, input_ids=tokens)
 
 
-FAMILIES = {"Llama": LLAMA, "Mistral": MISTRAL, "Qwen2": QWEN2, "OPT": OPT}
+FAMILIES = {"Llama": LLAMA, "Mistral": MISTRAL, "Qwen2": QWEN2, "Qwen3": QWEN3, "Phi3": PHI3, "OPT": OPT}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -152,5 +182,54 @@ def test_every_field_of_their_configuration_is_known_and_its_default_ours(name):
 
 
 def test_a_network_that_transformers_lacks_is_told():
-    with pytest.raises(ValueError, match="Llama has no counterpart .* none of llama, mistral, qwen2"):
+    with pytest.raises(ValueError, match="Llama has no counterpart .* none of llama, mistral, qwen2, qwen3, phi3"):
         huggingface.state_dict(tinyllm.Llama.tiny(sliding_window=3, attention_bias=True))
+
+
+# Phi-3's config.json ---------------------------------------------------------------------------------------------------
+
+
+def reconfigure(directory, **changes):
+    path = directory / "config.json"
+    config = {**json.loads(path.read_text(encoding="utf-8")), **changes}
+    path.write_text(json.dumps({key: value for key, value in config.items() if value != "REMOVED"}), encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", ["su", "yarn", "longrope"])
+def test_older_names_of_longrope(kind, tmp_path):
+    """As the files of Phi-3-mini-128k have it: beside rope_theta, and with `type`."""
+    theirs = in_torch("Phi3", "float64", **longrope(8, 64))
+    theirs.save_pretrained(tmp_path)
+    expected, _ = tinyllm.load(tmp_path, dtype="float64")
+    reconfigure(tmp_path, rope_parameters="REMOVED", rope_scaling={"type": kind, **LONGROPE}, rope_theta=1000.0)
+    ours, _ = tinyllm.load(tmp_path, dtype="float64")
+    tokens, _, _ = batch(padded=False)
+    np.testing.assert_array_equal(ours(tokens), expected(tokens))
+    assert ours.config.rope_scaling == expected.config.rope_scaling
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("Phi3", {"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, "kind 'linear', which Phi-3 does not have"),
+        (
+            "Phi3",
+            {"rope_parameters": {"rope_type": "longrope", **LONGROPE, "long_factor": [1.0]}},
+            "long_factor has 1 numbers",
+        ),
+        ("Phi3", {"rope_parameters": {"rope_type": "longrope"}}, "missing a required argument: 'short_factor'"),
+        ("Phi3", {"rope_parameters": {"partial_rotary_factor": 1.5}}, "partial_rotary_factor is 1.5; it must be"),
+        ("Phi3", {"rope_parameters": {"partial_rotary_factor": 0.4}}, "3 numbers of a head are odd"),
+        ("Phi3", {"rope_parameters": [1]}, "config.json: "),
+        ("Phi3", {"attention_bias": True}, "attention_bias is True, which tinyllm does not compute"),
+        ("Phi3", {"quantization_config": {"bits": 4}}, "quantization_config"),
+        ("Qwen3", {"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5, which tinyllm does not compute"),
+        ("Qwen3", {"model_type": "qwen3_moe"}, "model_type 'qwen3_moe'; tinyllm reads"),
+        ("Qwen3", {"head_dim": 12}, "weight has shape"),
+    ],
+)
+def test_what_is_not_computed_is_refused(name, changes, message, tmp_path):
+    in_torch(name, "float32").save_pretrained(tmp_path)
+    reconfigure(tmp_path, **changes)
+    with pytest.raises(CheckpointError, match=message):
+        tinyllm.load(tmp_path)

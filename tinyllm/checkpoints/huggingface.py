@@ -170,7 +170,10 @@ def _read_config(directory: Path) -> tuple[Callable[..., Model], Any]:
         known = ", ".join(family.architectures)
         raise CheckpointError(f"{path} has the architecture {architectures[0]!r}; tinyllm reads {known}")
     tensors = {_newer(name, family) for file in map(TensorFile, _weight_files(directory)) for name in file.entries}
-    read = {**family.read(theirs), **family.stored(theirs, tensors)}
+    try:
+        read = {**family.read(theirs), **family.stored(theirs, tensors)}
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: {error}") from None
     if (directory / GENERATION).is_file():  # where it is, transformers' generate goes by it
         generation = read_json(directory / GENERATION)
         theirs |= {key: generation.get(key) for key in ("eos_token_id", "pad_token_id")}

@@ -69,7 +69,7 @@ class DecoderSession(Session):
                 self.starts[i] = start_after_slide(len(row), limit, self.left)
                 self.cache = None
         self.left -= 1
-        if self.cache is None or not self.use_cache or self.cache.length == limit:
+        if self.cache is None or not self.use_cache or self.cache.length in (limit, self.model.switches_at):
             tokens, self.mask = left_padded([row[start:] for row, start in zip(self.rows, self.starts)])
             self.cache = KVCache(min(tokens.shape[1] + min(self.left, AHEAD), limit))
         else:

@@ -92,7 +92,9 @@ class Assisted:
         row, limit = self.row, self.model.limit
         if len(row) - self.model.start > limit:
             self.model.restart(start_after_slide(len(row), limit, left))
-        guesses, proposed = self._guess(min(self.n, left - 1, limit - (len(row) - self.model.start)))
+        length = len(row) - self.model.start
+        last = next(end for end in (self.model.switches_at, limit) if end >= length)  # before which the guesses must end
+        guesses, proposed = self._guess(min(self.n, left - 1, last - length))
         logits = self.model.logits(row + guesses, len(guesses) + 1)
         wanted = (self.sampler.probabilities(logits[i], row + guesses[:i]) for i in range(len(guesses) + 1))
         return accepted(guesses, proposed, wanted, self.random)
@@ -115,7 +117,7 @@ class View:
     """What a model sees of a row: the tokens from `start` on, and in its cache those that it has read."""
 
     def __init__(self, model: LanguageModel):
-        self.model, self.limit = model, model.max_length
+        self.model, self.limit, self.switches_at = model, model.max_length, model.switches_at or 0
         self.restart(0)
 
     def restart(self, start: int) -> None:
@@ -127,13 +129,16 @@ class View:
 
     def logits(self, row: Sequence[int], n: int) -> np.ndarray:
         """(n, V): what follows on each of the row's last n tokens."""
+        if switched := self.cache.length <= self.switches_at < len(row) - self.start:
+            self.cache = KVCache()  # what it holds was computed in another way
         new = np.array([row[self.start + self.cache.length :]])
         was_training = self.model.mode.training
         self.model.eval()
         try:
-            if new.shape[1] > n:  # a prompt, whose own logits nobody wants
+            if new.shape[1] > n and not switched:  # a prompt, whose own logits are not needed
                 self.model(new[:, :-n], cache=self.cache, last_only=True)
-            return to_host(self.model(new[:, -n:], cache=self.cache)[0])
+                new = new[:, -n:]
+            return to_host(self.model(new, cache=self.cache)[0, -n:])
         finally:
             self.model.train(was_training)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from .elementary import Dropout, Linear
+from .elementary import Dropout, Linear, RMSNorm
 from .layer import Layer
 from .parameter import Parameter, normal
 from .rotary import Rotary
@@ -49,15 +49,18 @@ class Attention(Layer):
     H query heads of D numbers (C / H by default), G key/value heads (H by default). window: each query sees only that many
     keys, up to its own. rotary: rotates q and k by their positions. proj_bias: whether proj has a bias, if not as qkv.
     dropout: of the attention weights. residual_dropout: of y, the residual branch (Vaswani et al. 2017, section 5.4).
+    norm_eps: normalise each head of q and of k with this epsilon, before the rotation (Dehghani et al. 2023, section 2).
     """
 
     def __init__(self, C, H, G=None, D=None, bias=True, causal=True, scale=None, dropout=0.0, residual_dropout=0.0,
-                 std=0.02, residual_std=0.02, proj_bias=None, window=None, rotary=None):  # fmt: skip
+                 std=0.02, residual_std=0.02, proj_bias=None, window=None, rotary=None, norm_eps=None):  # fmt: skip
         super().__init__()
         self.H, self.G, self.D = H, G or H, D or C // H
         scale = 1 / math.sqrt(self.D) if scale is None else scale
         self.constants = {"causal": causal, "window": window, "scale": scale}
         self.qkv = Linear(C, (self.H + 2 * self.G) * self.D, bias, std)
+        self.q_norm = None if norm_eps is None else RMSNorm(self.D, norm_eps)
+        self.k_norm = None if norm_eps is None else RMSNorm(self.D, norm_eps)
         self.rotary: Rotary | None = rotary
         self.dropout = Dropout(dropout)
         self.proj = Linear(self.H * self.D, C, bias if proj_bias is None else proj_bias, residual_std)
@@ -81,10 +84,12 @@ class Attention(Layer):
         return self.project_backward(dq, dk, dv)
 
     def project(self, x, context):
-        """q (B, T, H, D), k and v (B, T, G, D). q and k are rotated by their positions if the model has rotary positions."""
+        """q (B, T, H, D), k and v (B, T, G, D). q and k are normalised and rotated if the model does that."""
         B, T, _ = x.shape
         heads = self.qkv(x).reshape(B, T, self.H + 2 * self.G, self.D)
         q, k, v = heads[:, :, : self.H], heads[:, :, self.H : self.H + self.G], heads[:, :, self.H + self.G :]
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
         if self.rotary is not None:
             q, k = self.rotary(q, context.positions), self.rotary(k, context.positions)
         return q, k, v
@@ -92,6 +97,8 @@ class Attention(Layer):
     def project_backward(self, dq, dk, dv):
         if self.rotary is not None:
             dk, dq = self.rotary.backward(dk), self.rotary.backward(dq)
+        if self.q_norm is not None and self.k_norm is not None:
+            dk, dq = self.k_norm.backward(dk), self.q_norm.backward(dq)
         return self.qkv.backward(merged(kernels.join_heads(dq, dk, dv)))
 
     def decode(self, x, context):

@@ -1,7 +1,8 @@
 """Rotary position embedding (Su et al. 2021) as a layer, with the kinds of scaling that lengthen a trained model's context.
 
-A kind gives the frequencies (D/2,) of the pairs and a factor for q and k, from the head size D, the base theta, the length
-that the model is made for, the length of the sequence at hand, and its own options, named as in Hugging Face's rope_scaling.
+A kind gives the frequencies (D/2,) of the pairs and a factor for q and k. It is given D, how many numbers of a head are
+rotated; the base theta; the length that the model is made for; the length of the current sequence; and its own options,
+named as in Hugging Face's rope_scaling.
 """
 
 from __future__ import annotations
@@ -71,20 +72,40 @@ def yarn(
     return (1 - slow) * frequencies + slow * frequencies / factor, attention_factor
 
 
+def longrope(
+    D, theta, made_for, length, *, short_factor, long_factor, original_max_position_embeddings=None, factor=None,
+    attention_factor=None,
+):  # fmt: skip
+    """A divisor for each pair, which a search has found: one list up to the original length, another for longer sequences
+    (Ding et al. 2024, LongRoPE). Scores grow with the logarithm of the stretch."""
+    original = original_max_position_embeddings or made_for
+    factor = factor or made_for / original
+    for name, divisors in (("short_factor", short_factor), ("long_factor", long_factor)):
+        if len(divisors) != D // 2:
+            raise ValueError(f"{name} has {len(divisors)} numbers; {D} numbers of a head are rotated, so give {D // 2}")
+    divisors = np.asarray(long_factor if length > original else short_factor, np.float64)
+    if attention_factor is None:
+        attention_factor = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+    return powers(D, theta) / divisors, attention_factor
+
+
 KINDS: dict[str, Callable[..., tuple[np.ndarray, float]]] = {
     "default": default,
     "linear": linear,
     "dynamic": dynamic,
     "llama3": llama3,
     "yarn": yarn,
+    "longrope": longrope,
 }
 
 
 class Rotary(Layer):
     """Rotates each head's vector by its position.  x (B, T, H, D), positions (T,) or (B, T) ints -> y (B, T, H, D).
 
-    theta: the base; made_for: the longest sequence of the model as trained; scaling: {"rope_type": one of KINDS, and its
-    options}; neighbours: pairs are the numbers 2i and 2i + 1 (the paper, llama2.c), otherwise i and D/2 + i (Hugging Face).
+    D: how many numbers of a head are rotated, the first ones. The others stay (Black et al. 2022, GPT-NeoX-20B).
+    theta: the base. made_for: the longest sequence of the model as trained.
+    scaling: {"rope_type": one of KINDS, and its options}.
+    neighbours: pairs are the numbers 2i and 2i + 1 (the paper, llama2.c), otherwise i and D/2 + i (Hugging Face).
     """
 
     def __init__(
@@ -99,7 +120,7 @@ class Rotary(Layer):
         options = dict(scaling or {})
         kind = options.pop("rope_type", None) or options.pop("type", "default")
         if D % 2:
-            raise ValueError(f"rotary positions turn pairs of numbers, and a head of {D} is odd")
+            raise ValueError(f"rotary positions turn pairs of numbers, and {D} numbers of a head are odd")
         if kind not in KINDS:
             raise ValueError(f"rope_scaling has the kind {kind!r}; there are {', '.join(KINDS)}")
         self.kind, self.options = KINDS[kind], options
@@ -123,7 +144,14 @@ class Rotary(Layer):
     @property
     def stretches(self) -> bool:
         """Whether the frequencies change with the length of the sequence."""
-        return self.kind is dynamic
+        return self.kind is dynamic or (self.switches_at or self.longest) < self.longest
+
+    @property
+    def switches_at(self) -> int | None:
+        """The length after which all frequencies are others (longrope). None if there is no such length."""
+        if self.kind is not longrope:
+            return None
+        return self.options.get("original_max_position_embeddings") or self.made_for
 
     def forward(self, x, positions):
         frequencies = self.frequencies

@@ -1,4 +1,4 @@
-"""LLaMA, a decoder-only transformer of which most open models since are variants: Mistral, Qwen2, SmolLM.
+"""LLaMA, a decoder-only transformer of which most open models since are variants: Mistral, Qwen2, Qwen3, Phi-3, SmolLM.
 
 Touvron et al. 2023, LLaMA: Open and Efficient Foundation Language Models, and Llama 2; Grattafiori et al. 2024, The Llama 3
 Herd of Models. Against GPT-2: RMSNorm, rotary positions, a gated feed-forward, fewer key/value heads, no biases.
@@ -31,15 +31,19 @@ class LlamaConfig:
     rms_norm_eps: float = 1e-6
     rope_theta: float = 10000.0  # the longest wavelength over 2 pi; LLaMA 3 has 500,000 for its longer context
     rope_scaling: dict[str, Any] | None = (
-        None  # {"rope_type": linear, dynamic, llama3 or yarn, and its options} (layers/rotary)
+        None  # {"rope_type": linear, dynamic, llama3, yarn or longrope, and its options} (layers/rotary)
     )
+    partial_rotary_factor: float = 1.0  # the share of each head that is rotated; the rest knows no position (Phi-4-mini)
     rope_neighbours: bool = False  # pairs of neighbouring numbers are turned, as in the paper; else a half against the other
     attention_bias: bool = False  # of q, k, v
     attention_output_bias: bool | None = None  # of the output projection: as the others where None; Qwen2 has none there
     mlp_bias: bool = False
+    qk_norm: bool = False  # normalise each head of q and k before the rotation: scores stay small in training (Qwen3)
     sliding_window: int | None = None  # each token sees that many keys, itself included (Mistral)
     layer_types: list[str] | None = None  # "sliding_attention" or "full_attention" for each layer; with a window all slide
-    attention_dropout: float = 0.0  # of the attention weights
+    attention_dropout: float = 0.0  # dropout: of the attention weights,
+    resid_pdrop: float = 0.0  # of what is added to the residual stream (Phi-3)
+    fused_projections: bool = False  # Hugging Face's files hold q, k, v in one matrix, as we do, and gate, up (Phi-3)
     initializer_range: float = 0.02  # standard deviation of fresh weights
     tie_word_embeddings: bool = False  # the output projection is the token embedding
     eos_token_id: int | list[int] | None = None  # generation ends at it, or at any of them
@@ -64,12 +68,20 @@ class LlamaConfig:
                     "or head_dim be given"
                 )
             self.head_dim = self.hidden_size // self.num_attention_heads
+        if not 0 < self.partial_rotary_factor <= 1:
+            raise ValueError(f"partial_rotary_factor is {self.partial_rotary_factor}; it must be above 0, and at most 1")
         if self.layer_types is not None and len(self.layer_types) != self.num_hidden_layers:
             raise ValueError(f"layer_types has {len(self.layer_types)} entries for {self.num_hidden_layers} layers")
         for kind in self.layer_types or ():
             if kind not in ("full_attention", "sliding_attention"):
                 raise ValueError(f"layer_types has {kind!r}; there are full_attention and sliding_attention")
         name_labels(self)
+
+    @property
+    def rotated(self) -> int:
+        """How many numbers of each head are rotated."""
+        assert self.head_dim is not None
+        return int(self.head_dim * self.partial_rotary_factor)
 
 
 class Llama(LanguageModel):
@@ -80,9 +92,8 @@ class Llama(LanguageModel):
     def __init__(self, config: LlamaConfig, seed: int | None = 0, dtype: str = "float32"):
         super().__init__()
         self.config = c = config
-        assert c.head_dim is not None  # the configuration has seen to it
         std = c.initializer_range
-        self.rotary = Rotary(c.head_dim, c.rope_theta, c.max_position_embeddings, c.rope_scaling, c.rope_neighbours)
+        self.rotary = Rotary(c.rotated, c.rope_theta, c.max_position_embeddings, c.rope_scaling, c.rope_neighbours)
         self.max_length = self.rotary.longest
         self.tokens = Embedding(c.vocab_size, c.hidden_size, std, c.padding_idx)
         self.blocks = [self._block(layer) for layer in range(c.num_hidden_layers)]
@@ -98,11 +109,15 @@ class Llama(LanguageModel):
             RMSNorm(c.hidden_size, c.rms_norm_eps),
             Attention(
                 c.hidden_size, c.num_attention_heads, c.num_key_value_heads, c.head_dim, c.attention_bias,
-                proj_bias=c.attention_output_bias, dropout=c.attention_dropout, window=c.sliding_window if slides else None,
-                rotary=self.rotary, std=std, residual_std=std,
+                proj_bias=c.attention_output_bias, dropout=c.attention_dropout, residual_dropout=c.resid_pdrop,
+                window=c.sliding_window if slides else None,
+                rotary=self.rotary, norm_eps=c.rms_norm_eps if c.qk_norm else None, std=std, residual_std=std,
             ),
             RMSNorm(c.hidden_size, c.rms_norm_eps),
-            GatedMLP(c.hidden_size, c.intermediate_size, c.hidden_act, c.mlp_bias, std=std, residual_std=std),
+            GatedMLP(
+                c.hidden_size, c.intermediate_size, c.hidden_act, c.mlp_bias, std=std, residual_std=std,
+                residual_dropout=c.resid_pdrop,
+            ),
         )  # fmt: skip
         return assembled(block, c.recompute)
 
@@ -116,6 +131,10 @@ class Llama(LanguageModel):
     @property
     def steady(self) -> bool:
         return not self.rotary.stretches
+
+    @property
+    def switches_at(self) -> int | None:
+        return self.rotary.switches_at
 
     def hidden(self, tokens, context):
         x = self.tokens(tokens)  # (B, T, C)

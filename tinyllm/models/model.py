@@ -250,6 +250,11 @@ class LanguageModel(Model):
         """Whether a token is computed in the same way whatever the number of tokens before it."""
         return True
 
+    @property
+    def switches_at(self) -> int | None:
+        """In sequences longer than this every token is computed differently, so a cache is of no use. None: never."""
+        return None
+
     def _checked(self, tokens, attention_mask, positions, cache=None):
         tokens = checked_ids(tokens, self.config.vocab_size)
         B, T = tokens.shape

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from .decoders import GPT2, LLAMA, MISTRAL, OPT, QWEN2
+from .decoders import GPT2, LLAMA, MISTRAL, OPT, PHI3, QWEN2, QWEN3
 from .encoders import BERT, DISTILBERT, ROBERTA
 from .family import Family, Named
 from .t5 import MT5, T5
 
-FAMILIES = (GPT2, BERT, ROBERTA, DISTILBERT, T5, MT5, LLAMA, MISTRAL, QWEN2, OPT)
+FAMILIES = (GPT2, BERT, ROBERTA, DISTILBERT, T5, MT5, LLAMA, MISTRAL, QWEN2, QWEN3, PHI3, OPT)
 
 # What any config.json may hold beside its family's fields
 FIXED: dict[str, Sequence[Any]] = {
@@ -33,7 +33,9 @@ __all__ = [
     "MISTRAL",
     "MT5",
     "OPT",
+    "PHI3",
     "QWEN2",
+    "QWEN3",
     "ROBERTA",
     "T5",
     "UNUSED",

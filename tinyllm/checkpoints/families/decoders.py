@@ -1,11 +1,14 @@
-"""GPT-2, LLaMA, Mistral, Qwen2 and OPT in Hugging Face's names."""
+"""GPT-2, LLaMA, Mistral, Qwen2, Qwen3, Phi-3 and OPT in Hugging Face's names."""
 
 from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from .family import Family, Named, read_labels, write_labels
 
+PHI3_ALONE = ("fused_projections", "resid_pdrop", "partial_rotary_factor")  # fields that only Phi-3's files have
 LABELS = ("num_labels", "id2label")  # of our configurations: a classifier alone has them in theirs
 ONE_LABEL = {"problem_type": (None, "single_label_classification")}
 
@@ -73,8 +76,37 @@ def halves(part, number, config):
     """q and k, whose heads turn neighbouring numbers, in the order of heads that turn one half against the other."""
     if not config.rope_neighbours or number == 2:
         return part
-    pairs = part.reshape(-1, config.head_dim // 2, 2, *part.shape[1:])
-    return pairs.swapaxes(1, 2).reshape(part.shape)
+    heads_of_part, R = part.reshape(-1, config.head_dim, *part.shape[1:]), config.rotated
+    order = [*range(0, R, 2), *range(1, R, 2), *range(R, config.head_dim)]
+    return heads_of_part[:, order].reshape(part.shape)
+
+
+def halves_of_packed(part, number, config):
+    """The same for q, k and v in one matrix."""
+    if not config.rope_neighbours:
+        return part
+    q, k, v = np.split(part, np.cumsum(heads(config)[:2]) * config.head_dim)
+    return np.concatenate([halves(q, 0, config), halves(k, 1, config), v])
+
+
+def same_biases(config):
+    """Whether the output projection has a bias if and only if q, k and v have one."""
+    return config.attention_output_bias in (None, config.attention_bias)
+
+
+def has_biases(config):
+    """Whether any linear map of the blocks has a bias."""
+    return config.attention_bias or config.attention_output_bias or config.mlp_bias
+
+
+def only_phi3_has(config):
+    """Whether a configuration differs from LLaMA's in what only Phi-3's files can say."""
+    return config.fused_projections or config.resid_pdrop or config.partial_rotary_factor != 1
+
+
+def rope_kind(scaling):
+    """The kind of a rope_scaling. Files from before transformers 4.43 call the key `type`."""
+    return (scaling or {}).get("rope_type") or (scaling or {}).get("type") or "default"
 
 
 def read_llama(theirs):
@@ -92,7 +124,7 @@ def read_qwen2(theirs):
     if not theirs.get("use_sliding_window", False):
         return {**fields, "sliding_window": None, "layer_types": None}
     if theirs.get("layer_types") is None:
-        first, n = theirs.get("max_window_layers", 28), theirs["num_hidden_layers"]
+        first, n = theirs.get("max_window_layers", 28), theirs.get("num_hidden_layers", 32)
         fields["layer_types"] = ["full_attention" if i < first else "sliding_attention" for i in range(n)]
     return fields
 
@@ -102,6 +134,31 @@ def write_qwen2(model):
     slides = config.sliding_window is not None
     kinds = config.layer_types or ["sliding_attention" if slides else "full_attention"] * config.num_hidden_layers
     return {**write_decoder(model), "use_sliding_window": slides, "layer_types": kinds, "max_window_layers": 0}
+
+
+def read_phi3(theirs):
+    """longrope was called su, and then yarn, before it had its name."""
+    fields = read_decoder({"pad_token_id": 32000, **theirs})
+    rope = dict(theirs.get("rope_scaling") or theirs.get("rope_parameters") or {})
+    for name, default in (("rope_theta", 10000.0), ("partial_rotary_factor", 1.0)):
+        fields[name] = rope.pop(name, theirs.get(name, default))
+    kind = rope_kind(rope)
+    if kind in ("su", "yarn", "longrope"):
+        original = {"original_max_position_embeddings": theirs.get("original_max_position_embeddings", 4096)}
+        rope = {**rope, "rope_type": "longrope", **original}
+    elif kind != "default":
+        raise ValueError(f"rope_scaling has the kind {kind!r}, which Phi-3 does not have; it has longrope")
+    rope.pop("type", None)
+    fields["rope_scaling"] = None if rope in ({}, {"rope_type": "default"}) else rope
+    return fields
+
+
+def write_phi3(model):
+    config, rope = model.config, dict(model.config.rope_scaling or {})
+    original = rope.pop("original_max_position_embeddings", None) or config.max_position_embeddings
+    if rope:  # `type`, because Phi-3 in transformers 4 wants that and the two lists, and nothing else
+        rope = {"type": rope_kind(rope), **{key: value for key, value in rope.items() if key not in ("type", "rope_type")}}
+    return {**write_decoder(model), "rope_scaling": rope or None, "original_max_position_embeddings": original}
 
 
 LLAMA = Family(
@@ -126,12 +183,14 @@ LLAMA = Family(
         Named("output", "lm_head"),
         Named("score.linear", "score"),
     ),
-    fixed=ONE_LABEL,
+    fixed={"partial_rotary_factor": (None, 1.0), **ONE_LABEL},
     defaults={"eos_token_id": 2},
     unused=("rope_parameters", "pretraining_tp"),
     ours_alone=(
         "rope_neighbours",
         "attention_output_bias",
+        "qk_norm",
+        *PHI3_ALONE,
         "sliding_window",
         "layer_types",
         "padding_idx",
@@ -139,7 +198,7 @@ LLAMA = Family(
         *LABELS,
     ),
     ignored=(r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq",),
-    holds=lambda c: c.sliding_window is None and c.attention_output_bias in (None, c.attention_bias),
+    holds=lambda c: c.sliding_window is None and same_biases(c) and not (c.qk_norm or only_phi3_has(c)),
     read=read_llama,
     write=write_decoder,
 )
@@ -164,12 +223,14 @@ MISTRAL = dataclasses.replace(
         "attention_bias",
         "attention_output_bias",
         "mlp_bias",
+        "qk_norm",
+        *PHI3_ALONE,
         "layer_types",
         "padding_idx",
         "recompute",
         *LABELS,
     ),
-    holds=lambda c: not (c.attention_bias or c.attention_output_bias or c.mlp_bias) and c.layer_types is None,
+    holds=lambda c: not (has_biases(c) or c.qk_norm or only_phi3_has(c)) and c.layer_types is None,
 )
 
 QWEN2 = dataclasses.replace(
@@ -187,6 +248,7 @@ QWEN2 = dataclasses.replace(
         "intermediate_size": 22016,
         "num_key_value_heads": 32,
         "max_position_embeddings": 32768,
+        "sliding_window": 4096,
     },
     unused=("rope_parameters", "use_sliding_window", "max_window_layers"),
     ours_alone=(
@@ -194,13 +256,100 @@ QWEN2 = dataclasses.replace(
         "attention_bias",
         "attention_output_bias",
         "mlp_bias",
+        "qk_norm",
+        *PHI3_ALONE,
         "padding_idx",
         "recompute",
         *LABELS,
     ),
-    holds=lambda c: c.attention_bias and c.attention_output_bias is False and not c.mlp_bias,
+    holds=lambda c: (
+        c.attention_bias and c.attention_output_bias is False and not (c.mlp_bias or c.qk_norm or only_phi3_has(c))
+    ),
     read=read_qwen2,
     write=write_qwen2,
+)
+
+QWEN3 = dataclasses.replace(
+    QWEN2,
+    model_type="qwen3",
+    architectures={
+        "Qwen3ForCausalLM": "Llama",
+        "Qwen3Model": "Llama",
+        "Qwen3ForSequenceClassification": "LlamaForSequenceClassification",
+    },
+    layers=(
+        *LLAMA.layers,
+        Named("blocks.{}.attention.q_norm", "model.layers.{}.self_attn.q_norm", rows=halves),
+        Named("blocks.{}.attention.k_norm", "model.layers.{}.self_attn.k_norm", rows=halves),
+    ),
+    defaults={
+        "qk_norm": True,
+        "head_dim": 128,
+        "vocab_size": 151936,
+        "intermediate_size": 22016,
+        "num_key_value_heads": 32,
+        "max_position_embeddings": 32768,
+        "sliding_window": 4096,
+    },
+    ours_alone=(
+        "rope_neighbours",
+        "attention_output_bias",
+        "mlp_bias",
+        "qk_norm",
+        *PHI3_ALONE,
+        "padding_idx",
+        "recompute",
+        *LABELS,
+    ),
+    holds=lambda c: c.qk_norm and same_biases(c) and not (c.mlp_bias or only_phi3_has(c)),
+)
+
+PHI3 = dataclasses.replace(
+    LLAMA,
+    model_type="phi3",
+    architectures={
+        "Phi3ForCausalLM": "Llama",
+        "Phi3Model": "Llama",
+        "Phi3ForSequenceClassification": "LlamaForSequenceClassification",
+    },
+    layers=(
+        Named("blocks.{}.attention.qkv", "model.layers.{}.self_attn.qkv_proj", rows=halves_of_packed),
+        Named("blocks.{}.mlp.gate_up", "model.layers.{}.mlp.gate_up_proj"),
+        *(layer for layer in LLAMA.layers if not layer.ours.endswith((".qkv", ".gate_up"))),
+    ),
+    fixed={"attention_bias": (False,), "mlp_bias": (False,), **ONE_LABEL},
+    defaults={
+        "fused_projections": True,
+        "vocab_size": 32064,
+        "hidden_size": 3072,
+        "intermediate_size": 8192,
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5,
+        "eos_token_id": 32000,
+        "pad_token_id": 32000,
+    },
+    unused=(
+        "rope_parameters",
+        "original_max_position_embeddings",  # read_phi3 puts it into rope_scaling
+        "embd_pdrop",  # transformers applies it nowhere
+    ),
+    ours_alone=(
+        "rope_neighbours",
+        "attention_bias",
+        "attention_output_bias",
+        "mlp_bias",
+        "qk_norm",
+        "fused_projections",
+        "layer_types",
+        "padding_idx",
+        "recompute",
+        *LABELS,
+    ),
+    holds=lambda c: (
+        not (has_biases(c) or c.qk_norm) and c.layer_types is None and rope_kind(c.rope_scaling) in ("default", "longrope")
+    ),
+    read=read_phi3,
+    write=write_phi3,
 )
 
 OPT = Family(
