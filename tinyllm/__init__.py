@@ -31,7 +31,7 @@ from .pipelines.text_classification import classify
 from .pipelines.token_classification import tag
 from .recipes import resume, train
 
-__version__ = "0.1.0"
+__version__ = "0.1.0"  # the only place; setup.cfg reads it without importing the package, so it stays a literal
 __all__ = [
     "BERT",
     "GPT",
