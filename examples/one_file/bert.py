@@ -1,6 +1,8 @@
 """BERT in one file of NumPy: the loss, every gradient by hand, Adam, training on a text file, and filling gaps.
 
-    python examples/one_file/bert.py text.txt --steps 200
+    python examples/one_file/bert.py text.txt --steps 1000
+
+It learns to tell which characters of a text are hidden, from those on both sides of them.
 
 Each function that computes something has its backward directly below it. The backward takes dy, the gradient of the loss
 with respect to the function's output, and returns the gradients with respect to its inputs. blogs/bert.md and blogs/gpt.md
@@ -171,7 +173,10 @@ def cross_entropy_backward(logp: Array, targets: Array) -> Array:
 
 
 def block(x: Array, mask: Array, w: Params, config: Config) -> tuple[Array, tuple]:
-    """x = norm(x + attention(x)), then x = norm(x + mlp(x)). w holds the block's weights by their names in it."""
+    """x = norm(x + attention(x)), then x = norm(x + mlp(x)). w holds the block's weights by their names in it.
+
+    mask (B, S): true where a token is real.
+    """
     B, H, eps = len(mask), config.num_attention_heads, config.layer_norm_eps
     x1 = x  # (N, C)
     q = split_heads(linear(x1, w["attention.self.query.weight"], w["attention.self.query.bias"]), B, H)  # (B, H, T, D)
@@ -189,7 +194,7 @@ def block(x: Array, mask: Array, w: Params, config: Config) -> tuple[Array, tupl
 
 
 def block_backward(dx: Array, w: Params, kept: tuple, config: Config) -> tuple[Array, Params]:
-    """The block read from the bottom up. At norm(x + f) both x and f get the norm's gradient, and the branch adds to dx."""
+    """The block read from the bottom up. The norm's backward gives df. It goes to x and to the branch, which adds to dx."""
     x1, q, k, v, p, a, norm1, x2, u, phi, g, norm2 = kept
     B, H = len(q), config.num_attention_heads
     d: Params = {}  # the gradients, under the names of w
@@ -227,7 +232,10 @@ def block_weights(params: Params, i: int) -> Params:
 def logits(
     params: Params, config: Config, tokens: Array, token_types: Array, mask: Array, which: Array
 ) -> tuple[Array, tuple]:
-    """The scores z (M, V) of what belongs at M of the N positions of tokens (B, T), and what the backward needs."""
+    """The scores z (M, V) of each token at M of the N positions, for tokens (B, T); and what the backward needs.
+
+    which (M,) holds the positions. token_types (B, T), mask (B, T).
+    """
     B, T = tokens.shape
     rows, pos, types = tokens.reshape(-1), np.tile(np.arange(T), B), token_types.reshape(-1)  # (N,) each
     x = embedding(rows, params[WORD]) + embedding(pos, params[POSITION]) + embedding(types, params[TYPE])  # (N, C)
@@ -247,6 +255,7 @@ def logits(
 
 
 def logits_backward(dz: Array, params: Params, config: Config, kept: tuple) -> Params:
+    """The gradient of every parameter. The word embedding is used twice, at the top and at the bottom."""
     rows, pos, types, norm0, blocks, x, which, h, u, phi, norm1, y = kept
     d: Params = {}
     dy, d[WORD], d["cls.predictions.bias"] = linear_backward(dz, y, params[WORD])  # (M, C)
@@ -258,14 +267,14 @@ def logits_backward(dz: Array, params: Params, config: Config, kept: tuple) -> P
     dx = np.zeros_like(x)  # (N, C): zero at the positions without scores
     dx[which] = dh  # (M, C)
     for i in reversed(range(config.num_hidden_layers)):
-        dx, db = block_backward(dx, block_weights(params, i), blocks[i], config)  # (N, C)
-        d |= {f"bert.encoder.layer.{i}.{name}": dw for name, dw in db.items()}
+        dx, d_block = block_backward(dx, block_weights(params, i), blocks[i], config)  # (N, C)
+        d |= {f"bert.encoder.layer.{i}.{name}": dw for name, dw in d_block.items()}
     dx, d["bert.embeddings.LayerNorm.weight"], d["bert.embeddings.LayerNorm.bias"] = layernorm_backward(
         dx, params["bert.embeddings.LayerNorm.weight"], *norm0
     )  # (N, C): the sum of three embeddings passes it to each of them
     d[TYPE] = embedding_backward(dx, types, params[TYPE])  # (2, C)
     d[POSITION] = embedding_backward(dx, pos, params[POSITION])  # (the longest T, C)
-    d[WORD] = d[WORD] + embedding_backward(dx, rows, params[WORD])  # (V, C): used twice, so the two gradients add up
+    d[WORD] = d[WORD] + embedding_backward(dx, rows, params[WORD])  # (V, C): two uses, so two terms
     return d
 
 
@@ -276,6 +285,7 @@ def forward(
     """The mean cross-entropy of the targets (B, T) that are not -100, for tokens (B, T), and what the backward needs.
 
     token_types (B, T): 0 in the first sentence, 1 in the second. attention_mask (B, T): true where a token is real.
+    Padding gets no gradient: no query sees it, and it has no target.
     """
     token_types = np.zeros_like(tokens) if token_types is None else token_types  # (B, T)
     mask = np.ones(tokens.shape, bool) if attention_mask is None else attention_mask.astype(bool)  # (B, T)
@@ -294,11 +304,11 @@ def backward(params: Params, config: Config, kept: tuple) -> Params:
 
 
 def init(config: Config, seed: int = 0) -> Params:
-    """Fresh parameters: norms are the identity, biases 0, and all matrices normal with a small standard deviation."""
+    """Fresh parameters: the weights of norms are 1, biases are 0, and matrices are normal with a small deviation."""
     C, F, V = config.hidden_size, config.intermediate_size, config.vocab_size
     tables = {"word": V, "position": config.max_position_embeddings, "token_type": config.type_vocab_size}
     shapes = {f"bert.embeddings.{name}_embeddings.weight": (rows, C) for name, rows in tables.items()}
-    layers = {"bert.embeddings.LayerNorm": (C,)}  # what has a weight and a bias
+    layers = {"bert.embeddings.LayerNorm": (C,)}  # a weight of this shape, and a bias
     for i in range(config.num_hidden_layers):
         in_block = {
             "attention.self.query": (C, C), "attention.self.key": (C, C), "attention.self.value": (C, C),
@@ -345,14 +355,14 @@ def hide(tokens: Array, mask_id: int, rng: np.random.Generator) -> tuple[Array, 
 
 
 def fill(params: Params, config: Config, tokens: Array, mask_id: int) -> Array:
-    """The probabilities (M, V) of what belongs at the M positions of tokens (1, T) that hold [MASK]."""
+    """The probability (M, V) of each token at the M positions of tokens (1, T) that hold [MASK]."""
     which = np.flatnonzero(tokens == mask_id)  # (M,)
     z, _ = logits(params, config, tokens, np.zeros_like(tokens), np.ones(tokens.shape, bool), which)  # (M, V)
     return softmax(z)  # (M, V)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Train a small BERT on a text file, then fill gaps in lines of the text.")
+    parser = argparse.ArgumentParser(description="Train a small BERT on a text file, then fill gaps in pieces of it.")
     parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
     parser.add_argument("text", help="Text file in UTF-8 to train on. Its characters are the vocabulary.")
     parser.add_argument("--steps", type=int, default=1000, help="Number of training steps.")
@@ -388,14 +398,14 @@ def main(argv: list[str] | None = None) -> None:
         if step % 20 == 0 or step in (1, options.steps):
             print(f"step {step:4d}  loss {loss:.4f}", flush=True)
 
-    print("\nPieces of text that were held out, with one character hidden, and what the model thinks it was:")
+    print("\nHeld-out pieces of text with one character hidden, and the most probable characters there (what it was)")
     for start in rng.integers(0, len(held_out) - T + 1, options.gaps):
         piece = held_out[start : start + T]  # (T,)
         gap = int(rng.integers(T))
         p = fill(params, config, np.where(np.arange(T) == gap, mask_id, piece)[None], mask_id)[0]  # (V,)
         line = "".join("[MASK]" if i == gap else characters[piece[i]] for i in range(T))
         best = ", ".join(f"{characters[i]!r} {p[i]:.0%}" for i in np.argsort(-p[:mask_id])[:4])
-        print(f"{line!r:40} {best}  (it was {characters[piece[gap]]!r})")
+        print(f"{line!r:40} {best}  ({characters[piece[gap]]!r})")
 
 
 if __name__ == "__main__":

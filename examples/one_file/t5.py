@@ -1,12 +1,15 @@
 """T5 in one file of NumPy: the loss, every gradient by hand, Adam, training on a text file, and greedy decoding.
 
-    python examples/one_file/t5.py text.txt --steps 200
+    python examples/one_file/t5.py text.txt --steps 1000
+
+It learns to put the vowels back into a text that has lost them: a sequence for a sequence. T5 itself was trained to put back
+longer pieces of text, which takes far more steps.
 
 Each function that computes something has its backward directly below it. The backward takes dy, the gradient of the loss
 with respect to the function's output, and returns the gradients with respect to its inputs. blogs/t5.md and blogs/gpt.md
-derive each of them. The parameters have the names and layouts of Hugging Face's T5ForConditionalGeneration, for the first
-version of T5. All arithmetic stays in the parameters' dtype: float32 for training, float64 to check gradients. There is no
-dropout.
+derive each of them. The parameters have the names and layouts of Hugging Face's T5ForConditionalGeneration, for version 1.0
+of T5 (ReLU, tied embeddings). All arithmetic stays in the parameters' dtype: float32 for training, float64 to check
+gradients. There is no dropout.
 
 B batch, T time (queries), S source or key positions, C channels, H heads, D head size (H D need not be C), F feed-forward,
 V vocabulary, N = B T rows. x input, y output, w weight, dy dx dw gradients, s scores, p probabilities, f residual branch,
@@ -36,7 +39,7 @@ class Config:
     d_model: int = 64  # C, 512
     d_kv: int = 16  # D, 64
     d_ff: int = 128  # F, 2048
-    num_layers: int = 2  # of the encoder, and of the decoder, 6
+    num_layers: int = 2  # 6, the same number in the encoder and in the decoder
     num_heads: int = 4  # H, 8
     relative_attention_num_buckets: int = 32
     relative_attention_max_distance: int = 128  # farther keys share a bucket
@@ -44,7 +47,7 @@ class Config:
 
 
 TIED = {"lm_head.weight": "shared.weight"}  # one array under two names. The forward reads the second
-BIAS = "block.0.layer.0.SelfAttention.relative_attention_bias.weight"  # of the encoder and of the decoder
+BIAS = "block.0.layer.0.SelfAttention.relative_attention_bias.weight"  # follows "encoder." or "decoder."
 PAD, END = 0, 1  # token ids, as in T5's vocabulary. The decoder starts with PAD
 
 
@@ -186,13 +189,16 @@ def cross_entropy_backward(logp: Array, targets: Array) -> Array:
     return dz / max(1, len(rows))  # (N, V)
 
 
-# The layers of a block. w holds the weights of one of them by their names in it, and d the gradients by the same names ---
+# The layers of a block. w holds the weights of one layer by their names in it, d the gradients by the same names --------
 
 
 def attention_layer(
     x: Array, m: Array | None, w: Params, bias: Array | float, mask: Array, config: Config
 ) -> tuple[Array, tuple]:
-    """x = x + f. The queries see h = norm(x). Keys and values see the memory m, or h too where m is None: self attention."""
+    """x = x + f. Queries come from h = norm(x). Keys and values come from the memory m, or from h if m is None.
+
+    bias (H, T, S), or 0. mask (B, 1, 1 or T, S): true where a query may see a key.
+    """
     B, H, n = len(mask), config.num_heads, "SelfAttention." if m is None else "EncDecAttention."
     h, norm = rmsnorm(x, w["layer_norm.weight"], config.layer_norm_epsilon)  # (N, C)
     seen = h if m is None else m  # (B S, C)
@@ -206,7 +212,7 @@ def attention_layer(
 
 
 def attention_layer_backward(dx: Array, w: Params, kept: tuple) -> tuple[Array, Array, Array, Params]:
-    """dx, dm, dbias, d. In self attention what comes from the keys and values is part of dh, and dm is of no use."""
+    """Return dx, dm, dbias and d. In self attention keys and values come from h, so dm is a part of dh."""
     n, norm, h, seen, q, k, v, p, a = kept
     B, H, d = len(q), q.shape[1], {}
     da, d[n + "o.weight"] = linear_backward(dx, a, w[n + "o.weight"])  # (N, H D)
@@ -229,6 +235,7 @@ def feed_forward_layer(x: Array, w: Params, config: Config) -> tuple[Array, tupl
 
 
 def feed_forward_layer_backward(dx: Array, w: Params, kept: tuple) -> tuple[Array, Params]:
+    """At x + f the gradient goes to both: df = dx, and what comes back through the branch adds to dx."""
     (norm, h, y), d = kept, {}
     dy, d["DenseReluDense.wo.weight"] = linear_backward(dx, y, w["DenseReluDense.wo.weight"])  # (N, F)
     dh, d["DenseReluDense.wi.weight"] = linear_backward(relu_backward(dy, y), h, w["DenseReluDense.wi.weight"])  # (N, C)
@@ -250,7 +257,7 @@ def outside(d: Params, prefix: str) -> Params:
 
 
 def encoder(params: Params, config: Config, source: Array, mask: Array) -> tuple[Array, tuple]:
-    """The memory m (B S, C) of the source (B, S). Each position sees all real positions."""
+    """The memory m (B S, C) of the source (B, S). Each position sees all real positions. mask (B, 1, 1, S)."""
     S, rows = source.shape[1], source.reshape(-1)  # (B S,)
     bucket = buckets(S, S, True, config)  # (S, S)
     bias = relative_bias(params["encoder." + BIAS], bucket)  # (H, S, S): all blocks share it
@@ -266,6 +273,7 @@ def encoder(params: Params, config: Config, source: Array, mask: Array) -> tuple
 
 
 def encoder_backward(dm: Array, params: Params, config: Config, kept: tuple) -> Params:
+    """The encoder read from the bottom up. The blocks share the bias, so dbias is the sum over the blocks."""
     rows, bucket, blocks, norm = kept
     grads: Params = {}
     dx, grads["encoder.final_layer_norm.weight"] = rmsnorm_backward(dm, params["encoder.final_layer_norm.weight"], *norm)
@@ -274,7 +282,7 @@ def encoder_backward(dm: Array, params: Params, config: Config, kept: tuple) -> 
         n, (kept_0, kept_1) = f"encoder.block.{i}.layer.", blocks[i]
         dx, d_1 = feed_forward_layer_backward(dx, inside(params, n + "1."), kept_1)  # (B S, C)
         dx, _, db, d_0 = attention_layer_backward(dx, inside(params, n + "0."), kept_0)  # (B S, C), (H, S, S)
-        dbias += db  # each block adds its share
+        dbias += db
         grads |= outside(d_0, n + "0.") | outside(d_1, n + "1.")
     grads["shared.weight"] = embedding_backward(dx, rows, params["shared.weight"])  # (V, C)
     grads["encoder." + BIAS] = relative_bias_backward(dbias, params["encoder." + BIAS], bucket)  # (buckets, H)
@@ -300,7 +308,7 @@ def decoder(params: Params, config: Config, target_in: Array, m: Array, mask: Ar
 
 
 def decoder_backward(dh: Array, params: Params, config: Config, kept: tuple) -> tuple[Array, Params]:
-    """Every block reads the same memory, so dm is the sum of what their cross attentions return."""
+    """Return dm and the gradients. All blocks read the same memory, so dm is the sum over their cross attentions."""
     rows, bucket, blocks, norm, m = kept
     grads: Params = {}
     dx, grads["decoder.final_layer_norm.weight"] = rmsnorm_backward(dh, params["decoder.final_layer_norm.weight"], *norm)
@@ -324,13 +332,14 @@ def forward(
 ) -> tuple[float, tuple]:
     """The mean cross-entropy of the targets (B, T) that are not -100, and what the backward needs.
 
-    source (B, S). target_in (B, T): a start token, then the targets without the last. source_mask (B, S): true where real.
+    source (B, S). source_mask (B, S): true where a token is real. target_in (B, T): a start token, then the targets without
+    the last one. Padding at the end of target_in needs no mask, because no earlier position sees it.
     """
     mask = np.ones(source.shape, bool) if source_mask is None else source_mask.astype(bool)
     mask = mask[:, None, None, :]  # (B, 1, 1, S)
     m, kept_encoder = encoder(params, config, source, mask)  # (B S, C)
     h, kept_decoder = decoder(params, config, target_in, m, mask)  # (N, C)
-    h = h * config.d_model**-0.5  # (N, C): the embedding's numbers are of order 1. Without this z would be of order sqrt(C)
+    h = h * config.d_model**-0.5  # (N, C): keeps z of order 1, because the embedding's numbers are of order 1
     z = linear(h, params["shared.weight"])  # (N, V)
     loss, logp = cross_entropy(z, targets.reshape(-1))
     return loss, (kept_encoder, kept_decoder, h, logp, targets.reshape(-1))
@@ -344,14 +353,14 @@ def backward(params: Params, config: Config, kept: tuple) -> Params:
     dh = dh * config.d_model**-0.5  # (N, C)
     dm, grads_decoder = decoder_backward(dh, params, config, kept_decoder)  # (B S, C)
     grads_encoder = encoder_backward(dm, params, config, kept_encoder)
-    dw = dw + grads_decoder["shared.weight"] + grads_encoder["shared.weight"]  # (V, C): one table with three uses
+    dw = dw + grads_decoder["shared.weight"] + grads_encoder["shared.weight"]  # (V, C): three uses, so three terms
     return grads_encoder | grads_decoder | {"shared.weight": dw, "lm_head.weight": dw}
 
 
 def init(config: Config, seed: int = 0) -> Params:
-    """Fresh parameters: norms are 1, matrices normal. Their standard deviations keep the scale of what they multiply.
+    """Fresh parameters: norms are 1, matrices are normal with standard deviations that keep the size of activations.
 
-    The queries are smaller by sqrt(D). That takes the place of the 1 / sqrt(D) in the attention of other models.
+    The weights of the queries are smaller by sqrt(D). This replaces the division of the scores by sqrt(D).
     """
     C, H, D, F = config.d_model, config.num_heads, config.d_kv, config.d_ff
     kinds = {  # shape and standard deviation
@@ -396,9 +405,9 @@ def adam(params: Params, grads: Params, m: Params, v: Params, step: int, lr: flo
 
 
 def generate(params: Params, config: Config, source: Array, n: int) -> list[int]:
-    """The target of one source (S,), greedily: the decoder appends its most probable token until that is END, n at most."""
+    """Write the target for one source (S,): append the most probable token, until that is END or there are n."""
     mask = np.ones((1, 1, 1, len(source)), bool)  # (1, 1, 1, S)
-    m, _ = encoder(params, config, source[None], mask)  # (S, C): computed once
+    m, _ = encoder(params, config, source[None], mask)  # (S, C): the encoder runs once
     tokens = [PAD]  # what the decoder starts with
     while len(tokens) <= n:
         h, _ = decoder(params, config, np.array([tokens]), m, mask)  # (T, C)
@@ -410,11 +419,12 @@ def generate(params: Params, config: Config, source: Array, n: int) -> list[int]
 
 
 def without_vowels(text: str) -> str:
+    """The task: the source is the text without its vowels, the target is the text."""
     return "".join(c for c in text if c.lower() not in "aeiou")
 
 
 def batch(texts: list[str], number: dict[str, int]) -> tuple[Array, Array, Array, Array]:
-    """source (B, S): the texts without their vowels. target_in and targets (B, T): the texts in full. source_mask (B, S)."""
+    """source (B, S), target_in (B, T), targets (B, T) and source_mask (B, S) of B texts, padded to the longest."""
     sources = [[number[c] for c in without_vowels(text)] + [END] for text in texts]
     targets = [[number[c] for c in text] + [END] for text in texts]
     S, T = max(map(len, sources)), max(map(len, targets))
@@ -428,12 +438,12 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Train a small T5 to put the vowels back into the words of a text file.")
     parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
     parser.add_argument("text", help="Text file in UTF-8 to train on. Its characters are the vocabulary.")
-    parser.add_argument("--steps", type=int, default=800, help="Number of training steps.")
+    parser.add_argument("--steps", type=int, default=1000, help="Number of training steps.")
     parser.add_argument("--batch-size", type=int, default=32, help="Number of texts in each step.")
     parser.add_argument("--words", type=int, default=3, help="Number of words in each text.")
-    parser.add_argument("--lr", type=float, default=3e-3, help="Largest learning rate, reached after 20 steps.")
+    parser.add_argument("--lr", type=float, default=5e-3, help="Largest learning rate, reached after 20 steps.")
     parser.add_argument("--samples", type=int, default=8, help="Number of texts to write after training.")
-    parser.add_argument("--seed", type=int, default=0, help="Random seed for the weights and the data order.")
+    parser.add_argument("--seed", type=int, default=0, help="Random seed for the weights, the data order and the samples.")
     options = parser.parse_args(argv)
 
     try:
@@ -445,7 +455,7 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(f"'{options.text}' has {len(words)} words, fewer than {10 * options.words}. Pass a longer text.")
     texts = [" ".join(words[i : i + options.words]) for i in range(len(words) - options.words + 1)]
     cut = len(texts) * 9 // 10
-    train, held_out = texts[: cut - options.words], texts[cut:]  # they share no word of the text
+    train, held_out = texts[: cut - options.words], texts[cut:]  # a gap, because neighbours overlap
     characters = sorted(set(text) | {" "})
     number = {c: i + 2 for i, c in enumerate(characters)}  # 0 is PAD and 1 is END
     config, rng = Config(vocab_size=len(characters) + 2), np.random.default_rng(options.seed)
@@ -461,11 +471,12 @@ def main(argv: list[str] | None = None) -> None:
         if step % 20 == 0 or step in (1, options.steps):
             print(f"step {step:4d}  loss {loss:.4f}", flush=True)
 
-    print("\nTexts that were held out: without vowels -> as the model completes them (as they were)")
+    print("\nHeld-out texts without their vowels -> what the model writes (what was in the file)")
     for i in rng.integers(0, len(held_out), options.samples):
-        source = np.array([number[c] for c in without_vowels(held_out[i])] + [END])  # (S,)
+        short = without_vowels(held_out[i])
+        source = np.array([number[c] for c in short] + [END])  # (S,)
         written = generate(params, config, source, 3 * len(source))
-        print(f"{without_vowels(held_out[i])} -> {''.join(characters[i - 2] for i in written if i > 1)}  ({held_out[i]})")
+        print(f"{short} -> {''.join(characters[token - 2] for token in written if token != PAD)}  ({held_out[i]})")
 
 
 if __name__ == "__main__":
