@@ -2,7 +2,7 @@
 
     python examples/one_file/bert.py text.txt --steps 1000
 
-It learns to tell which characters of a text are hidden, from those on both sides of them.
+It learns to guess hidden characters of a text from the characters on both sides of them.
 
 Each function that computes something has its backward directly below it. The backward takes dy, the gradient of the loss
 with respect to the function's output, and returns the gradients with respect to its inputs. blogs/bert.md and blogs/gpt.md
@@ -304,7 +304,7 @@ def backward(params: Params, config: Config, kept: tuple) -> Params:
 
 
 def init(config: Config, seed: int = 0) -> Params:
-    """Fresh parameters: the weights of norms are 1, biases are 0, and matrices are normal with a small deviation."""
+    """Fresh parameters: the weights of norms are 1, biases are 0, matrices are random normal numbers."""
     C, F, V = config.hidden_size, config.intermediate_size, config.vocab_size
     tables = {"word": V, "position": config.max_position_embeddings, "token_type": config.type_vocab_size}
     shapes = {f"bert.embeddings.{name}_embeddings.weight": (rows, C) for name, rows in tables.items()}

@@ -33,7 +33,7 @@ Params = dict[str, np.ndarray]  # parameters or their gradients, by name
 
 @dataclass(frozen=True)
 class Config:
-    """The fields of Hugging Face's T5Config. The defaults train in about a minute; T5-small is in the comments."""
+    """The fields of Hugging Face's T5Config. The defaults train in less than a minute; T5-small is in the comments."""
 
     vocab_size: int  # V, 32128
     d_model: int = 64  # C, 512
@@ -106,7 +106,7 @@ def relu_backward(dy: Array, y: Array) -> Array:
 def buckets(T: int, S: int, both_ways: bool, config: Config) -> Array:
     """The bucket (T, S) of the distance from each query to each key, in [0, relative_attention_num_buckets).
 
-    In the encoder the upper half of the buckets is for keys after the query. In the decoder all are for keys before it.
+    both_ways (the encoder): the upper half of the buckets is for keys after the query. Else all are for keys before it.
     The nearest distances have one bucket each. Farther ones share buckets, in logarithmic steps up to the maximum distance.
     """
     n = config.relative_attention_num_buckets // (2 if both_ways else 1)
@@ -358,7 +358,7 @@ def backward(params: Params, config: Config, kept: tuple) -> Params:
 
 
 def init(config: Config, seed: int = 0) -> Params:
-    """Fresh parameters: norms are 1, matrices are normal with standard deviations that keep the size of activations.
+    """Fresh parameters: norms are 1. Standard deviations of matrices are chosen to keep the size of activations.
 
     The weights of the queries are smaller by sqrt(D). This replaces the division of the scores by sqrt(D).
     """
