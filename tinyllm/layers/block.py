@@ -12,7 +12,7 @@ Norm = LayerNorm | RMSNorm
 
 
 class MLP(Layer):
-    """y = w2 a(w1 x + b1) + b2 with an activation a.  x (..., C) -> F features -> y (..., C).
+    """y = w2 act(w1 x + b1) + b2 with an activation.  x (..., C) -> F features -> y (..., C).
 
     inner_dropout: of the F features. residual_dropout: of y, the residual branch.
     """
@@ -34,7 +34,7 @@ class MLP(Layer):
 
 
 class GatedMLP(Layer):
-    """y = w2 (a(gate x) * (up x)), gate and up in one matrix (Shazeer 2020; a = silu: SwiGLU).  Dropouts as in MLP."""
+    """y = w2 (act(gate x) * (up x)), gate and up in one matrix (Shazeer 2020; act = silu: SwiGLU).  Dropouts as in MLP."""
 
     def __init__(
         self, C, F, activation, bias=False, std=0.02, residual_std=0.02, inner_dropout=0.0, residual_dropout=0.0

@@ -31,20 +31,20 @@ class Linear(Layer):
 
 
 class LinearActivation(Linear):
-    """y = a(z) with z = x w^T + b and an activation a, given by its name in the kernels.  x (..., C) -> y (..., F)."""
+    """y = act(u) with u = x w^T + b and an activation, given by its name in the kernels.  x (..., C) -> y (..., F)."""
 
     def __init__(self, C: int, F: int, activation: str, bias: bool = True, std: float = 0.02):
         super().__init__(C, F, bias, std)
         self.activation = activation
 
     def forward(self, x):
-        y, z = kernels.linear_activation_forward(x, self.w.data, data_of(self.b), self.activation)
-        self.keep(x, z)
+        y, u = kernels.linear_activation_forward(x, self.w.data, data_of(self.b), self.activation)
+        self.keep(x, u)
         return y
 
     def backward(self, dy):
-        x, z = self.kept()
-        return kernels.linear_activation_backward(dy, x, self.w.data, z, self.w.grad, grad_of(self.b), self.activation)
+        x, u = self.kept()
+        return kernels.linear_activation_backward(dy, x, self.w.data, u, self.w.grad, grad_of(self.b), self.activation)
 
 
 class Output(Layer):
