@@ -1,8 +1,8 @@
-"""How many threads the cpu set computes with: chosen once, before Numba makes its pool of them.
+"""The number of threads that the cpu set computes with. It is chosen once, before Numba makes its thread pool.
 
-The choice, first to last: `set_threads` (the commands' --threads), TINYLLM_THREADS, NUMBA_NUM_THREADS, and the number of
-physical cores that this process may use. Two threads on one core only share its multipliers, which the matrix products keep
-busy already.
+The first of these that is given decides: `set_threads` (--threads of the commands), NUMBA_NUM_THREADS, TINYLLM_THREADS, and
+the number of physical cores that this process may use. Two threads on one core would share its multipliers, which one thread
+of matrix products keeps busy already.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ TOPOLOGY = Path("/sys/devices/system/cpu")
 
 
 def set_threads(n: int) -> None:
-    """Computes with n threads from now on: the kernels of the cpu set, and NumPy's BLAS where it is used (float64).
+    """Compute with n threads from now on: the kernels of the cpu set, and NumPy's BLAS, which computes float64 products.
 
-    ValueError where n is no positive number, or more than the pool has that runs already.
+    ValueError if n is less than 1, or more than the threads of a pool that runs already.
     """
     from threadpoolctl import threadpool_limits
 
     if n < 1:
-        raise ValueError(f"threads must be 1 or more, and are {n}")
+        raise ValueError(f"the number of threads is {n}; pass 1 or more")
     if "numba" not in sys.modules:
         os.environ["NUMBA_NUM_THREADS"] = str(n)
     else:
@@ -31,7 +31,7 @@ def set_threads(n: int) -> None:
         pool: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
         if n > pool:
             raise ValueError(
-                f"{n} threads are more than the {pool} of the pool that runs already: "
+                f"{n} threads were asked for, and the pool that runs already has {pool}: "
                 f"call set_threads before anything is computed, or set TINYLLM_THREADS={n}"
             )
         numba.set_num_threads(n)
@@ -39,13 +39,13 @@ def set_threads(n: int) -> None:
 
 
 def choose() -> None:
-    """Tells Numba the number, where nobody has: called before the cpu set imports it."""
+    """Set NUMBA_NUM_THREADS if it is unset. The cpu set calls this before it imports Numba."""
     if "numba" not in sys.modules and "NUMBA_NUM_THREADS" not in os.environ:
         os.environ["NUMBA_NUM_THREADS"] = str(default_threads())
 
 
 def default_threads() -> int:
-    """TINYLLM_THREADS, or the number of physical cores."""
+    """Return TINYLLM_THREADS, or the number of physical cores if it is unset."""
     asked = os.environ.get("TINYLLM_THREADS")
     if asked is None:
         return physical_cores()
@@ -55,13 +55,16 @@ def default_threads() -> int:
 
 
 def physical_cores() -> int:
-    """The cores that this process may run on; where the system does not tell which are one, the logical processors."""
+    """Return the number of cores that this process may run on.
+
+    If the system does not report which logical processors share a core, each of them counts.
+    """
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     return len({_siblings(cpu) for cpu in allowed})
 
 
 def _siblings(cpu: int) -> str:
-    """What is the same for the logical processors of one core."""
+    """Return a text that is the same for all logical processors of one core."""
     try:
         return (TOPOLOGY / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text(encoding="ascii")
     except OSError:

@@ -1,15 +1,15 @@
-"""bfloat16 products: float32s rounded and packed as pairs, which one instruction multiplies and adds up in float32.
+"""bfloat16 products: float32s are rounded and packed in pairs, which one instruction multiplies and sums in float32.
 
-bfloat16 is the upper half of a float32: its exponent, and 8 bits of its precision. AVX512-BF16's dot product takes two of
-them in the place of each float32, and so does twice the work in the same time (4th generation Xeon and EPYC, Ryzen 7000):
+bfloat16 is the upper half of a float32: its exponent, and 8 bits of its precision. The dot product of AVX512-BF16 takes two
+of them in place of each float32, so it does twice the work in the same time (4th generation Xeon and EPYC, Ryzen 7000):
 
     sum (float32)  +=  a[2s] b[2s]  +  a[2s + 1] b[2s + 1]      in each lane
 
-So what a float is to the tile of simd.py, the pair of numbers of steps 2s and 2s + 1 is here. Matrices stay float32 in
-memory and are rounded while they are packed, which is when a product touches each number once; nothing else of matmul.py
-changes. Where k is odd, the last pair's second number is zero.
+In place of each float, the tile of simd.py then holds the pair of numbers of steps 2s and 2s + 1. Matrices stay float32 in
+memory. They are rounded while they are packed, because a product reads each number once there. Nothing else of matmul.py
+changes. If k is odd, the second number of the last pair is zero.
 
-As in simd.py, these functions take addresses and counts; here k and n count floats.
+As in simd.py, these functions take addresses and counts. Here k and n count floats.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ ALTERNATING = [half + lane for lane in range(LANES) for half in (0, LANES)]
 
 
 def asked_for() -> bool:
-    """Whether products of float32 are to be computed in bfloat16 now. Raises ValueError where the processor cannot."""
+    """Return whether autocast asks for products in bfloat16. ValueError if it does and the processor cannot compute them."""
     asked = autocast_dtype() == "bfloat16"
     if asked and not BFLOAT16:
         raise ValueError(
             "this processor cannot multiply in bfloat16: it lacks AVX512-BF16, which 4th generation Xeon and EPYC and Ryzen "
-            "have from 7000 on. Leave autocast('bfloat16') and compute in float32"
+            "7000 have, and later ones. Compute in float32: leave out autocast('bfloat16')"
         )
     return asked
 
 
 def _half(builder: ir.IRBuilder, n: Any) -> Any:
-    """Pairs that hold n numbers."""
+    """The number of pairs that hold n numbers."""
     return builder.sdiv(builder.add(n, _int(1)), _int(2))
 
 
 def _pairs(builder: ir.IRBuilder, firsts: Any, seconds: Any) -> Any:
-    """Of two rows the pairs of numbers that stand one below the other."""
+    """The pairs of numbers of two rows that are one below the other."""
     words = builder.bitcast(narrow(builder, firsts, seconds), WORDS)
     return builder.bitcast(_shuffle(builder, words, words, ALTERNATING), VECTOR)
 
@@ -93,7 +93,7 @@ def _build_pack_pairs_transposed(builder: ir.IRBuilder, k: Any, n: Any, b: Any, 
 
 pack_pairs_transposed: Any = _routine("tinyllm_pack_pairs_transposed", 5, _build_pack_pairs_transposed)
 """pack_pairs_transposed(k, n, b, b_row, panel): panel (k/2, TILE_COLUMNS) = the transpose of b (n, k), each two steps as a
-pair; 0 < n <= TILE_COLUMNS, and beyond stands the last row again."""
+pair. 0 < n <= TILE_COLUMNS; the columns from n on repeat the last row."""
 
 
 def _build_copy_pairs(builder: ir.IRBuilder, m: Any, k: Any, a: Any, a_row: Any, block: Any, block_row: Any) -> None:

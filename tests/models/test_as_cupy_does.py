@@ -64,6 +64,14 @@ def test_a_step_waits_for_the_loss_and_the_norm_alone(name):
     assert len(waited) == 2, waited
 
 
+def test_a_step_of_adafactor_waits_for_nothing():
+    model = tinyllm.T5.tiny().to("cuda")
+    optimizer = Adafactor(model)
+    waited.clear()
+    optimizer.step()
+    assert not waited
+
+
 @pytest.mark.parametrize("name", ["GPT", "T5", "Llama"])
 @pytest.mark.parametrize("options", [{}, {"num_beams": 2}, {"temperature": 1.0, "top_k": 3, "seed": 1}])
 def test_generates(name, options):

@@ -1,4 +1,4 @@
-"""Optimizers over a model's flat buffers, and learning-rate schedules."""
+"""Optimizers and learning-rate schedules."""
 
 from .adafactor import Adafactor
 from .adam import Adam, clip_factor, clip_grad_norm

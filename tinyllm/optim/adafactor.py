@@ -1,4 +1,4 @@
-"""Adafactor: second moments in the memory of two vectors a matrix, and steps relative to a parameter's size."""
+"""Adafactor: two vectors hold the second moments of a matrix, and steps are relative to the size of the parameter."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..models.model import Model
 
 
 class Adafactor:
-    """Adafactor (Shazeer & Stern 2018), with which T5 was trained.
+    """Adafactor (Shazeer & Stern 2018), with which T5 was trained. It has no first moment.
 
-    lr: the step relative to the size of a parameter, which is at least `least` (relative=False: the step itself); may be set
-    anew before each step. None: the paper's own, min(1e-2, 1 / sqrt(steps)).
-    decay: of the second moments' averages, 1 - steps^-decay; clip: the largest update in units of its usual size.
-    weight_decay: decoupled (p = p - lr weight_decay p), for matrices alone. There is no first moment.
+    lr: the size of a step relative to the root mean square of its parameter, which counts as at least `least`; with
+    relative=False, the size itself. May be changed before each step. None: min(1e-2, 1 / sqrt(steps)), as in the paper.
+    decay: the running means are multiplied by 1 - steps^-decay. clip: the largest root mean square of an update.
+    weight_decay: decoupled (w = w - lr weight_decay w), for matrices only.
     """
 
     def __init__(
@@ -33,12 +33,12 @@ class Adafactor:
         self.parameters = [p for p in model.parameters() if p.trained]
         self.lr, self.decay, self.clip, self.eps, self.weight_decay = lr, decay, clip, eps, weight_decay
         self.relative = least if relative else None
-        # (rows, columns), or (all,)
+        # (rows, columns) of a matrix, (squares,) of a vector
         self.second = [[np.zeros_like(p.data, shape=n) for n in p.shape] for p in self.parameters]
         self.steps = 0
 
     def step(self, factor: float = 1.0) -> None:
-        """One update of all parameters from their gradients, each taken times this factor (clip_factor)."""
+        """Update all parameters from their gradients, each multiplied by this factor (clip_factor)."""
         self.steps += 1
         lr = min(1e-2, 1 / math.sqrt(self.steps)) if self.lr is None else self.lr
         for p, v in zip(self.parameters, self.second):
@@ -47,7 +47,7 @@ class Adafactor:
             kernels.adafactor_step(p.data, p.grad, v, self.steps, lr, *constants)
 
     def moments(self) -> dict[str, np.ndarray]:
-        """The second moments of each parameter, for a checkpoint: rows.NAME and columns.NAME of a matrix, v.NAME else."""
+        """Return the second moments for a checkpoint: rows.NAME and columns.NAME of a matrix, v.NAME of a vector."""
         names = {1: ("v",), 2: ("rows", "columns")}
         return {
             f"{name}.{p.name}": array

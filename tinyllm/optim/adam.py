@@ -9,10 +9,10 @@ from ..models.model import Model
 
 
 class Adam:
-    """Adam (Kingma & Ba 2015) with decoupled weight decay (Loshchilov & Hutter 2019), which is for matrices alone.
+    """Adam (Kingma & Ba 2015) with decoupled weight decay (Loshchilov & Hutter 2019), which applies to matrices only.
 
-    lr: the learning rate, may be set anew before each step; m, v (n,): the moments, laid out as the model's flat buffers;
-    steps: how many were made.
+    lr: the learning rate, which may be changed before each step. m, v: the moments, laid out as the model's flat buffers.
+    steps: the number of steps so far.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Adam:
         self.steps = 0
 
     def step(self, factor: float = 1.0) -> None:
-        """One update of all parameters from their gradients, each taken times this factor (clip_factor)."""
+        """Update all parameters from their gradients, each multiplied by this factor (clip_factor)."""
         self.steps += 1
         matrices, vectors = slice(0, self.flat.decayed), slice(self.flat.decayed, self.flat.size)
         for part, decay in ((matrices, self.weight_decay), (vectors, 0.0)):
@@ -38,14 +38,14 @@ class Adam:
             kernels.adam_step(*arrays, self.steps, self.lr, *self.betas, self.eps, decay, factor)
 
     def moments(self) -> dict[str, np.ndarray]:
-        """Both moments of each parameter as views, for a checkpoint: m.NAME and v.NAME."""
+        """Return both moments of each parameter as views, for a checkpoint: m.NAME and v.NAME."""
         return {
             f"{letter}.{p.name}": p.view(array) for letter, array in (("m", self.m), ("v", self.v)) for p in self.parameters
         }
 
 
 def clip_grad_norm(model: Model, max_norm: float) -> float:
-    """Scales all gradients so that their global norm is at most max_norm -> the norm before (Pascanu et al. 2013)."""
+    """Scale all gradients so that their global norm is at most max_norm (Pascanu et al. 2013). Return the norm before."""
     norm = kernels.global_norm(model.flat.grad)
     if norm > max_norm:
         kernels.scale(model.flat.grad, clip_factor(norm, max_norm))
@@ -53,8 +53,8 @@ def clip_grad_norm(model: Model, max_norm: float) -> float:
 
 
 def clip_factor(norm: float, max_norm: float) -> float:
-    """By what to multiply gradients of this global norm so that it is at most max_norm.
+    """Return the factor that brings gradients of this global norm to at most max_norm.
 
-    optimizer.step(clip_factor(norm, max_norm)) clips them as it reads them, for no further pass over them.
+    optimizer.step(clip_factor(norm, max_norm)) clips the gradients as it reads them, without another pass over them.
     """
     return max_norm / (norm + 1e-6) if norm > max_norm else 1.0

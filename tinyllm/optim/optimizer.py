@@ -1,4 +1,4 @@
-"""What training asks of an optimizer."""
+"""The interface of an optimizer that training uses."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 
 
 class Optimizer(Protocol):
-    """lr: a float that may be set anew before each step; steps: how many were made."""
+    """lr: a float that may be changed before each step; steps: the number of steps so far."""
 
     lr: Any
     steps: int
 
     def step(self, factor: float = 1.0) -> None:
-        """One update of all parameters from their gradients, each taken times this factor: what clip_factor gives."""
+        """Update all parameters from their gradients, each multiplied by this factor, which clip_factor computes."""
 
     def moments(self) -> dict[str, np.ndarray]:
-        """All that it keeps of the gradients so far, by name, as its own arrays: written to a checkpoint, and read back."""
+        """Return all that it keeps of past gradients, by name. A checkpoint writes these arrays and reads into them."""

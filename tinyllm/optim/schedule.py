@@ -8,10 +8,10 @@ SCHEDULES = ("cosine", "linear", "constant", "rsqrt")
 
 
 def learning_rate(step: int, steps: int, lr: float, warmup: int = 0, schedule: str = "cosine", min_lr: float = 0.0) -> float:
-    """The rate for step 0 <= step < steps: up in a line over the first `warmup` steps, then from lr down to min_lr.
+    """Return the rate for step 0 <= step < steps: it rises linearly over `warmup` steps, then falls from lr to min_lr.
 
-    cosine: along half a period (Loshchilov & Hutter 2017, eq. 5, without restarts); linear: along a line; constant: stays;
-    rsqrt: by 1 / sqrt(step) from the end of the warm-up (Vaswani et al. 2017, section 5.3).
+    cosine: along half a period (Loshchilov & Hutter 2017, eq. 5, without restarts). linear: along a line. constant: it stays
+    lr. rsqrt: in proportion to 1 / sqrt(step) from the end of the warm-up on (Vaswani et al. 2017, section 5.3).
     """
     if step < warmup:
         return lr * (step + 1) / (warmup + 1)
@@ -24,4 +24,4 @@ def learning_rate(step: int, steps: int, lr: float, warmup: int = 0, schedule: s
         return lr
     if schedule == "rsqrt":
         return max(min_lr, lr * math.sqrt((warmup + 1) / (step + 1)))
-    raise ValueError(f"the schedule {schedule!r} is not known; there are {', '.join(SCHEDULES)}")
+    raise ValueError(f"the schedule {schedule!r} is not known; pass one of {', '.join(map(repr, SCHEDULES))}")
