@@ -76,15 +76,20 @@ class ndarray:
     """CuPy's array class, as far as we use it."""
 
     __module__ = "cupy"  # by which an op knows it
-    __slots__ = ("base", "numpy")
+    __slots__ = ("numpy", "base")
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, a: Any):
-        self.numpy = np.asarray(a)
-        self.base = None if self.numpy.base is None else ndarray(self.numpy.base)
+        self.numpy, self.base = np.asarray(a), None
 
     data = property(lambda self: types.SimpleNamespace(ptr=self.numpy.ctypes.data))
     T = property(lambda self: ndarray(self.numpy.T))
+
+    def owning(self, result: Any) -> Any:
+        """The result, with the array whose memory it shares, as its `base`."""
+        if isinstance(result, ndarray) and np.may_share_memory(result.numpy, self.numpy):
+            result.base = self if self.base is None else self.base
+        return result
 
     def get(self) -> np.ndarray:
         waits("get")
@@ -115,7 +120,7 @@ class ndarray:
         i = index(i)
         if isinstance(i, np.ndarray) and i.dtype == bool:
             waits("mask")
-        return made(lambda: self.numpy[i])
+        return self.owning(made(lambda: self.numpy[i]))
 
     def __setitem__(self, i: Any, value: Any) -> None:
         i, value = index(i), there(value)
@@ -126,7 +131,9 @@ def install_methods() -> None:
     def method(name: str) -> Any:
         if name in HOW_MANY:
             return lambda self, *args, **options: waits(name) or back(getattr(self.numpy, name)(*there(args), **options))
-        return lambda self, *args, **options: made(functools.partial(getattr(self.numpy, name), *there(args), **options))
+        return lambda self, *args, **options: self.owning(
+            made(functools.partial(getattr(self.numpy, name), *there(args), **options))
+        )
 
     def on_the_host(name: str) -> Any:
         def read(self: ndarray, *args: Any) -> Any:

@@ -9,7 +9,8 @@ from .memory import empty
 
 @divided
 def add_part(start, stop, x, f, total):
-    for i in range(start, stop):
+    x, f, total = x[start:stop], f[start:stop], total[start:stop]
+    for i in range(total.size):
         total[i] = x[i] + f[i]
 
 

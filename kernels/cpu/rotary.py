@@ -26,39 +26,53 @@ def sines(position, frequencies, scale, cosine, sine):
 
 
 @jit(forceinline=True)
-def turn_halves(x1, x2, cosine, sine, y1, y2):
+def turn_halves(first, second, cosine, sine):
     for i in range(len(cosine)):
-        y1[i] = x1[i] * cosine[i] - x2[i] * sine[i]
-        y2[i] = x1[i] * sine[i] + x2[i] * cosine[i]
+        x1, x2 = first[i], second[i]
+        first[i] = x1 * cosine[i] - x2 * sine[i]
+        second[i] = x1 * sine[i] + x2 * cosine[i]
 
 
 @jit(forceinline=True)
-def turn_neighbours(x, cosine, sine, y):
+def turn_neighbours(y, cosine, sine):
     for i in range(len(cosine)):
-        x1, x2 = x[2 * i], x[2 * i + 1]
+        x1, x2 = y[2 * i], y[2 * i + 1]
         y[2 * i] = x1 * cosine[i] - x2 * sine[i]
         y[2 * i + 1] = x1 * sine[i] + x2 * cosine[i]
 
 
+@jit(forceinline=True)
+def copy(x, y):
+    for i in range(len(y)):
+        y[i] = x[i]
+
+
 @parallel_jit
-def turn(x, positions, frequencies, scale, neighbours, scratch, y):
-    """y (B, T, H, D) = x, a place, with the first 2n numbers of a head turned; positions (B, T); scratch (threads, 2, n)."""
-    B, T, H, D = y.shape
+def turn(x, y, H, D, positions, frequencies, scale, neighbours, scratch):
+    """y = x (B, T, H, D), the first 2n numbers of each head turned; x and y are places; positions (B, T); scratch
+    (threads, 2, n).
+
+    The heads of a position are copied, in one piece if they are neighbours in x, and then turned in the cache.
+    """
+    B, T = positions.shape
     for part in prange(len(scratch)):
         start, stop = share(part, len(scratch), T)
-        cosine, sine, half = scratch[part, 0], scratch[part, 1], len(frequencies)
+        cosine, sine = scratch[part, 0], scratch[part, 1]
+        half = len(cosine)
+        together = max(H, 1) if x[3] == y[3] else 1
         for t in range(start, stop):
             for b in range(B):
                 if b == 0 or positions[b, t] != positions[b - 1, t]:
                     sines(positions[b, t], frequencies, scale, cosine, sine)
+                for h in range(0, H, together):
+                    size = D * together
+                    copy(numbers(x, b, t, h, size, scratch), numbers(y, b, t, h, size, scratch))
                 for h in range(H):
-                    head, turned = numbers(x, b, t, h, D, y), y[b, t, h]
+                    head = numbers(y, b, t, h, 2 * half, scratch)
                     if neighbours:
-                        turn_neighbours(head, cosine, sine, turned)
+                        turn_neighbours(head, cosine, sine)
                     else:
-                        turn_halves(head[:half], head[half:], cosine, sine, turned[:half], turned[half:])
-                    for d in range(2 * half, D):
-                        turned[d] = head[d]
+                        turn_halves(head[:half], head[half:], cosine, sine)
 
 
 def rotary_forward(x, positions, frequencies, scale=1.0, neighbours=False):
@@ -70,7 +84,8 @@ def rotary_forward(x, positions, frequencies, scale=1.0, neighbours=False):
     x = x if x.strides[3] == x.itemsize else np.ascontiguousarray(x)  # the numbers of a head side by side
     positions = np.ascontiguousarray(np.broadcast_to(positions, (B, T)), np.int64)
     scratch, y = empty(x, (min(parts_of(x.size), max(T, 1)), 2, len(frequencies))), empty(x, x.shape)
-    turn(place(x), positions, np.ascontiguousarray(frequencies, np.float64), float(scale), neighbours, scratch, y)
+    constants = np.ascontiguousarray(frequencies, np.float64), float(scale), neighbours
+    turn(place(x), place(y), H, D, positions, *constants, scratch)
     return y
 
 
