@@ -45,6 +45,11 @@ def test_gradients(name, kernel_set):
             assert check.error < 1e-6, check
 
 
+def test_residual_dropout_is_on_both_branches():
+    block = Llama.tiny(resid_pdrop=0.2).blocks[0]
+    assert block.attention.residual_dropout.p == block.mlp.residual_dropout.p == 0.2
+
+
 RANDOM = np.random.default_rng(0)
 TOKENS = RANDOM.integers(0, 13, (2, 8))
 
