@@ -16,7 +16,7 @@ def bert_architecture():
     _, ax = plt.subplots(figsize=(7.6, 7.8))
     levels = [
         (0.0, "[CLS] text [SEP] text [SEP]", "white"),
-        (1.1, "$W_e[t] + W_p[p] + W_s[s]$,  norm", PALE),
+        (1.1, "$W_e + W_p + W_\\mathrm{seg}$,  norm", PALE),
         (2.6, "attention, both ways", GREEN),
         (3.9, "norm", PALE),
         (5.1, "mlp:  C → 4C, GELU, → C", SAND),

@@ -14,8 +14,8 @@ from tinyllm.kernels.reference.norm import layernorm_backward, layernorm_forward
 def gpt_architecture():
     """The stack from tokens to loss, with the way of the gradient beside it."""
     levels = [
-        (0.0, "tokens t  (B, T)", "white"),
-        (1.1, "embeddings  $W_e[t] + W_p[p]$", PALE),
+        (0.0, "tokens  (B, T)", "white"),
+        (1.1, "embeddings  $W_e[\\mathrm{tok}] + W_p[\\mathrm{pos}]$", PALE),
         (2.5, "norm", PALE),
         (3.4, "attention, H heads", GREEN),
         (4.6, "norm", PALE),
@@ -39,15 +39,15 @@ def gpt_architecture():
 def gelu():
     """GELU by erf, its derivative, and how far the tanh form is off."""
     _, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
-    x = np.linspace(-4, 4, 801)
-    left.plot(x, activation.gelu(x), color=FORWARD, label="gelu(x)")
-    left.plot(x, activation.gelu_derivative(x), color=BACKWARD, label="gelu'(x)")
+    u = np.linspace(-4, 4, 801)
+    left.plot(u, activation.gelu(u), color=FORWARD, label="gelu(u)")
+    left.plot(u, activation.gelu_derivative(u), color=BACKWARD, label="gelu'(u)")
     left.legend(frameon=False)
-    left.set(xlabel="x", ylim=(-0.4, 2))
-    right.plot(x, activation.gelu_tanh(x) - activation.gelu(x), color=FORWARD, label="function")
-    right.plot(x, activation.gelu_tanh_derivative(x) - activation.gelu_derivative(x), color=BACKWARD, label="derivative")
+    left.set(xlabel="u", ylim=(-0.4, 2))
+    right.plot(u, activation.gelu_tanh(u) - activation.gelu(u), color=FORWARD, label="function")
+    right.plot(u, activation.gelu_tanh_derivative(u) - activation.gelu_derivative(u), color=BACKWARD, label="derivative")
     right.legend(frameon=False)
-    right.set(xlabel="x", title="tanh form minus erf form")
+    right.set(xlabel="u", title="tanh form minus erf form")
 
 
 def gradcheck():
@@ -70,7 +70,7 @@ def gradcheck():
         ax.loglog(steps, np.maximum(two, 1e-16), color=color, label=f"{dtype}, two points")
         ax.loglog(steps, np.maximum(four, 1e-16), color=color, linestyle=":", label=f"{dtype}, four points")
     ax.legend(frameon=False, fontsize=8)
-    ax.set(xlabel="step h", ylabel="relative error", ylim=(1e-15, 10))
+    ax.set(xlabel="step Δ", ylabel="relative error", ylim=(1e-15, 10))
 
 
 def copy_attention():

@@ -11,11 +11,11 @@ from tinyllm.kernels.reference.softmax import allowed
 
 def online_softmax():
     """The maximum and the sum of a row, as they run over it, and what the sum would be under the last maximum."""
-    x = np.random.default_rng(7).standard_normal(40) * 1.5 + np.linspace(-1, 1, 40)
-    top = np.maximum.accumulate(x)
-    total = np.array([np.exp(x[: j + 1] - top[j]).sum() for j in range(len(x))])
+    s = np.random.default_rng(7).standard_normal(40) * 1.5 + np.linspace(-1, 1, 40)
+    top = np.maximum.accumulate(s)
+    total = np.array([np.exp(s[: j + 1] - top[j]).sum() for j in range(len(s))])
     _, (above, below) = plt.subplots(2, 1, figsize=(8, 5), sharex=True)
-    above.plot(x, ".", color=INK, label="scores $x_j$")
+    above.plot(s, ".", color=INK, label="scores $s_j$")
     above.step(range(40), top, where="post", color=FORWARD, label="running maximum $m_j$")
     below.step(range(40), total, where="post", color=BACKWARD, label="running sum $l_j$")
     final = total * np.exp(top - top[-1])

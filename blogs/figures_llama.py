@@ -15,8 +15,8 @@ from tinyllm.layers.rotary import KINDS, powers
 def llama_architecture():
     """The stack from tokens to loss; what GPT-2 has not is named in full."""
     levels = [
-        (0.0, "tokens t  (B, T)", "white"),
-        (1.1, "embedding  $W_e[t]$", PALE),
+        (0.0, "tokens  (B, T)", "white"),
+        (1.1, "embedding  $W_e[\\mathrm{tok}]$", PALE),
         (2.5, "RMS norm", PALE),
         (3.4, "attention: H queries, G keys,\nq and k turned by position", GREEN),
         (4.6, "RMS norm", PALE),
@@ -65,25 +65,24 @@ def rotary_scaling():
         frequencies, _ = KINDS[name](D, theta, made_for, 4 * made_for, **options)
         ax.plot(frequencies / powers(D, theta), color=color, label=name)
     ax.legend(frameon=False)
-    ax.set(xlabel="pair i  (fast to slow)", ylabel="new frequency / old", ylim=(0, 1.05))
+    ax.set(xlabel="pair c  (fast to slow)", ylabel="new frequency / old", ylim=(0, 1.05))
     ax.set_title("from 2,048 to 8,192 tokens, D = 128, θ = 10,000", fontsize=10)
 
 
 def gate():
-    """SiLU beside GELU, its derivative, and the surface of silu(g) u as lines of equal value."""
+    """SiLU beside GELU, its derivative, and the surface of silu(gate) up as lines of equal value."""
     _, (left, right) = plt.subplots(1, 2, figsize=(8, 3.1))
-    x = np.linspace(-6, 4, 601)
-    left.plot(x, silu(x), color=FORWARD, label="silu(x)")
-    left.plot(x, silu_derivative(x), color=BACKWARD, label="silu'(x)")
-    left.plot(x, gelu(x), color="#999999", linestyle=":", label="gelu(x)")
+    u = np.linspace(-6, 4, 601)
+    left.plot(u, silu(u), color=FORWARD, label="silu(u)")
+    left.plot(u, silu_derivative(u), color=BACKWARD, label="silu'(u)")
+    left.plot(u, gelu(u), color="#999999", linestyle=":", label="gelu(u)")
     left.legend(frameon=False, fontsize=8)
-    left.set(xlabel="x", ylim=(-0.5, 2))
-    g, u = np.meshgrid(np.linspace(-4, 4, 161), np.linspace(-4, 4, 161))
-    lines = right.contour(
-        g, u, silu(g) * u, levels=[-12, -8, -4, -2, -1, -0.5, 0, 0.5, 1, 2, 4, 8, 12], cmap="coolwarm", linewidths=1.2
-    )
+    left.set(xlabel="u", ylim=(-0.5, 2))
+    gate, up = np.meshgrid(np.linspace(-4, 4, 161), np.linspace(-4, 4, 161))
+    levels = [-12, -8, -4, -2, -1, -0.5, 0, 0.5, 1, 2, 4, 8, 12]
+    lines = right.contour(gate, up, silu(gate) * up, levels=levels, cmap="coolwarm", linewidths=1.2)
     right.clabel(lines, fontsize=7)
-    right.set(xlabel="gate g", ylabel="up u", title="silu(g) u")
+    right.set(xlabel="gate", ylabel="up", title="silu(gate) · up")
 
 
 def grouped_queries():

@@ -13,11 +13,11 @@ def opt_architecture():
     """The stack that nearly all OPT models have, and that of the 350M with its norms behind the sums."""
     _, axes = plt.subplots(1, 2, figsize=(11.5, 8))
     ends = [
-        (0.0, "tokens t  (B, T)", "white"),
+        (0.0, "tokens  (B, T)", "white"),
         (8.8, "cross-entropy with the next tokens", "white"),
     ]
     before = [
-        (1.1, "embeddings  $W_e[t] + W_p[p + 2]$", PALE),
+        (1.1, "embeddings  $W_e[\\mathrm{tok}] + W_p[\\mathrm{pos} + 2]$", PALE),
         (2.5, "norm", PALE),
         (3.4, "attention, H heads", GREEN),
         (4.6, "norm", PALE),
@@ -26,12 +26,12 @@ def opt_architecture():
         (7.7, "output projection  $W_e^T$", PALE),
     ]
     behind = [
-        (0.9, "$W_e[t]\\,W_{in}^T + W_p[p + 2]$:  E → C", PALE),
+        (0.9, "$W_e[\\mathrm{tok}]\\,W_\\mathrm{in}^T + W_p[\\mathrm{pos} + 2]$:  E → C", PALE),
         (2.4, "attention, H heads", GREEN),
         (3.5, "norm", PALE),
         (4.4, "mlp:  C → 4C, ReLU, → C", SAND),
         (5.5, "norm", PALE),
-        (6.7, "$W_{out}$:  C → E", PALE),
+        (6.7, "$W_\\mathrm{out}$:  C → E", PALE),
         (7.7, "output projection  $W_e^T$", PALE),
     ]
     sums = [((1.72, 3.98), (4.06, 6.06)), ((1.6, 2.92), (4.0, 4.92))]
