@@ -53,18 +53,18 @@ def quantize(w: Array, bits: int = 8) -> tuple[Array, Array]:
     if bits == 16:
         return upper_half(filled), upper_half(np.ones((F, n), np.float32))
     codes, scales = (codes8 if bits == 8 else codes4)(filled.reshape(F, n, GROUP))
-    return codes.reshape(F, -1), scales
+    return codes.reshape(F, n * codes.shape[-1]), scales
 
 
 def dequantize(codes: Array, scales: Array, C: int, dtype: Any = np.float32) -> Array:
     """w = scale codes: llama.md (20).  codes (N, n_codes), scales (N, n_groups) -> w (N, C)."""
-    groups = codes.reshape(*scales.shape, -1)  # (N, n_groups, 32), or 16 bytes of two codes
+    groups = codes.reshape(*scales.shape, 16 if codes.dtype == np.uint8 else GROUP)  # 16 bytes hold two codes each
     if codes.dtype == np.uint16:
         groups = from_upper_half(groups)
     elif codes.dtype == np.uint8:
         groups = np.concatenate([groups & 15, groups >> 4], -1).astype(np.int8) - 8
     w = from_upper_half(scales)[..., None].astype(dtype) * groups.astype(dtype)
-    return w.reshape(*scales.shape[:-1], -1)[..., :C]
+    return w.reshape(*scales.shape[:-1], scales.shape[-1] * GROUP)[..., :C]
 
 
 def dequantize_rows(index: Array, codes: Array, scales: Array, C: int, dtype: Any = np.float32) -> Array:

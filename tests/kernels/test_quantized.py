@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_matmul import FENCED, run
 
+from tinyllm.kernels import common
 from tinyllm.kernels.float_bits import from_upper_half, upper_half
 from tinyllm.kernels.reference.quantized import GROUP
 
@@ -48,6 +49,17 @@ def test_whole_numbers_zeros_and_extremes_are_exact(bits, any_set):
     w[2], w[3, 5] = -w[1], 1e-9
     q, scales = function("quantize", any_set)(w, bits)
     np.testing.assert_allclose(function("dequantize", any_set)(q, scales, 64), w, rtol=0.005)
+
+
+@every_set
+@all_sizes
+def test_blocks_of_rows_are_the_whole(bits, any_set, monkeypatch):
+    """The fast sets quantize some rows at a time, and get what the reference gets."""
+    monkeypatch.setattr(common, "BLOCK", 100)
+    for w in (weight(9, 40), weight(1, 300), np.zeros((0, 40), np.float32)):
+        ours, truth = function("quantize", any_set)(w, bits), function("quantize", "reference")(w, bits)
+        assert all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(ours, truth, strict=True))
+        assert function("dequantize", any_set)(*ours, w.shape[1]).shape == w.shape
 
 
 def test_how_four_bits_lie():
