@@ -175,7 +175,7 @@ def test_every_command_takes_threads(text: Path, tmp_path: Path) -> None:
     answer = subprocess.run([sys.executable, "-c", code, *command, *tiny], capture_output=True, text=True, env=environment)
     assert answer.stdout.endswith("threads 1\n"), answer.stderr
     wrong = CliRunner().invoke(cli.cli, ["generate", "--threads", "0", "model"])
-    assert wrong.exit_code == 1 and "threads must be 1 or more" in wrong.output
+    assert wrong.exit_code == 1 and "the number of threads is 0; pass 1 or more" in wrong.output
 
 
 def test_help_comes_from_the_comments() -> None:
