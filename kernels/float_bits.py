@@ -19,4 +19,6 @@ def upper_half(x: Array) -> Array:
 
 def from_upper_half(halves: Array) -> Array:
     """bfloat16 numbers, as uint16, as float32: the lower halves are zeros."""
-    return (halves.astype(np.uint32) << 16).view(np.float32)
+    bits = halves.astype(np.uint32)
+    bits <<= 16  # in place: a large tensor is not copied twice
+    return bits.view(np.float32)

@@ -132,12 +132,18 @@ def chunks(n, size):
     return [slice(i, min(i + size, n)) for i in range(0, n, max(size, 1))]
 
 
+def difference_of(x, targets):
+    """x - targets, in float32 where x is bfloat16. targets may be on the host."""
+    return x.astype(wide(x)) - to_device(targets, x).astype(wide(x))
+
+
 def squared_error_forward(x, targets):
-    """As in the reference set, by CuPy's own kernels. targets may be on the host."""
-    difference = x - to_device(targets.astype(x.dtype), x)
+    """As in the reference set, by CuPy's own kernels."""
+    difference = difference_of(x, targets)
     return float((difference * difference).sum(dtype=np.float64) / max(1, x.size))
 
 
 def squared_error_backward(dloss, x, targets):
     """dx = 2 (x - targets) dloss / (N C)."""
-    return (x - to_device(targets.astype(x.dtype), x)) * x.dtype.type(2 * dloss / max(1, x.size))
+    difference = difference_of(x, targets)
+    return (difference * difference.dtype.type(2 * dloss / max(1, x.size))).astype(x.dtype)

@@ -159,5 +159,5 @@ def test_what_is_no_model(saved: Path, tmp_path: Path) -> None:
         (saved / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
         with pytest.raises(CheckpointError, match="config.json"):
             tinyllm.load(saved)
-    with pytest.raises(ValueError, match="device 'tpu' is not known: there are 'cpu' and 'cuda'"):
+    with pytest.raises(ValueError, match="device 'tpu' is not known; pass 'cpu' or 'cuda'"):
         tinyllm.load(saved, device="tpu")
