@@ -13,7 +13,7 @@ from tinyllm.pipelines.text2text import answers, use_of
 
 FUNCTION = """
 def read_lines(path):
-    with open(path) as file:
+    with open(path, encoding="utf-8") as file:
         return file.readlines()
 """
 

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md names files that exist; those of its examples are made by whoever follows them."""
+"""CONTRIBUTING.md names files that exist. The files of its examples are made by those who follow it."""
 
 import re
 from pathlib import Path

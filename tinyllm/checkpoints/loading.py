@@ -1,4 +1,4 @@
-"""From a path to a model, whoever wrote the files, and from a model to a directory of ours."""
+"""From a path to a model in any format that we read, and from a model to a directory of ours."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def checkpoint_path(path: Path, step: int) -> Path:
 def best_step(path: Path) -> int:
     """The step of the checkpoint that was the best on held-out data; the newest where none was measured."""
     if not (found := steps(path)):
-        raise CheckpointError(f"{path} has no checkpoint yet: `tinyllm train --resume {path}` begins it anew")
+        raise CheckpointError(f"{path} has no checkpoint yet: `tinyllm train --resume {path}` starts it again")
     step = read_json(checkpoint_path(path, found[-1]) / STATE).get("best_step")
     return found[-1] if step is None else step
 
