@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -331,3 +332,15 @@ def test_everything_in_one_go(in_one_process, monkeypatch, tmp_path):
         {"tinyllm", "tokenizers", "tiktoken"},
         {"tinyllm", "PyTorch eager"},
     ]
+
+
+def test_versions_take_turns():
+    """A tiny work, this version's plain blocks against its fused ones, with decoding."""
+    script = Path(__file__).parent.parent / "benchmarks" / "versions.py"
+    command = [sys.executable, str(script), "nano", "decoding", "--tiny", "--plain", "--pairs", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    header, *rows = done.stdout.splitlines()
+    assert header.split()[:2] == ["work", "dtype"] and [row.split()[0] for row in rows] == ["nano", "decoding"]
+    assert all(float(row.split()[2]) > 0 and float(row.split()[3]) > 0 for row in rows)
+    wrong = subprocess.run([sys.executable, str(script), "nanno"], capture_output=True, text=True)
+    assert wrong.returncode == 2 and "there is no work 'nanno'; pass one of nano, baby" in wrong.stderr
