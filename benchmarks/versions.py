@@ -64,7 +64,7 @@ def started(python: str, work: str, options: argparse.Namespace, plain: bool = F
     command = [python, __file__, work, "--worker", "--dtype", options.dtype]
     command += ["--plain"] * plain + ["--tiny"] * options.tiny
     environment = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", env=environment)
     assert process.stdout
     if process.stdout.readline() != "ready\n":
         raise SystemExit(f"{python} cannot run {work!r}: see the error above")

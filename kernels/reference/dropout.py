@@ -28,9 +28,7 @@ def keep_mask(n_rows: int, n_columns: int, rate: float, seed: int) -> Array:
 
 def dropout_forward(x: Array, rate: float, seed: int) -> Array:
     """y = mask x, where the mask is 1 / (1 - rate) if an entry stays, else 0: gpt.md (22).  x (N, C) -> y (N, C).
-    0 <= rate < 1; seed is a 64-bit integer. If rate is 0, y is x itself."""
-    if rate == 0:
-        return x
+    0 <= rate < 1; seed is a 64-bit integer."""
     keep = keep_mask(x.size // x.shape[-1], x.shape[-1], rate, seed).reshape(x.shape)
     return np.where(keep, x * (1 / (1 - rate)), 0)
 

@@ -27,7 +27,7 @@ class KVCache:
     least: positions that there is room for from the start. A step is recorded again when that is used up.
     """
 
-    mask: Any = None  # of a source; a decoder without one has none
+    mask: Any = None  # which tokens of a source are real (SourceCache)
 
     def __init__(self, least: int = LEAST) -> None:
         self.length, self.least = 0, least
@@ -47,7 +47,7 @@ class KVCache:
         if is_recordable(model, tokens, self):
             return self.recorded(model, tokens, context)
         h = model.decoder_hidden(tokens, context)  # (B, T, C)
-        self.length += tokens.shape[1]
+        self.advance(tokens.shape[1])
         return model.output(h[:, -1:] if last_only else h)
 
     def recorded(self, model: Any, tokens: np.ndarray, context: Context) -> Any:
@@ -57,7 +57,7 @@ class KVCache:
         if self.step is None or not self.step.serves(model, *sizes):
             self.step = Step(model, *sizes)
         logits = self.step(model, tokens, self, context)
-        self.length += 1
+        self.advance(1)
         return logits
 
     # What attention asks for -------------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ class KVCache:
         return next((k.shape[1] for k, _ in self._arrays.values()), 0)
 
     def advance(self, T: int) -> None:
-        """Counts T positions that were appended by `extend`."""
+        """Counts T positions whose keys and values all layers have appended."""
         self.length += T
 
     def select(self, rows: np.ndarray) -> None:

@@ -108,7 +108,7 @@ class T5(Model):
         encoded = Shared(self.encoder(self.tokens(source), Context(mask)))  # (B, S, C)
         self.keep(encoded)
         h = self.decoder(self.tokens(target_in), Context(source=encoded, source_mask=mask))  # (B, T, C)
-        kernels.scale(h, self.scale)  # h is an array of ours: nobody else holds it
+        kernels.scale(h, self.scale)  # in place: no layer keeps h
         return h
 
     def hidden_backward(self, dh):
