@@ -155,7 +155,7 @@ class Trainer:
             self.best_step, self.best, self.waited = self.step, value, 0
         self.evaluated = True
         with kernels.autocast(self.config.dtype):
-            sample = {"sample": self.data.sample(self.model)} if self.data.sample else {}
+            sample = {"sample": self.data.sample(self.model)} if self.data.sample and self.step else {}  # untrained: noise
         self._record({"step": self.step, **{f"val_{name}": value for name, value in measured.items()}, **sample})
         self.save()
 
