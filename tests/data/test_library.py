@@ -46,7 +46,9 @@ def test_the_first_sentence(documentation: str, sentence: str) -> None:
 def test_dialogues_ask_in_several_ways() -> None:
     dialogues = library_dialogues()
     assert dialogues == library_dialogues()
-    answers = {dialogue[0]["content"]: dialogue[1]["content"] for dialogue in dialogues}
-    assert [message["role"] for message in dialogues[0]] == ["user", "assistant"]
-    assert len({answers[question.format("shutil.copy")] for question in QUESTIONS}) == 1
+    messages = [message["content"] for dialogue in dialogues for message in dialogue]
+    answers = dict(zip(messages[::2], messages[1::2]))
+    assert {len(dialogue) for dialogue in dialogues} == {2, 4, 6}
+    assert [message["role"] for message in dialogues[1]] == ["user", "assistant"] * 2
+    assert {answers[question.format("shutil.copy")] for question in QUESTIONS} == {'Copy data and mode bits ("cp src dst").'}
     assert all(question in answers for question, _ in GREETINGS)

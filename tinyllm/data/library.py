@@ -2,11 +2,15 @@
 
 import importlib
 import inspect
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from .dialogues import Dialogue, exchange
+from .order import shuffled
 
 MODULES = (
     "builtins", "argparse", "array", "base64", "bisect", "calendar", "cmath", "collections", "contextlib", "copy",
@@ -38,13 +42,23 @@ GREETINGS = (
     ("Bye", "Goodbye!"),
 )
 GREETED = 20  # questions to each greeting
+LONGEST_DIALOGUE = 3  # exchanges
 
 
 def library_dialogues() -> list[Dialogue]:
-    """Questions about well-known functions and classes, in several wordings, and their answers; and a few greetings."""
-    asked = [exchange(question.format(name), answer) for name, answer in explanations().items() for question in QUESTIONS]
-    greeted = [exchange(*GREETINGS[i % len(GREETINGS)]) for i in range(len(asked) // GREETED)]
-    return [*asked, *greeted]
+    """Questions about well-known functions and classes, in several wordings, with their answers, and a few greetings.
+
+    Each wording of each question occurs once. A dialogue has one to three exchanges, so that a model learns to answer the
+    last question and not the first.
+    """
+    asked = [(question.format(name), answer) for name, answer in explanations().items() for question in QUESTIONS]
+    greeted = [GREETINGS[i % len(GREETINGS)] for i in range(len(asked) // GREETED)]
+    ordered = [*asked, *greeted]
+    mixed = iter(shuffled(np.arange(len(ordered)), len(ordered), key=0).tolist())
+    dialogues: list[Dialogue] = []
+    while chosen := list(itertools.islice(mixed, len(dialogues) % LONGEST_DIALOGUE + 1)):
+        dialogues.append([message for i in chosen for message in exchange(*ordered[i])])
+    return dialogues
 
 
 def explanations() -> dict[str, str]:
