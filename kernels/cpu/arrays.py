@@ -12,11 +12,11 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numba import prange
 
 from .jit import jit, parallel_jit
+from .parallel import threads
 
 GRAIN = 1 << 13  # numbers that make one more thread worth the microseconds of its start
 
@@ -39,7 +39,7 @@ NO_ROWS = ByDtype(2)
 
 def parts_of(n: int) -> int:
     """Into how many parts the work on n numbers is best divided: one for each thread, or fewer of them."""
-    return 1 if n < 2 * GRAIN else min(numba.get_num_threads(), n // GRAIN)
+    return 1 if n < 2 * GRAIN else min(threads(), n // GRAIN)
 
 
 @jit

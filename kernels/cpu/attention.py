@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import get_num_threads
 
 from ..common import used_positions
 from . import memory
@@ -26,6 +25,7 @@ from .attention_rows import backward_rows, forward_rows, place, readable
 from .attention_tiles import backward_scratch, backward_tiles, forward_scratch, forward_tiles
 from .bfloat16 import asked_for
 from .dropout import mask_of
+from .parallel import threads
 
 FEW_QUERIES = 4  # fewer than these per head are computed row by row
 FAR = 1 << 40  # a window that hides nothing
@@ -71,7 +71,7 @@ def _pairs():
 
 
 def _threads(tasks):
-    return max(1, min(get_num_threads(), tasks))
+    return max(1, min(threads(), tasks))
 
 
 def _options(q, sizes, causal, window, scale, dropout, seed):
@@ -111,12 +111,12 @@ def attention_forward(q, k, v, mask=None, causal=False, window=None, scale=None,
     q, k, v = (readable(a) for a in (q, k, v))  # alive until the kernel is done
     places, masks = [place(a) for a in (q, k, v)], _masks(q, sizes, mask, bias)
     options = _options(q, sizes, causal, window, scale, dropout, seed)
-    threads = _threads(B * H)
+    parts = _threads(B * H)
     if _by_tiles(q, sizes):
-        scratch = memory.empty(q, (threads, forward_scratch(sizes)))
+        scratch = memory.empty(q, (parts, forward_scratch(sizes)))
         forward_tiles(_pairs(), *places, place(y), lse, sizes, options, *masks, scratch)
     else:
-        forward_rows(*places, y, lse, sizes, options, *masks, ALL, threads)
+        forward_rows(*places, y, lse, sizes, options, *masks, ALL, parts)
     return y, lse
 
 
@@ -135,11 +135,11 @@ def attention_backward(
     options = _options(q, sizes, causal, window, scale, dropout, seed)
     bias_gradient = accumulator(dbias, (H, T, S), q, "dbias")
     arguments = *places, log_sums(lse, (B, H, T)), sizes, options, *masks, bias_gradient
-    threads = _threads(B * G if dbias is None else G)
+    parts = _threads(B * G if dbias is None else G)
     if _by_tiles(q, sizes):
-        backward_tiles(_pairs(), *arguments, memory.empty(q, (threads, backward_scratch(sizes))))
+        backward_tiles(_pairs(), *arguments, memory.empty(q, (parts, backward_scratch(sizes))))
     else:
-        backward_rows(*arguments, threads)
+        backward_rows(*arguments, parts)
     settle(dbias, bias_gradient)
     return gradients
 
