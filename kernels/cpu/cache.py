@@ -112,15 +112,17 @@ CACHE_FOLDER = _cache_folder()
 
 
 class KernelCache(FunctionCache):
-    """The compiled versions of one function, each in a file. Numba asks for them, and hands in what it has compiled."""
+    """The compiled versions of one function, each in a file of `folder` (None: nowhere). Numba asks for them, and hands in what
+    it has compiled."""
 
     can_write = True  # of all kernels: after the first file that could not be written no other is tried
 
-    def __init__(self, function: Callable[..., Any]):
+    def __init__(self, function: Callable[..., Any], folder: Path | None):
         code = function.__code__
         name = f"{Path(code.co_filename).stem}.{function.__qualname__}-{code.co_firstlineno}"
         self.stem = name.replace("<", "").replace(">", "")
-        self._py_func, self._name, self._cache_path = function, name, str(CACHE_FOLDER)
+        self.folder = folder
+        self._py_func, self._name, self._cache_path = function, name, str(folder)
         self.enable()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -128,7 +130,7 @@ class KernelCache(FunctionCache):
         target_context.refresh()
         key = self._key(sig, target_context.codegen())
         try:
-            payload = read(self._path(key))
+            payload = None if self.folder is None else read(self._path(self.folder, key))
             stored, compiled = (None, None) if payload is None else pickle.loads(payload)
             if stored == key:
                 return CompileResult._rebuild(target_context, *compiled)
@@ -138,11 +140,11 @@ class KernelCache(FunctionCache):
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        if not KernelCache.can_write or data.lifted or data.library.has_dynamic_globals:
+        if self.folder is None or not KernelCache.can_write or data.lifted or data.library.has_dynamic_globals:
             return
         key = self._key(sig, data.codegen)
         try:
-            write(self._path(key), dumps((key, data._reduce())))
+            write(self._path(self.folder, key), dumps((key, data._reduce())))
         except OSError as error:
             KernelCache.can_write = False
             without_cache(str(error))
@@ -154,8 +156,8 @@ class KernelCache(FunctionCache):
         """Types of arguments, processor, and the function's code, in words."""
         return repr((self._name, *self._index_key(sig, codegen)))
 
-    def _path(self, key: str) -> Path:
-        return Path(self._cache_path) / f"{self.stem}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.kernel"
+    def _path(self, folder: Path, key: str) -> Path:
+        return folder / f"{self.stem}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.kernel"
 
 
 def read(path: Path) -> bytes | None:

@@ -34,8 +34,8 @@ def jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     if function is None:
         return lambda function: jit(function, **options)
     dispatcher = numba.njit(**{**OPTIONS, **options})(function)
-    if CACHE_FOLDER is not None and Path(function.__code__.co_filename).parent == HERE:
-        dispatcher._cache = KernelCache(function)
+    if Path(function.__code__.co_filename).parent == HERE:
+        dispatcher._cache = KernelCache(function, CACHE_FOLDER)
     return dispatcher
 
 
