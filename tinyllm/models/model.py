@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Self
@@ -42,10 +43,12 @@ class Model(Layer):
     def forward_pass(self) -> Iterator[None]:
         """Around the forward pass of a loss. It drops what an earlier loss kept and remembers the precision, which the
         backward uses too, wherever it is called."""
-        self.mode.kept.clear()
-        self._autocast = block = kernels.current_autocast()
-        with nullcontext() if block.dtype == "float32" else self._in_precision(rounds_again=True):
-            yield
+        with self._alone("loss"):
+            self.mode.kept.clear()
+            self.mode.kept_in = threading.get_ident()
+            self._autocast = block = kernels.current_autocast()
+            with nullcontext() if block.dtype == "float32" else self._in_precision(rounds_again=True):
+                yield
 
     @contextmanager
     def backward_pass(self) -> Iterator[None]:
@@ -62,8 +65,27 @@ class Model(Layer):
                 'inference only: load it with dtype="float32" and compute in `with tinyllm.autocast("bfloat16"):`, or add '
                 "LoRA adapters (tinyllm.lora.add) and train these"
             )
-        with kernels.resume_autocast(self._autocast), self._in_precision():
+        with self._alone("backward"), kernels.resume_autocast(self._autocast), self._in_precision():
+            if self.mode.kept_in != threading.get_ident():
+                raise RuntimeError(
+                    "backward() was called in another thread than the last loss() of this model, and may not be of that loss: "
+                    "call both in one thread, and train a model in one thread at a time"
+                )
             yield
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Around a loss or a backward. RuntimeError if another thread is inside one of this model."""
+        me = threading.get_ident()
+        if self.mode.running.setdefault("thread", me) != me:
+            raise RuntimeError(
+                f"{name}() of this model was called while another thread is inside loss() or backward() of it: their "
+                "gradients would mix. Train a model in one thread at a time; use it in as many as you like"
+            )
+        try:
+            yield
+        finally:
+            self.mode.running.pop("thread", None)
 
     @contextmanager
     def inference(self) -> Iterator[None]:
