@@ -23,6 +23,7 @@ import functools
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Self
@@ -41,6 +42,23 @@ class Mode:
     dtype: Any = None  # dtype of the vectors that quantized embeddings return; None: that of the model's parameters
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))  # source of dropout's seeds
     kept: defaultdict[Layer, list[tuple[Any, ...]]] = field(default_factory=lambda: defaultdict(list))
+
+
+_dropout: ContextVar[bool] = ContextVar("tinyllm_dropout", default=True)
+dropout_is_allowed = _dropout.get  # () -> False within `without_dropout`, in this thread
+
+
+@contextmanager
+def without_dropout() -> Iterator[None]:
+    """Within the block no model applies dropout in this thread, whatever its mode is: for inference.
+
+    No mode changes, so none has to be restored, and a model may be in training in another thread.
+    """
+    token = _dropout.set(False)
+    try:
+        yield
+    finally:
+        _dropout.reset(token)
 
 
 class Layer:

@@ -13,7 +13,18 @@ from typing import Any, Self
 import numpy as np
 
 from ..kernels.common import IGNORE
-from ..layers import MLP, Attention, Context, Dropout, Embedding, LayerNorm, PositionEmbedding, PostNormBlock, assembled
+from ..layers import (
+    MLP,
+    Attention,
+    Context,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    PositionEmbedding,
+    PostNormBlock,
+    assembled,
+    without_dropout,
+)
 from .bert_config import BERTConfig
 from .bert_heads import HiddenStates, PooledClassifier, PretrainingHead, SpanHead
 from .classification import Classifier
@@ -108,14 +119,9 @@ class BERTBase(Model):
 
     def last_hidden_state(self, tokens, token_types=None, attention_mask=None):
         """What the head is given, (B, T, C), for tokens (B, T); dropout is off meanwhile."""
-        was_training = self.mode.training
         inputs = self._checked(tokens, token_types, attention_mask)
-        self.eval()
-        try:
-            with self.inference():
-                return self.hidden(*inputs)
-        finally:
-            self.train(was_training)
+        with without_dropout(), self.inference():
+            return self.hidden(*inputs)
 
     def loss(self, tokens, targets, token_types=None, attention_mask=None, **options):
         """The head's loss, a Python float, against targets of the shape that the class says."""
