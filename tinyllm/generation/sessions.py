@@ -118,13 +118,10 @@ def start(
     if isinstance(model, LanguageModel) and not model.writes:
         raise ValueError(f"{type(model).__name__} gives labels, and does not generate: use tinyllm classify")
     tokens = checked_ids(tokens, model.config.vocab_size)
-    B, T = tokens.shape
-    mask = checked_mask(attention_mask, B, T, T)
-    if mask is not None and mask.shape != tokens.shape:
-        raise ValueError(f"attention_mask must have the shape of tokens, {tokens.shape}, and has {mask.shape}")
+    mask = checked_mask(attention_mask, tokens.shape)
     if not isinstance(model, LanguageModel):
         session: Session = TargetSession(model, tokens, mask, use_cache)
-        return np.array(session.rows).reshape(B, 1), session
+        return np.array(session.rows).reshape(len(tokens), 1), session
     rows = [row.tolist() for row in tokens] if mask is None else [row[real].tolist() for row, real in zip(tokens, mask)]
     if not all(rows):
         raise ValueError("a row of tokens is empty: generation needs a token to begin with, such as the tokenizer's bos_id")
