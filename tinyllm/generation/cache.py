@@ -117,7 +117,9 @@ class KVCache:
 
     def of_source(self, layer: Any) -> tuple[np.ndarray, np.ndarray]:
         """Keys and values of a source, which only a SourceCache has."""
-        raise ValueError("a KVCache holds no source: make the cache by tinyllm.generation.encoded(model, source, source_mask)")
+        raise ValueError(
+            "a KVCache holds no source: make the cache by tinyllm.generation.encoded(model, source, source_mask)"
+        )
 
     # Memory ------------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ import numpy as np
 from ..kernels.device import to_host
 from ..layers import without_dropout
 from . import nonfinite
-from .model import Model
 
 
 def is_finite(output: np.ndarray) -> bool:
@@ -23,18 +22,26 @@ def has_likeliest(logits: np.ndarray) -> bool:
 
 
 def infer(
-    model: Model,
-    forward: Callable[[], Any],
+    model: Any,
+    *inputs: Any,
+    forward: Callable[..., Any] | None = None,
     is_right: Callable[[np.ndarray], bool] = is_finite,
+    real: np.ndarray | None = None,
     again: Callable[[], Any] | None = None,
+    **options: Any,
 ) -> np.ndarray:
-    """What `forward` computes with the model, as an array on the host. Dropout is off meanwhile.
+    """What the model (or `forward`, which calls it) gives for these inputs, as an array on the host, without dropout.
 
-    FloatingPointError, which names the first layer whose output is not finite, if the result is not right. To find the
-    layer, `again` computes the same without a cache (by default `forward` does); nothing but the result is looked at before.
+    FloatingPointError, which names the first layer whose output is not finite, if is_right says no to the result, or to its
+    part `real`, a bool array for its first axes. Nothing but the result is looked at before. To find the layer, `again()`
+    computes the same without a cache (None: `forward` does).
     """
+
+    def run() -> Any:
+        return (forward or model)(*inputs, **options)
+
     with without_dropout():
-        output = to_host(forward())
-        if not is_right(output):
-            raise FloatingPointError(nonfinite.in_output(model, again or forward))
+        output = to_host(run())
+        if not is_right(output if real is None else output[real]):
+            raise FloatingPointError(nonfinite.in_output(model, again or run))
     return output

@@ -10,8 +10,8 @@ import numpy as np
 from ..data.encoder_rows import stacked
 from ..data.padding import by_length
 from ..data.squad import Question, Window, windows
-from ..kernels.device import to_host
 from ..models.bert import BERTForQuestionAnswering
+from ..models.inference import infer
 from ..tokenizers import Tokenizer
 
 LONGEST = 30  # tokens of an answer
@@ -69,7 +69,7 @@ def span_logits(
     logits: list[np.ndarray] = [np.empty((0, 2))] * len(rows)
     for batch in by_length(rows, batch_size):
         tokens, _, types, mask = stacked([rows[i] for i in batch], pad)
-        for i, values in zip(batch, to_host(model(tokens, types, mask))):
+        for i, values in zip(batch, infer(model, tokens, token_types=types, attention_mask=mask, real=mask)):
             logits[i] = values[: len(rows[i].tokens)].astype(np.float64)
     return logits
 

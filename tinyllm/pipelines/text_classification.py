@@ -13,9 +13,9 @@ import numpy as np
 
 from ..data.padding import by_length, right_padded
 from ..generation.sampling import softmax
-from ..kernels.device import to_host
 from ..models import BERTForSequenceClassification, Model
 from ..models.classification import SequenceClassifier, names_of_labels
+from ..models.inference import infer
 from ..tokenizers import Tokenizer
 
 
@@ -41,7 +41,8 @@ def classify(
 
     seconds: the second text of each pair, for a BERT that was trained on pairs. Texts of like length share a batch.
     max_length: longer texts are cut there, special tokens included (None: at the model's own limit). on_batch: called with
-    the number of texts that are done. ValueError where the model is no classifier, or a text is empty.
+    the number of texts that are done. ValueError where the model is no classifier, or a text is empty. FloatingPointError,
+    which names the layer, if the model gives NaN or infinite numbers. Dropout is off, whatever the model's mode.
     """
     label_names(model)
     if isinstance(texts, str) or isinstance(seconds, str):
@@ -57,10 +58,10 @@ def classify(
     probabilities, done = np.zeros((len(rows), model.config.num_labels), model.dtype), 0
     for batch in by_length([ids for ids, _ in rows], batch_size):
         tokens, mask = right_padded([rows[i][0] for i in batch], tokenizer.pad_id or 0)
-        inputs = {"attention_mask": mask}
+        inputs: dict[str, Any] = {"attention_mask": mask}
         if not isinstance(model, SequenceClassifier):
             inputs["token_types"] = right_padded([rows[i][1] for i in batch], 0)[0]
-        probabilities[batch] = softmax(to_host(model(tokens, **inputs)))
+        probabilities[batch] = softmax(infer(model, tokens, **inputs))
         done += len(batch)
         if on_batch is not None:
             on_batch(done)
