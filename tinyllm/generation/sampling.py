@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .options import require, require_number, require_whole
-
-LARGEST = np.finfo(np.float64).max
+from .options import LARGEST, require, require_number, require_whole
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,8 @@ def first_layer(model: Model, run: Callable[[], Any]) -> str:
 
     with _watching, _plain_blocks(model):
         try:
-            for name, layer in named_layers(model):
+            shared = {id(layer): (name, layer) for name, layer in reversed(list(named_layers(model)))}  # under its first name
+            for name, layer in shared.values():
                 for method in FORWARDS:
                     if layer is not model and hasattr(layer, method):
                         watch(name, layer, method)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..data.padding import by_length, right_padded
+from ..generation.options import require_whole
 from ..models.bert import BERTBase
 from ..models.inference import infer
 from ..tokenizers import Tokenizer
@@ -28,6 +29,8 @@ def sentence_embeddings(
     """
     if isinstance(texts, str):
         raise TypeError("sentence_embeddings takes a list of texts: put a single one into brackets")
+    if max_length is not None:
+        require_whole("max_length", max_length, 1, "a whole number, 1 or more, or None")
     limit = min(max_length or model.max_length, model.max_length)
     rows = [whole(tokenizer, text, limit) for text in texts]
     vectors = np.zeros((len(rows), model.config.hidden_size), model.dtype)

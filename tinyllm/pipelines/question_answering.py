@@ -10,6 +10,7 @@ import numpy as np
 from ..data.encoder_rows import stacked
 from ..data.padding import by_length
 from ..data.squad import Question, Window, windows
+from ..generation.options import require_whole
 from ..models.bert import BERTForQuestionAnswering
 from ..models.inference import infer
 from ..tokenizers import Tokenizer
@@ -52,6 +53,7 @@ def answer(
     """
     if not isinstance(model, BERTForQuestionAnswering):
         raise ValueError(f"a {type(model).__name__} finds no answers: fine-tune it with --task qa")
+    require_whole("longest", longest, 1)
     asked = [Question(str(i), question, context) for i, (question, context) in enumerate(questions)]
     empty = [i for i, one in enumerate(asked) if not one.context.strip()]
     if empty:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..data.padding import by_length, right_padded
+from ..generation.options import require_whole
 from ..generation.sampling import softmax
 from ..models import BERTForSequenceClassification, Model
 from ..models.classification import SequenceClassifier, names_of_labels
@@ -51,6 +52,8 @@ def classify(
         raise ValueError(f"there are {len(texts)} texts and {len(seconds)} second texts")
     if seconds is not None and isinstance(model, SequenceClassifier):
         raise ValueError(f"{type(model).__name__} labels single texts: pairs are for BERT")
+    if max_length is not None:
+        require_whole("max_length", max_length, 1, "a whole number, 1 or more, or None")
     limit = min(max_length or model.max_length, model.max_length)  # type: ignore[attr-defined]
     rows = [row_of(tokenizer, text, None if seconds is None else seconds[i], limit) for i, text in enumerate(texts)]
     if empty := [i + 1 for i, (ids, _) in enumerate(rows) if not ids]:
