@@ -9,6 +9,8 @@ import numpy as np
 
 from .options import LARGEST, require, require_number, require_whole
 
+SMALLEST = float(np.finfo(np.float64).tiny)
+
 
 @dataclass(frozen=True)
 class Sampler:
@@ -71,7 +73,7 @@ class Sampler:
     def kept(self, scores: np.ndarray) -> np.ndarray:
         """Scores (V,) at this temperature, less the largest; -inf where a token is out of the question."""
         with np.errstate(over="ignore"):  # at a low temperature an unlikely token becomes impossible
-            scores = (scores - scores.max()) / self.temperature
+            scores = (scores - scores.max()) / max(self.temperature, SMALLEST)
         if self.top_k is not None and self.top_k < len(scores):
             scores = top_k_of(scores, self.top_k)
         if self.top_p is not None and self.top_p < 1:
