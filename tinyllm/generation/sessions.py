@@ -16,7 +16,7 @@ from .options import require, require_whole
 AHEAD = 512  # tokens to come, at most, that the cache has room for from the start
 
 
-def next_logits(model: Model, forward: Callable[[], Any], again: Callable[[], Any], suppressed: Sequence[int]) -> np.ndarray:
+def next_logits(model: Model, forward: Callable[[], Any], again: Callable[[], Any], suppressed: np.ndarray) -> np.ndarray:
     """What `forward` computes, logits (R, V), on the host: -inf for the suppressed tokens. Dropout is off meanwhile.
 
     FloatingPointError if a row has NaN or no largest logit. `again` then computes the same without a cache, so that the
@@ -39,7 +39,7 @@ class Session:
 
     rows: list[list[int]]
 
-    def __init__(self, model: Any, use_cache: bool, suppressed: Sequence[int]):
+    def __init__(self, model: Any, use_cache: bool, suppressed: np.ndarray):
         self.model, self.use_cache, self.suppressed = model, use_cache, suppressed
 
     def logits(self) -> np.ndarray:
@@ -75,7 +75,7 @@ class DecoderSession(Session):
     """A decoder's rows. It sees of each what lies behind `starts`: all, until a row reaches the model's longest sequence."""
 
     def __init__(
-        self, model: LanguageModel, rows: list[list[int]], max_new_tokens: int, use_cache: bool, suppressed: Sequence[int]
+        self, model: LanguageModel, rows: list[list[int]], max_new_tokens: int, use_cache: bool, suppressed: np.ndarray
     ):
         super().__init__(model, use_cache, suppressed)
         self.rows, self.starts, self.left = rows, [0] * len(rows), max_new_tokens
@@ -122,7 +122,7 @@ class TargetSession(Session):
     A target begins with the configuration's decoder_start_token_id.
     """
 
-    def __init__(self, model: Any, source: np.ndarray, mask: np.ndarray | None, use_cache: bool, suppressed: Sequence[int]):
+    def __init__(self, model: Any, source: np.ndarray, mask: np.ndarray | None, use_cache: bool, suppressed: np.ndarray):
         super().__init__(model, use_cache, suppressed)
         self.rows = [[model.config.decoder_start_token_id] for _ in source]
         self.source, self.mask = source, mask
@@ -178,9 +178,10 @@ def start(
     return tokens, DecoderSession(model, rows, max_new_tokens, use_cache, suppressed)
 
 
-def checked_suppressed(tokens: Sequence[int], V: int) -> list[int]:
+def checked_suppressed(tokens: Sequence[int], V: int) -> np.ndarray:
     """Tokens of a vocabulary of V that are not to be generated, each once; ValueError if none would be left."""
-    suppressed = sorted(set(checked_ids(list(tokens) or np.zeros(0, int), V, "suppress_tokens", (len(tokens),)).tolist()))
+    given = np.array(list(tokens)) if len(tokens) else np.zeros(0, np.int64)
+    suppressed = np.unique(checked_ids(given, V, "suppress_tokens", (len(tokens),)))
     if len(suppressed) == V:
         raise ValueError(f"suppress_tokens holds all {V} tokens, and one at least must be left: give fewer")
     return suppressed

@@ -21,6 +21,8 @@ from .options import require_whole
 from .sampling import Sampler, pick
 from .sessions import next_logits, start_after_slide
 
+NONE = np.zeros(0, np.int64)
+
 
 def grow_assisted(
     model: LanguageModel,
@@ -32,7 +34,7 @@ def grow_assisted(
     seed: int | None,
     num_assistant_tokens: int = 4,
     on_token: Callable[[int, int], Any] | None = None,
-    suppressed: Sequence[int] = (),
+    suppressed: np.ndarray = NONE,
 ) -> Iterator[tuple[int, int]]:
     """(row, token) for each new token, as generate.grow gives them, one row after the other.
 
@@ -73,7 +75,7 @@ class Assisted:
         sampler: Sampler,
         random: np.random.Generator,
         n: int,
-        suppressed: Sequence[int] = (),
+        suppressed: np.ndarray = NONE,
     ):
         self.model, self.assistant, self.row = View(model, suppressed), View(assistant, suppressed), row
         self.sampler, self.random, self.n = sampler, random, n
@@ -118,7 +120,7 @@ class Assisted:
 class View:
     """What a model sees of a row: the tokens from `start` on, and in its cache those that it has read."""
 
-    def __init__(self, model: LanguageModel, suppressed: Sequence[int] = ()):
+    def __init__(self, model: LanguageModel, suppressed: np.ndarray = NONE):
         self.model, self.limit, self.switches_at = model, model.max_length, model.switches_at or 0
         self.suppressed = suppressed
         self.restart(0)

@@ -38,7 +38,7 @@ class Mode:
     """How a model runs now, and what its layers keep for the backward; one object, shared by all its layers."""
 
     keeping: bool = True  # layers keep what their backward needs
-    training: bool = False  # dropout is on
+    training: bool = False  # dropout is on, but within `without_dropout`
     dtype: Any = None  # dtype of the vectors that quantized embeddings return; None: that of the model's parameters
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))  # source of dropout's seeds
     kept: defaultdict[Layer, list[tuple[Any, ...]]] = field(default_factory=lambda: defaultdict(list))

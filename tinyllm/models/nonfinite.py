@@ -79,7 +79,9 @@ def first_layer(model: Model, run: Callable[[], Any]) -> str:
 
     with _watching, _plain_blocks(model):
         try:
-            shared = {id(layer): (name, layer) for name, layer in reversed(list(named_layers(model)))}  # under its first name
+            shared = {
+                id(layer): (name, layer) for name, layer in reversed(list(named_layers(model)))
+            }  # under its first name
             for name, layer in shared.values():
                 for method in FORWARDS:
                     if layer is not model and hasattr(layer, method):
