@@ -39,13 +39,28 @@ class Mode:
 
     running: dict[str, int] = field(default_factory=dict)  # the thread that is inside a loss or its backward
     kept_in: int | None = None  # the thread of the last loss
-    training: bool = False  # dropout is on
+    training: bool = False  # dropout is on, but within `without_dropout`
     dtype: Any = None  # dtype of the vectors that quantized embeddings return; None: that of the model's parameters
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))  # source of dropout's seeds
     kept: defaultdict[Layer, list[tuple[Any, ...]]] = field(default_factory=lambda: defaultdict(list))
 
 
 _keeping: ContextVar[bool] = ContextVar("tinyllm_keeping", default=True)
+_dropout: ContextVar[bool] = ContextVar("tinyllm_dropout", default=True)
+dropout_is_allowed = _dropout.get  # () -> False within `without_dropout`, in this thread
+
+
+@contextmanager
+def without_dropout() -> Iterator[None]:
+    """Within the block no model applies dropout in this thread, whatever its mode is: for inference.
+
+    No mode changes, so none has to be restored, and a model may be in training in another thread.
+    """
+    token = _dropout.set(False)
+    try:
+        yield
+    finally:
+        _dropout.reset(token)
 
 
 class Layer:

@@ -15,6 +15,7 @@ from ..kernels.device import check_device, device_of, moved
 from ..layers import Context, Embedding, Layer, Output, packed_arrays
 from ..layers.parameter import Flat
 from ..layers.quantized import Packed
+from .masks import zeros_and_ones
 
 
 class Model(Layer):
@@ -191,14 +192,14 @@ def checked_ids(
     return array
 
 
-def checked_mask(mask: Any, B: int, T: int, S: int) -> np.ndarray | None:
-    """attention_mask as bool (B, S) or (B, T, S); one clear error otherwise."""
+def checked_mask(mask: Any, *shapes: tuple[int, ...], name: str = "attention_mask") -> np.ndarray | None:
+    """A mask as bool, of one of these shapes: true where a token is real. None stays None; one clear error otherwise."""
     if mask is None:
         return None
     array = np.asarray(mask)
-    if array.shape not in ((B, S), (B, T, S), (1, T, S)):
-        raise ValueError(f"attention_mask must have shape ({B}, {S}) or ({B}, {T}, {S}), and has {array.shape}")
-    return array.astype(bool)
+    if array.shape not in shapes:
+        raise ValueError(f"{name} must have shape {' or '.join(map(str, shapes))}, and has {array.shape}")
+    return array if array.dtype == bool else zeros_and_ones(array, name)
 
 
 class LanguageModel(Model):
@@ -286,6 +287,7 @@ class LanguageModel(Model):
                 f"the sequence has {past + T} tokens, and this model takes at most {self.max_length}: "
                 "shorten it, or use a model with a longer context"
             )
-        mask = checked_mask(attention_mask, B, T, past + T)
+        S = past + T
+        mask = checked_mask(attention_mask, (B, S), (B, T, S), (1, T, S))
         positions = np.arange(past, past + T) if positions is None else np.asarray(positions)
         return tokens, Context(mask, positions, cache)

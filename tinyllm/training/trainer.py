@@ -14,9 +14,8 @@ from typing import Any, Self
 from .. import kernels
 from ..checkpoints import files, native
 from ..data.batches import IGNORED
-from ..models import Model
+from ..models import Model, nonfinite
 from ..optim import clip_factor
-from . import nonfinite
 from .config import TrainConfig
 from .data import Batches, Data
 from .run import Run
