@@ -42,13 +42,13 @@ GREETINGS = (
     ("Bye", "Goodbye!"),
 )
 GREETED = 20  # questions to each greeting
-LONGEST_DIALOGUE = 3  # exchanges
+LONGEST_DIALOGUE = 5  # exchanges: about what the context of a small model holds
 
 
 def library_dialogues() -> list[Dialogue]:
     """Questions about well-known functions and classes, in several wordings, with their answers, and a few greetings.
 
-    Each wording of each question occurs once. A dialogue has one to three exchanges, so that a model learns to answer the
+    Each wording of each question occurs once. A dialogue has one to LONGEST_DIALOGUE exchanges, so that a model learns to answer the
     last question and not the first.
     """
     asked = [(question.format(name), answer) for name, answer in explanations().items() for question in QUESTIONS]
