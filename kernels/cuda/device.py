@@ -19,8 +19,8 @@ _uploads: dict[Any, Any] = {}
 
 @functools.cache
 def name_of(dtype: Any) -> str:
-    """dtype.name, which NumPy puts together each time: as long as half a launch takes, and several times for each."""
-    return dtype.name
+    """dtype.name (of numbers in another byte order dtype.str), which NumPy puts together each time: as long as half a launch takes, and several times for each."""
+    return dtype.name if dtype.isnative else dtype.str
 
 
 @functools.cache
