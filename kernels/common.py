@@ -79,8 +79,8 @@ def check_buckets(w: Any, name: str, bidirectional: bool, max_distance: int, H: 
     exact = n_buckets // (4 if bidirectional else 2)  # buckets of one distance each
     if not 1 <= exact < max_distance:
         raise ValueError(
-            f"{name} has {n_buckets} buckets for distances up to {max_distance}; give it at least {4 if bidirectional else 2}, "
-            f"and a max_distance above {exact}"
+            f"{name} has {n_buckets} buckets for distances up to {max_distance}; give it at least "
+            f"{4 if bidirectional else 2}, and a max_distance above {exact}"
         )
     return n_buckets, heads
 

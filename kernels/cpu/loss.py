@@ -182,7 +182,7 @@ def counted(x, w, b, targets):
 
 
 def check_gradients(dw, db, w):
-    """ValueError if dw or db cannot take the gradients of w (V, C) and b (V,). Without a row that counts nothing else looks."""
+    """ValueError if dw or db cannot take the gradients of w (V, C) and b (V,), even if no row counts."""
     accumulator(dw, w.shape, w, "dw")
     accumulator(db, w.shape[:1], w, "db")
 

@@ -119,7 +119,8 @@ def test_one_thread_trains_a_model_that_others_use():
 def test_a_forked_child_computes_on_one_thread(before):
     """Bit for bit what the parent gives on one thread, also in a child's child, and by a step that the parent recorded."""
     code = """
-def results(): return [forward(), encode(), generate(), sample(), train(), x @ x.T, np.ones((300, 300)) @ np.ones((300, 300))]
+wide = np.ones((300, 300))  # enough for several threads of BLAS
+def results(): return [forward(), encode(), generate(), sample(), train(), wide @ wide]
 def child(pipe, deeper):
     found = results()
     if deeper:

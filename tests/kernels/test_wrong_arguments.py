@@ -140,7 +140,7 @@ def attempt(op: str, kernel_set: str, arguments: dict[str, Any]) -> Any:
     try:
         with np.errstate(all="ignore"):
             result = function(op, kernel_set)(**copies)
-    except Exception as raised:  # noqa: BLE001 - which ones are right is asked below
+    except Exception as raised:
         return raised
     written = [
         part for a in copies.values() for part in (a if isinstance(a, tuple) else (a,)) if isinstance(part, np.ndarray)
