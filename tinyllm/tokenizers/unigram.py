@@ -10,10 +10,11 @@ from typing import Any
 
 from .added import AddedToken
 from .base import Settings
+from .decoders import SPACE
 from .files import TokenizerError
-from .json_parts import Json
+from .json_steps import Json
 from .sentencepiece import BYTE_PIECES, SentencePieceTokenizer, frequent_letters, trained_settings, training_words
-from .spacing import SPACE, Pipeline, SentencePieceSpacing
+from .spacing import Pipeline, SentencePieceSpacing
 from .unigram_training import learn_pieces
 from .words import count_words
 
@@ -25,7 +26,7 @@ class UnigramTokenizer(SentencePieceTokenizer):
     """scores[i] is the log probability of pieces[i].
 
     matchable: the ids that text can give; None: all but special tokens.
-    bonus: ids that win over whatever they compete with (SentencePiece's user-defined symbols).
+    user_defined: ids of symbols whose score is 0, which is the best that there is, whatever the file says.
     single_precision: sums are rounded to float32, as SentencePiece's own are; that decides between segmentations that are
     equally probable ("a" + "aa", "aa" + "a"). The tokenizers library has float64.
     """
@@ -38,16 +39,15 @@ class UnigramTokenizer(SentencePieceTokenizer):
         settings: Settings | None = None,
         *,
         matchable: Sequence[int] | None = None,
-        bonus: Sequence[int] = (),
+        user_defined: Sequence[int] = (),
         single_precision: bool = False,
         **options: Any,
     ):
         super().__init__(pieces, spacing, settings, **options)
-        self.scores = list(scores)
-        self.bonus = tuple(bonus)
+        self.scores = [0.0 if id in user_defined else score for id, score in enumerate(scores)]
         self.single_precision = single_precision
         candidates = list(range(len(self.pieces)) if matchable is None else matchable)
-        usual = [self.scores[id] for id in candidates if id not in self.bonus]
+        usual = [self.scores[id] for id in candidates if id not in user_defined]
         special = self.special_tokens
         candidates = [id for id in candidates if pieces[id] not in special]  # never from a stranger's "</s>"
         rounded = to_float32 if single_precision else float
@@ -59,8 +59,6 @@ class UnigramTokenizer(SentencePieceTokenizer):
             for letter in pieces[id]:
                 node = node.setdefault(letter, {})
             node[""] = self.scores[id], id
-            if id in self.bonus:
-                node[""] = rounded(len(pieces[id].encode()) * max(usual, default=0.0) - 0.1), id
 
     def _encode_word(self, word: str) -> list[int]:
         ids: list[int] = []
@@ -127,8 +125,8 @@ class UnigramTokenizer(SentencePieceTokenizer):
             "vocab": [[piece, score] for piece, score in zip(self.pieces, self.scores)],
             "byte_fallback": self.byte_fallback,
         }
-        split = not any(SPACE in (piece or "")[1:] for piece in self.pieces)
-        return self._json_of(model, [str(self.pieces[id]) for id in self.bonus], split)
+        split = not any(SPACE in piece[1:] for piece in self.pieces if piece is not None)
+        return self._json_of(model, split)
 
     @classmethod
     def train(
@@ -154,7 +152,8 @@ class UnigramTokenizer(SentencePieceTokenizer):
             {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
             {"type": "Strip", "strip_left": True, "strip_right": True},
         ]
-        spacing = Pipeline(normalizers, metaspace="always")
+        metaspace: Json = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "always", "split": True}
+        spacing = Pipeline(normalizers, [metaspace])
         counts = count_words(texts, special_tokens, lambda part: training_words(part, spacing))
         letters = frequent_letters(counts, coverage)
         before = [*special_tokens, *(BYTE_PIECES if byte_fallback else ())]
@@ -167,11 +166,11 @@ class UnigramTokenizer(SentencePieceTokenizer):
         learned = learn_pieces(counts, letters, room, progress)
         tokens = [*before, *(piece for piece, _ in learned)]
         scores = [0.0] * len(before) + [score for _, score in learned]
-        settings = trained_settings(tokens, special_tokens, bos_first=False)
+        decoder: list[Json] = [{"type": "ByteFallback"}, metaspace] if byte_fallback else [metaspace]
+        settings = trained_settings(tokens, special_tokens, decoder, bos_first=False)
         settings.added = [*settings.added, *sentinel_tokens(len(tokens), sentinels)]
         unknown = tokens.index("<unk>") if "<unk>" in special_tokens else None
-        options = {"unknown": unknown, "byte_fallback": byte_fallback, "strip": "all"}
-        return cls(tokens, scores, spacing, settings, **options)  # type: ignore[arg-type]
+        return cls(tokens, scores, spacing, settings, unknown=unknown, byte_fallback=byte_fallback)
 
 
 def sentinel_tokens(first_id: int, count: int = 100) -> list[AddedToken]:
