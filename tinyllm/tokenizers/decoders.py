@@ -75,22 +75,6 @@ class ByteFallback:
 _BYTE = regex.compile("<0x([0-9A-Fa-f]{2}|[+][0-9A-Fa-f])>")
 
 
-class Suffix:
-    """BPEDecoder: the suffix of a token is a space, that of the last token is dropped."""
-
-    def __init__(self, suffix: str):
-        self.suffix = suffix
-        self.last: list[str] = []
-
-    def feed(self, tokens: list[str]) -> list[str]:
-        several = [*self.last, *tokens]
-        self.last = several[-1:]
-        return [token.replace(self.suffix, " ") for token in several[:-1]]
-
-    def finish(self) -> list[str]:
-        return [token.replace(self.suffix, "") for token in self.last]
-
-
 class ByteLevel:
     """GPT-2's byte characters become the bytes that they spell, and those UTF-8 text."""
 
@@ -197,7 +181,6 @@ _MAKE: dict[str, Callable[[Json], Step]] = {
     "Replace": _replace,
     "Strip": _strip,
     "WordPiece": _wordpiece,
-    "BPEDecoder": lambda part: Suffix(part["suffix"]),
 }
 
 # What decoding takes back: the space that cutting at punctuation put before these.

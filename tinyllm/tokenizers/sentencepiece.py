@@ -113,17 +113,17 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _decoder_json(self) -> Json:
         """The nearest to SentencePieceDecoder that a tokenizer.json has."""
-        return {"type": "Sequence", "decoders": llama_decoder(strip=self._strip() != "none")}
+        return {"type": "Sequence", "decoders": llama_decoder({"none": 0, "one": 1, "all": 1_000_000}[self._strip()])}
 
 
 SOURCE = "sentencepiece"  # the key of tokenizer.json's model under which a .model is saved, in base64
 
 
-def llama_decoder(strip: bool = True) -> list[Json]:
-    """The decoder that LLaMA-like files have: spaces, bytes, and the first space dropped."""
+def llama_decoder(strip: int = 1) -> list[Json]:
+    """The decoder that LLaMA-like files have: spaces, bytes, and up to `strip` spaces dropped at the beginning."""
     spaces = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
     steps: list[Json] = [spaces, {"type": "ByteFallback"}, {"type": "Fuse"}]
-    return [*steps, {"type": "Strip", "content": " ", "start": 1, "stop": 0}] if strip else steps
+    return [*steps, {"type": "Strip", "content": " ", "start": strip, "stop": 0}] if strip else steps
 
 
 class SentencePieceBPETokenizer(SentencePieceTokenizer):
@@ -131,7 +131,8 @@ class SentencePieceBPETokenizer(SentencePieceTokenizer):
 
     merges: (left piece, right piece, rank); of the pairs of neighbours the one of lowest rank merges first, the leftmost of
     equals. frozen: pieces that are taken from the text as they are and never merge (SentencePiece's user-defined symbols).
-    unused: pieces that are merged and then taken apart again, as SentencePiece does with those that its file marks so.
+    unused: ids of pieces that are merged and then taken apart again, as SentencePiece does with those that its file marks so.
+    reserved: ids of pieces that no text gives, however it is spelled (a .model's control symbols and bytes).
     ignore_merges: a word that is a piece as a whole is that piece.
     """
 
@@ -144,6 +145,7 @@ class SentencePieceBPETokenizer(SentencePieceTokenizer):
         *,
         frozen: Sequence[str] = (),
         unused: Sequence[int] = (),
+        reserved: Sequence[int] = (),
         ignore_merges: bool = False,
         **options: Any,
     ):
@@ -152,6 +154,8 @@ class SentencePieceBPETokenizer(SentencePieceTokenizer):
         self.frozen = frozenset(frozen)
         self.unused = frozenset(unused)
         self.ignore_merges = ignore_merges
+        absent = {id for id in (*unused, *reserved) if len(self.pieces[id] or "") == 1}
+        self._letters = {piece: id for piece, id in self._id.items() if id not in absent}
         self._merged: dict[Pair, tuple[int, int]] = {}
         for left, right, rank in self.merges:
             if left + right not in self._id:
@@ -160,12 +164,12 @@ class SentencePieceBPETokenizer(SentencePieceTokenizer):
         self._frozen = any_of(self.frozen)
         # Where no merge reaches over the end of a word into the next SPACE, words can be merged, and kept, on their own.
         reaches = any(regex.search(f"[^{SPACE}]{SPACE}", left + right) for left, right, _ in self.merges)
-        self._by_word = SPACE in self._id and not (reaches or frozen or unused or ignore_merges)
+        self._by_word = SPACE in self._letters and not (reaches or frozen or unused or ignore_merges)
 
     def _symbol(self, part: str) -> int:
         """The id of a part of a merge. A character that is no piece has an id past the vocabulary's end."""
-        if part in self._id:
-            return self._id[part]
+        if part in self._letters:
+            return self._letters[part]
         if len(part) != 1:
             raise TokenizerError(f"a merge needs {part!r}, which is no piece")
         return len(self.pieces) + ord(part)
@@ -189,7 +193,7 @@ class SentencePieceBPETokenizer(SentencePieceTokenizer):
 
     def _encode_letters(self, text: str, ids: list[int]) -> None:
         past = len(self.pieces)
-        symbols = [self._id.get(letter, past + ord(letter)) for letter in text]
+        symbols = [self._letters.get(letter, past + ord(letter)) for letter in text]
         unknown_before = False
         for symbol in self._merge_unused(symbols) if self.unused else merge(symbols, self._merged):
             if symbol < past:

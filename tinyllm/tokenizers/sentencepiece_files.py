@@ -112,7 +112,8 @@ def from_sentencepiece(
         options |= {"matchable": matchable, "user_defined": of_kind[USER_DEFINED], "single_precision": True}
         return UnigramTokenizer(pieces, scores, spacing, settings, **options)
     merges = merges_of({pieces[id]: scores[id] for id in of_kind[NORMAL] + of_kind[UNUSED]})
-    options |= {"frozen": user_defined, "unused": of_kind[UNUSED]}
+    reserved = of_kind[CONTROL] + of_kind[UNKNOWN] + of_kind[BYTE]
+    options |= {"frozen": user_defined, "unused": of_kind[UNUSED], "reserved": reserved}
     return SentencePieceBPETokenizer(pieces, merges, spacing, settings, **options)
 
 
