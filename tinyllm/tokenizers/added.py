@@ -46,8 +46,8 @@ class AddedTokens:
     def split(self, text: str, allow_special: bool = True) -> list[tuple[str, AddedToken | None, int]]:
         """The text as (part, its added token or None, where it starts); special tokens are plain text unless allowed.
 
-        A match keeps its place even if the one before it has swallowed white space that belongs to it, as in the
-        tokenizers library: such white space is then in both parts, or again in the part between them.
+        A match counts even if the one before it has swallowed white space that belongs to it, as in the tokenizers
+        library: such white space is then in both parts.
         """
         parts: list[tuple[str, AddedToken | None, int]] = []
         done = 0
@@ -64,7 +64,8 @@ class AddedTokens:
                 end = len(text) - len(text[end:].lstrip(WHITE_SPACE))
             if start > done:
                 parts.append((text[done:start], None, done))
-            parts.append((text[start:end], token, start))
+            if end > start:
+                parts.append((text[start:end], token, start))
             done = end
         if done < len(text):
             parts.append((text[done:], None, done))

@@ -92,6 +92,10 @@ class Tokenizer:
         """Ids of a normalised part between added tokens; `first` where it begins the whole text."""
         raise NotImplementedError
 
+    def _encode_plain(self, text: str, first: bool) -> list[int]:
+        """The same without any special token, however the text is spelled."""
+        return self._encode_part(text, first)
+
     def _piece(self, id: int, first: bool) -> bytes:
         """UTF-8 bytes that the vocabulary's token adds to a text; `first` where nothing stands before it."""
         raise NotImplementedError
@@ -187,6 +191,7 @@ class Tokenizer:
 
     def _encode_text(self, text: str, allow_special: bool) -> list[int]:
         ids: list[int] = []
+        encode = self._encode_part if allow_special else self._encode_plain
         for raw, token, start in self._raw_added.split(text, allow_special):
             if token is not None:
                 ids.append(token.id)
@@ -194,11 +199,11 @@ class Tokenizer:
             part = self._normalize(raw)
             first = start == 0 and self._starts(raw, part)
             if self._normalized_added is None:
-                ids += self._encode_part(part, first)
+                ids += encode(part, first)
                 continue
             for inner, inner_token, inner_start in self._normalized_added.split(part, allow_special):
                 if inner_token is None:
-                    ids += self._encode_part(inner, first and inner_start == 0)
+                    ids += encode(inner, first and inner_start == 0)
                 else:
                     ids.append(inner_token.id)
         return ids
@@ -328,7 +333,9 @@ class StreamDecoder:
     def piece(self, id: int) -> bytes:
         """The bytes that the next token adds."""
         token = self.tokenizer._added_by_id.get(id)
-        if token is not None and token.special and self.skip_special_tokens:
+        if token is not None and token.normalized:
+            token = replace(token, content=self.tokenizer._normalize(token.content))
+        if token is not None and self.skip_special_tokens and token.content in self.tokenizer._special:
             return b""
         first, self._first = self._first, False
         if token is not None:

@@ -111,8 +111,9 @@ class BPETokenizer(Tokenizer):
     def _encode_word(self, word: str) -> list[int]:
         data = to_bytes(word) if self.after else word.encode()
         if self.ignore_merges:
-            whole = self.vocab.get(to_characters(data))
-            if whole is not None:
+            token = to_characters(data)
+            whole = self.vocab.get(token)
+            if whole is not None and token not in self._special:
                 return [whole]
         ids = list(map(self._id_of_byte.__getitem__, data))
         return merge(self._known(ids) if None in ids else ids, self._merged)  # type: ignore[arg-type]
@@ -158,7 +159,7 @@ class BPETokenizer(Tokenizer):
             "byte_fallback": False,
             "ignore_merges": self.ignore_merges,
             "vocab": self.vocab,
-            "merges": [" ".join(merge) for merge in self.merges],
+            "merges": [" ".join(merge) for merge in self.merges] if self._joinable() else list(map(list, self.merges)),
         }
         return envelope(
             self,
@@ -168,9 +169,15 @@ class BPETokenizer(Tokenizer):
             model=model,
         )
 
+    def _joinable(self) -> bool:
+        """Whether "left right" says what a merge is: in GPT-2's byte characters there is no space."""
+        return not any(" " in left + right for left, right in self.merges)
+
     def save(self, directory: str | Path) -> None:
-        """Write tokenizer.json, tokenizer_config.json, and GPT-2's vocab.json and merges.txt."""
+        """Write tokenizer.json, tokenizer_config.json, and, where a token may not have a space, vocab.json and merges.txt."""
         super().save(directory)
+        if not self._joinable():
+            return
         write_json(Path(directory) / "vocab.json", self.vocab)
         lines = ["#version: 0.2", *(f"{left} {right}" for left, right in self.merges)]
         write_text(Path(directory) / "merges.txt", "\n".join(lines) + "\n")

@@ -111,7 +111,7 @@ class JsonDecoder:
     """The decoder of a tokenizer.json, given as the list of its steps; without any, a space goes between two tokens."""
 
     def __init__(self, steps: Sequence[Json]):
-        self.steps = _steps(steps) or [Each(lambda token, first: token if first else f" {token}")]
+        self.steps = _steps(steps) if steps else [Each(lambda token, first: token if first else f" {token}")]
 
     def feed(self, token: str, id: int) -> str:
         tokens = [token]
@@ -245,8 +245,8 @@ class SentencePieceDecoder:
 
 
 def decoder_steps(part: Json | None) -> list[Json]:
-    """The steps of a tokenizer.json's decoder, after checking that each is supported."""
-    steps = flat(part, "decoders")
+    """The steps of a tokenizer.json's decoder, after checking that each is supported; a decoder without steps fuses."""
+    steps = flat(part, "decoders") or ([] if part is None else [{"type": "Fuse"}])
     try:
         _steps(steps)
     except (KeyError, TypeError) as error:

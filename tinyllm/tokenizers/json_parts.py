@@ -3,6 +3,7 @@
 from typing import Any
 
 from .base import Template, Tokenizer
+from .files import TokenizerError
 from .json_steps import Json, flat, refuse, sequence
 
 ADDED_KEYS = ("content", "id", "special", "lstrip", "rstrip", "single_word", "normalized")
@@ -23,6 +24,16 @@ def envelope(tokenizer: Tokenizer, **parts: Any) -> Json:
         "added_tokens": [{key: getattr(token, key) for key in ADDED_KEYS} for token in added],
         **{key: parts[key] for key in order},
     }
+
+
+def read_merges(model: Json) -> list[tuple[str, str]]:
+    """The merges of a BPE model. Those with the unknown token, or with bytes in place of characters, are refused."""
+    merges = [read_merge(merge) for merge in model["merges"]]
+    strange = {model.get("unk_token"), *(f"<0x{byte:02X}>" for byte in range(256) if model.get("byte_fallback"))}
+    for left, right in merges:
+        if left in strange or right in strange:
+            raise TokenizerError(f"the merge {left!r} {right!r} merges what stands for unknown text, which is not supported")
+    return merges
 
 
 def read_merge(merge: str | list[str]) -> tuple[str, str]:

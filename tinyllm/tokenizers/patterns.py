@@ -23,7 +23,7 @@ class Pattern:
     def __init__(self, pattern: str):
         self.pattern = pattern
         try:
-            self._compiled = regex.compile(*checked_syntax(pattern))
+            self._compiled = regex.compile(*translated(pattern))
         except (regex.error, OverflowError, RecursionError) as error:
             raise TokenizerError(f"the pattern {pattern!r} does not compile: {error}") from None
         if self._compiled.fullmatch("", timeout=PATTERN_SECONDS):
@@ -45,42 +45,42 @@ class Pattern:
             ) from None
 
 
-def checked_syntax(pattern: str) -> tuple[str, int]:
-    """A pattern of the peer's engine (Oniguruma) and the flags with which ours reads it alike, or a TokenizerError.
+def translated(pattern: str) -> tuple[str, int]:
+    """A pattern of the peer's engine, Oniguruma, in ours, and the flags to compile it with; or a TokenizerError.
 
-    Both share most of the syntax. Brackets in brackets, [[a-z]_] and [a-z&&[^x]], need the flag VERSION1.
+    Most of the syntax is the same. Brackets in brackets, [[a-z]_] and [a-e&&[^b]], need the flag VERSION1, and so do the
+    classes that the two engines fill differently.
     """
-    nested = False
+    parts: list[str] = []
+    new_sets = False
     depth = at = 0
     while at < len(pattern):
-        two = pattern[at : at + 2]
-        if two[0] == "\\":
-            if two[1:] in _OTHER_ESCAPES:
-                raise TokenizerError(f"the pattern {pattern!r} uses {two}, which tinyllm does not support")
-            at += 2
-            continue
-        if depth and two == "[:":
-            at = pattern.find(":]", at) + 2 if ":]" in pattern[at:] else at + 2
-            continue
-        if two[0] == "[":
-            nested = nested or depth > 0
+        found = _TOKEN.match(pattern, at)
+        assert found is not None
+        token = found[0]
+        at = found.end()
+        if token in _REFUSED or (depth and token in ("--", "~~", "||")) or token.endswith("}+"):
+            raise TokenizerError(f"the pattern {pattern!r} uses {token}, which engines read differently: not supported")
+        if token.startswith("[:") and depth:
+            if token not in _POSIX:
+                raise TokenizerError(f"the pattern {pattern!r} uses {token}, which tinyllm does not support")
+            token = _POSIX[token]
+        elif token.startswith("["):
+            new_sets = new_sets or depth > 0
             depth += 1
-            opens = regex.match(r"\[\^?\]?", pattern[at:])
-            at += len(opens[0]) if opens else 1
-            continue
-        if depth and two in ("&&", "--", "~~", "||"):
-            if two != "&&":
-                raise TokenizerError(f"the pattern {pattern!r} has {two} in brackets, which tinyllm does not support")
-            nested = True
-        if two[0] == "]":
+        elif token == "]":
             depth = max(depth - 1, 0)
-        elif not depth and regex.match(r"\{\d*,?\d*\}\+", pattern[at:]):
-            raise TokenizerError(f"the pattern {pattern!r} has a + after braces, which engines read differently")
-        at += 1
-    return pattern, regex.MULTILINE | (regex.VERSION1 if nested else regex.VERSION0)
+        new_sets = new_sets or token in _CLASSES or (depth > 0 and token == "&&")
+        parts.append(_CLASSES.get(token, token))
+    return "".join(parts), regex.MULTILINE | (regex.VERSION1 if new_sets else regex.VERSION0)
 
 
-_OTHER_ESCAPES = tuple("hHyYONKGgkZz")  # which another engine has, or understands otherwise
+_TOKEN = regex.compile(r"\\.|\[:\^?\w+:\]|\[\^?\]?|\{\d*,?\d*\}\+?|&&|--|~~|\|\||.", regex.DOTALL)
+_REFUSED = frozenset("\\" + letter for letter in "hHyYONKGgkZz")
+_WORD = r"[\w\xb2\xb3\xb9\xbc-\xbe]--[\u200c\u200d]"  # \w of the peer's engine
+_CLASSES = {r"\w": f"[{_WORD}]", r"\W": f"[^{_WORD}]"}
+_POSIX = {"[:digit:]": r"\d", "[:punct:]": r"\p{P}\p{S}", "[:alpha:]": "[:alpha:]", "[:space:]": "[:space:]"}
+_POSIX |= {"[:upper:]": "[:upper:]", "[:lower:]": "[:lower:]", "[:alnum:]": r"\p{Alphabetic}\d"}
 
 
 def cut(pattern: Pattern | regex.Pattern[str], text: str) -> list[str]:

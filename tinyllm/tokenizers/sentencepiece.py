@@ -181,7 +181,7 @@ class SentencePieceBPETokenizer(SentencePieceTokenizer):
         return list(chain.from_iterable(map(self._words.__getitem__, words)))
 
     def _encode_word(self, word: str) -> list[int]:
-        if self.ignore_merges and word in self._id:
+        if self.ignore_merges and word in self._id and word not in self._special:
             return [self._id[word]]
         ids: list[int] = []
         for part in self._frozen.split(word) if self._frozen else [word]:

@@ -5,7 +5,7 @@ import binascii
 
 from .base import Settings, Tokenizer, by_id
 from .files import TokenizerError
-from .json_parts import read_merge
+from .json_parts import read_merges
 from .json_steps import Json, flat, refuse
 from .protobuf import parse_model
 from .sentencepiece import SOURCE, SentencePieceBPETokenizer
@@ -39,7 +39,7 @@ def read_sentencepiece_bpe(spec: Json, settings: Settings) -> SentencePieceBPETo
         if model.get(option):
             raise TokenizerError(f"BPE with {option} = {model[option]!r} is not supported")
     pieces = by_id(model["vocab"])
-    merges = [(*read_merge(merge), rank) for rank, merge in enumerate(model["merges"])]
+    merges = [(*merge, rank) for rank, merge in enumerate(read_merges(model))]
     return SentencePieceBPETokenizer(
         pieces,
         merges,

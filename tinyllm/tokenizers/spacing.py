@@ -79,6 +79,7 @@ class SentencePieceSpacing:
         hidden = {symbol: chr(PRIVATE_USE + i) for i, symbol in enumerate(filter(self._changes, self.user_defined))}
         steps = [_replace(symbol, hidden[symbol]) for symbol in sorted(hidden, key=len, reverse=True)]
         if self.charsmap:
+            steps.append(_replace("\r\n", self.charsmap.by_longest_match("\r\n")))  # one grapheme, for the peer one rule
             steps.append({"type": "Precompiled", "precompiled_charsmap": base64.b64encode(self.charsmap.blob).decode()})
         start, end = r"(?<![\s\S])", r"(?![\s\S])"  # of the text: ^ and $ are those of a line in the peer's engine
         if self.remove_extra_whitespaces:

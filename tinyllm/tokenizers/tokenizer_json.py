@@ -16,7 +16,7 @@ from .character import EVERY_CHARACTER, CharacterTokenizer
 from .config import read_config, roles_of
 from .decoders import decoder_steps
 from .files import TokenizerError, read_json
-from .json_parts import ADDED_KEYS, read_merge, read_template
+from .json_parts import ADDED_KEYS, read_merges, read_template
 from .json_steps import Json, flat, refuse
 from .sentencepiece import SOURCE
 from .sentencepiece_json import read_sentencepiece_bpe, read_source, read_unigram
@@ -123,7 +123,7 @@ def read_byte_level(spec: Json, steps: list[Json], settings: Settings) -> BPETok
         if step["type"] not in CUTTERS:
             raise refuse(step, "beside ByteLevel")
     use_regex, prefix = byte_level.get("use_regex", True), byte_level.get("add_prefix_space", True)
-    vocab, merges = model["vocab"], [read_merge(merge) for merge in model["merges"]]
+    vocab, merges = model["vocab"], read_merges(model)
     normalizers = flat(spec.get("normalizer"), "normalizers")
     standard_decoder(settings, "ByteLevel")
 
