@@ -167,5 +167,6 @@ def tokenizer_files(draw):
     return spec
 
 
+KNOWN = st.characters(exclude_categories=["Cs", "Cn", "Co"])  # engines differ in what the newest Unicode version has assigned
 fragments = some([*CONTENTS, *PIECES, " ", "  ", "\n", "hea", "The", "19", "日本", "naïve", "…", "\u3000", "\u0301", "'s", "!", "_", "½", "İ"])
-short_texts = st.lists(st.one_of(fragments, fragments, st.text(max_size=3)), max_size=7).map("".join)
+short_texts = st.lists(st.one_of(fragments, fragments, st.text(KNOWN, max_size=3)), max_size=7).map("".join)

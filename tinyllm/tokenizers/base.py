@@ -239,6 +239,11 @@ class Tokenizer:
         """The id of a token spelled as in the vocabulary's file, or None."""
         return self._ids().get(token)
 
+    def vocabulary_id(self, token: str) -> int | None:
+        """The id that the vocabulary itself, without the added tokens, gives a token, or None."""
+        tokens = self._tokens()
+        return tokens.index(token) if token in tokens else None
+
     def id_to_token(self, id: int) -> str | None:
         """The token as the vocabulary's file spells it ("Ġthe", "##ing", "▁a", "</s>"), or None."""
         if id in self._added_by_id:

@@ -71,14 +71,15 @@ def translated(pattern: str) -> tuple[str, int]:
         elif token == "]":
             depth = max(depth - 1, 0)
         new_sets = new_sets or token in _CLASSES or (depth > 0 and token == "&&")
-        parts.append(_CLASSES.get(token, token))
+        parts.append((_CLASSES_IN_BRACKETS if depth else _CLASSES).get(token, token))
     return "".join(parts), regex.MULTILINE | (regex.VERSION1 if new_sets else regex.VERSION0)
 
 
 _TOKEN = regex.compile(r"\\.|\[:\^?\w+:\]|\[\^?\]?|\{\d*,?\d*\}\+?|&&|--|~~|\|\||.", regex.DOTALL)
 _REFUSED = frozenset("\\" + letter for letter in "hHyYONKGgkZz")
-_WORD = r"[\w\xb2\xb3\xb9\xbc-\xbe]--[\u200c\u200d]"  # \w of the peer's engine
-_CLASSES = {r"\w": f"[{_WORD}]", r"\W": f"[^{_WORD}]"}
+# \w of the peer's engine has no joiners, and, outside of brackets, the fractions and superscripts of Latin-1.
+_CLASSES_IN_BRACKETS = {r"\w": r"[\w--[\u200c\u200d]]", r"\W": r"[^\w--[\u200c\u200d]]"}
+_CLASSES = {r"\w": r"[[\w\xb2\xb3\xb9\xbc-\xbe]--[\u200c\u200d]]", r"\W": r"[^[\w\xb2\xb3\xb9\xbc-\xbe]--[\u200c\u200d]]"}
 _POSIX = {"[:digit:]": r"\d", "[:punct:]": r"\p{P}\p{S}", "[:alpha:]": "[:alpha:]", "[:space:]": "[:space:]"}
 _POSIX |= {"[:upper:]": "[:upper:]", "[:lower:]": "[:lower:]", "[:alnum:]": r"\p{Alphabetic}\d"}
 

@@ -57,7 +57,12 @@ def from_json(spec: Json, config: Json | None = None, file: Path | None = None) 
     kind = model_type(spec["model"])
     if kind not in READERS:
         raise TokenizerError(f"its model is {kind!r}; tinyllm reads {', '.join(READERS)}")
-    return READERS[kind](spec, settings)
+    tokenizer = READERS[kind](spec, settings)
+    for token in settings.added:
+        id = tokenizer.vocabulary_id(token.content)
+        if id not in (None, token.id):
+            raise TokenizerError(f"the added token {token.content!r} has the id {token.id}, in its vocabulary it has {id}")
+    return tokenizer
 
 
 def model_type(model: Json) -> str:
