@@ -5,8 +5,47 @@ from hypothesis import strategies as st
 SPACE = "▁"
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 LETTERS = list("abcdeh 'x19.,é日A") + [SPACE, "Ġ", "\n"]
-PIECES = ["ab", "abc", "bc", "he", "hea", "ea", "▁a", "▁ab", "▁▁", "a▁", "▁he", "19", "x1", "Ġa", "Ġab", "##a", "##b", "##bc", "a.", "#"]
-CONTENTS = ["<s>", "</s>", "[SEP]", "ab", "a b", " x", "x ", "Hea", "é", "e\u0301", "1", "▁a", "A", "<0x41>", "\n", "he", "  "]
+PIECES = [
+    "ab",
+    "abc",
+    "bc",
+    "he",
+    "hea",
+    "ea",
+    "▁a",
+    "▁ab",
+    "▁▁",
+    "a▁",
+    "▁he",
+    "19",
+    "x1",
+    "Ġa",
+    "Ġab",
+    "##a",
+    "##b",
+    "##bc",
+    "a.",
+    "#",
+]
+CONTENTS = [
+    "<s>",
+    "</s>",
+    "[SEP]",
+    "ab",
+    "a b",
+    " x",
+    "x ",
+    "Hea",
+    "é",
+    "e\u0301",
+    "1",
+    "▁a",
+    "A",
+    "<0x41>",
+    "\n",
+    "he",
+    "  ",
+]
 PATTERNS = [
     r"\p{L}+", r"\d", r"\s+", r" ?[^\s\p{L}\p{N}]+", r"[[a-c]x]+", r"[a-e&&[^b]]", r"(?=[A-Z])", r"[0-9][0-9]", r"a|ab", "^ +| +$",
     r"\w+|[^\w\s]+", r" {2,}", r"(?<!a)b", r"[^[a-c]]", r"\W+", r"[[:punct:]]", r"[[:digit:][:space:]]+",
@@ -15,7 +54,8 @@ PATTERNS = [
 some = st.sampled_from
 booleans = st.booleans()
 pattern = st.one_of(
-    st.fixed_dictionaries({"Regex": some(PATTERNS)}), st.fixed_dictionaries({"String": some([" ", "a", "ab", SPACE, "▁a", "\n", "."])})
+    st.fixed_dictionaries({"Regex": some(PATTERNS)}),
+    st.fixed_dictionaries({"String": some([" ", "a", "ab", SPACE, "▁a", "\n", "."])}),
 )
 
 
@@ -35,7 +75,11 @@ normalizer = st.one_of(
     step("Prepend", prepend=some([SPACE, "a", " "])),
     step("Replace", pattern=pattern, content=some(["", " ", SPACE, "ab", "é"])),
 )
-metaspace = {"replacement": some([SPACE, SPACE, "_"]), "prepend_scheme": some(["always", "first", "never"]), "split": booleans}
+metaspace = {
+    "replacement": some([SPACE, SPACE, "_"]),
+    "prepend_scheme": some(["always", "first", "never"]),
+    "split": booleans,
+}
 cutter = st.one_of(
     step("Metaspace", **metaspace),
     step("WhitespaceSplit"),
@@ -167,6 +211,29 @@ def tokenizer_files(draw):
     return spec
 
 
-KNOWN = st.characters(exclude_categories=["Cs", "Cn", "Co"])  # engines differ in what the newest Unicode version has assigned
-fragments = some([*CONTENTS, *PIECES, " ", "  ", "\n", "hea", "The", "19", "日本", "naïve", "…", "\u3000", "\u0301", "'s", "!", "_", "½", "İ"])
+KNOWN = st.characters(
+    exclude_categories=["Cs", "Cn", "Co"]
+)  # engines differ in what the newest Unicode version has assigned
+fragments = some(
+    [
+        *CONTENTS,
+        *PIECES,
+        " ",
+        "  ",
+        "\n",
+        "hea",
+        "The",
+        "19",
+        "日本",
+        "naïve",
+        "…",
+        "\u3000",
+        "\u0301",
+        "'s",
+        "!",
+        "_",
+        "½",
+        "İ",
+    ]
+)
 short_texts = st.lists(st.one_of(fragments, fragments, st.text(KNOWN, max_size=3)), max_size=7).map("".join)
