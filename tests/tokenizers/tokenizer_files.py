@@ -47,9 +47,24 @@ CONTENTS = [
     "  ",
 ]
 PATTERNS = [
-    r"\p{L}+", r"\d", r"\s+", r" ?[^\s\p{L}\p{N}]+", r"[[a-c]x]+", r"[a-e&&[^b]]", r"(?=[A-Z])", r"[0-9][0-9]", r"a|ab", "^ +| +$",
-    r"\w+|[^\w\s]+", r" {2,}", r"(?<!a)b", r"[^[a-c]]", r"\W+", r"[[:punct:]]", r"[[:digit:][:space:]]+",
-]  # fmt: skip
+    r"\p{L}+",
+    r"\d",
+    r"\s+",
+    r" ?[^\s\p{L}\p{N}]+",
+    r"[[a-c]x]+",
+    r"[a-e&&[^b]]",
+    r"(?=[A-Z])",
+    r"[0-9][0-9]",
+    r"a|ab",
+    "^ +| +$",
+    r"\w+|[^\w\s]+",
+    r" {2,}",
+    r"(?<!a)b",
+    r"[^[a-c]]",
+    r"\W+",
+    r"[[:punct:]]",
+    r"[[:digit:][:space:]]+",
+]
 
 some = st.sampled_from
 booleans = st.booleans()
@@ -86,10 +101,12 @@ cutter = st.one_of(
     step("Digits", individual_digits=booleans),
     step("Punctuation", behavior=some(["Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous"])),
     step(
-        "Split", pattern=pattern, invert=booleans,
+        "Split",
+        pattern=pattern,
+        invert=booleans,
         behavior=some(["Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous"]),
     ),
-)  # fmt: skip
+)
 byte_level = step("ByteLevel", add_prefix_space=booleans, trim_offsets=booleans, use_regex=booleans)
 decoder = st.one_of(
     step("Metaspace", **metaspace),
@@ -101,9 +118,11 @@ decoder = st.one_of(
     step("WordPiece", prefix=some(["##", ""]), cleanup=booleans),
 )
 llama = [
-    {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
+    {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+    {"type": "ByteFallback"},
+    {"type": "Fuse"},
     {"type": "Strip", "content": " ", "start": 1, "stop": 0},
-]  # fmt: skip
+]
 decoders = st.one_of(sequence("decoders", decoder), st.just({"type": "Sequence", "decoders": llama}))
 
 
@@ -118,10 +137,17 @@ def bpe_model(draw, fallback=booleans):
         tokens += [left + right] if left + right not in tokens else []
     unknown = draw(some(["<unk>", "<unk>", None]))
     return {
-        "type": "BPE", "dropout": None, "unk_token": unknown, "continuing_subword_prefix": None, "end_of_word_suffix": None,
-        "fuse_unk": draw(booleans), "byte_fallback": byte_fallback, "ignore_merges": draw(booleans),
-        "vocab": {token: id for id, token in enumerate(tokens)}, "merges": unique([merge for merge in merges if not set(merge) & set(BYTES)]),
-    }  # fmt: skip
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": unknown,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": draw(booleans),
+        "byte_fallback": byte_fallback,
+        "ignore_merges": draw(booleans),
+        "vocab": {token: id for id, token in enumerate(tokens)},
+        "merges": unique([merge for merge in merges if not set(merge) & set(BYTES)]),
+    }
 
 
 def unique(merges):
@@ -143,9 +169,12 @@ def wordpiece_model(draw):
     tokens = ["<unk>", *LETTERS, *["##" + letter for letter in "abceh"], *draw(st.lists(some(PIECES), unique=True))]
     vocab = {token: id for id, token in enumerate(dict.fromkeys(tokens))}
     return {
-        "type": "WordPiece", "unk_token": "<unk>", "continuing_subword_prefix": "##",
-        "max_input_chars_per_word": draw(some([100, 3])), "vocab": vocab,
-    }  # fmt: skip
+        "type": "WordPiece",
+        "unk_token": "<unk>",
+        "continuing_subword_prefix": "##",
+        "max_input_chars_per_word": draw(some([100, 3])),
+        "vocab": vocab,
+    }
 
 
 @st.composite
@@ -156,17 +185,27 @@ def post_processor(draw, vocab):
     template = {
         "type": "TemplateProcessing",
         "single": [{"SpecialToken": {"id": "<unk>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<unk>", "type_id": 1}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "pair": [
+            {"Sequence": {"id": "A", "type_id": 0}},
+            {"SpecialToken": {"id": "<unk>", "type_id": 1}},
+            {"Sequence": {"id": "B", "type_id": 1}},
+        ],
         "special_tokens": {"<unk>": {"id": "<unk>", "ids": [0], "tokens": ["<unk>"]}},
-    }  # fmt: skip
+    }
     return {
         "none": None,
         "template": template,
         "bert": {"type": "BertProcessing", "sep": special[0], "cls": special[1]},
-        "roberta": {"type": "RobertaProcessing", "sep": special[0], "cls": special[1], "trim_offsets": True, "add_prefix_space": True},
+        "roberta": {
+            "type": "RobertaProcessing",
+            "sep": special[0],
+            "cls": special[1],
+            "trim_offsets": True,
+            "add_prefix_space": True,
+        },
         "bytes": bytes_step,
         "both": {"type": "Sequence", "processors": [bytes_step, template]},
-    }[kind]  # fmt: skip
+    }[kind]
 
 
 @st.composite
@@ -188,7 +227,7 @@ def tokenizer_files(draw):
     spec = {"version": "1.0", "truncation": None, "padding": None}
     normalizers = sequence("normalizers", normalizer)
     if kind == "WordPiece":
-        flags = {key: booleans for key in ("clean_text", "handle_chinese_chars", "lowercase")}
+        flags = dict.fromkeys(("clean_text", "handle_chinese_chars", "lowercase"), booleans)
         parts = [
             step("BertNormalizer", strip_accents=st.one_of(st.none(), booleans), **flags),
             st.just({"type": "BertPreTokenizer"}),
