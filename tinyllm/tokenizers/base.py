@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from .added import AddedToken, AddedTokens
+from .cleanup import Cleanup
 from .files import TokenizerError, write_json
 
+CLEAN_UP = "clean_up_tokenization_spaces"
 ROLES = ("bos", "eos", "pad", "unk", "cls", "sep", "mask")
 
 # What a special token is for, where nothing but its spelling tells.
@@ -50,8 +52,9 @@ class Settings:
 
     added: Sequence[AddedToken] = ()
     template: Template = field(default_factory=Template)
-    roles: dict[str, str] = field(default_factory=dict)  # "eos" -> "</s>"
+    roles: Mapping[str, str | None] = field(default_factory=dict)  # "eos" -> "</s>"; None: it has no such token
     chat_template: str | None = None
+    named_templates: dict[str, str] = field(default_factory=dict)  # chat templates for other uses: "tool_use", "rag"
     parse_special: bool = True  # text that spells a special token becomes that token
     config: dict[str, Any] = field(default_factory=dict)  # tokenizer_config.json as it was read
 
@@ -59,9 +62,12 @@ class Settings:
 class Tokenizer:
     """Text to ids and back. A subclass gives `_encode_part`, `_piece` and `_tokens`; see each for what it promises."""
 
+    cleans_up = True  # heeds clean_up_tokenization_spaces: byte-pair encoding does not, because its spaces are the text's
+
     def __init__(self, settings: Settings | None = None):
         self.settings = settings or Settings()
         self.chat_template = self.settings.chat_template
+        self.named_templates = dict(self.settings.named_templates)
         self._raw_added = AddedTokens(token for token in self.settings.added if not token.normalized)
         normalized = [token for token in self.settings.added if token.normalized]
         self._normalized_added = AddedTokens(normalized, self._normalize) if normalized else None
@@ -167,7 +173,8 @@ class Tokenizer:
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """The text of ids. Bytes that are no UTF-8 become U+FFFD; an id outside the vocabulary is a TokenizerError."""
         stream = StreamDecoder(self, skip_special_tokens)
-        return b"".join(map(stream.piece, _integers(ids))).decode("utf-8", errors="replace")
+        text = b"".join(map(stream.piece, _integers(ids))).decode("utf-8", errors="replace")
+        return stream.tidy(text, True)
 
     # The vocabulary ------------------------------------------------------------------------------------------------
 
@@ -194,7 +201,8 @@ class Tokenizer:
         return self._ids_by_token
 
     def _role(self, role: str) -> int | None:
-        return self._ids().get(self._roles[role]) if role in self._roles else None
+        content = self._roles.get(role)
+        return None if content is None else self._ids().get(content)
 
     bos_id = property(lambda self: self._role("bos"), doc="Id of the token that begins a text, or None.")
     eos_id = property(lambda self: self._role("eos"), doc="Id of the token that ends a text, or None.")
@@ -233,13 +241,17 @@ class Tokenizer:
         write_json(directory / "tokenizer_config.json", self._to_config())
 
     def _to_config(self) -> dict[str, Any]:
-        config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", CLEAN_UP: False}
         config |= self.settings.config
         config |= {f"{role}_token": self._roles[role] for role in ROLES if role in self._roles}
         if not self.settings.parse_special:
             config["split_special_tokens"] = True
+        config.pop("chat_template", None)
         if self.chat_template is not None:
             config["chat_template"] = self.chat_template
+        if self.named_templates:
+            named = self.named_templates | ({} if self.chat_template is None else {"default": self.chat_template})
+            config["chat_template"] = [{"name": name, "template": template} for name, template in named.items()]
         return config
 
 
@@ -256,11 +268,17 @@ class StreamDecoder:
         self._first = True
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
+        self._cleanup = Cleanup() if tokenizer.cleans_up and tokenizer.settings.config.get(CLEAN_UP) else None
+
     def feed(self, id: int) -> str:
-        return self._utf8.decode(self.piece(operator.index(id)))
+        return self.tidy(self._utf8.decode(self.piece(operator.index(id))))
 
     def finish(self) -> str:
-        return self._utf8.decode(b"", final=True)
+        return self.tidy(self._utf8.decode(b"", final=True), True)
+
+    def tidy(self, text: str, last: bool = False) -> str:
+        """Decoded text as clean_up_tokenization_spaces has it."""
+        return text if self._cleanup is None else self._cleanup.feed(text, last)
 
     def piece(self, id: int) -> bytes:
         """The bytes that the next token adds."""

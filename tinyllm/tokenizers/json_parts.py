@@ -24,6 +24,13 @@ def envelope(tokenizer: Tokenizer, **parts: Any) -> Json:
     }
 
 
+def model_type(model: Json) -> str:
+    """The model's name; files older than tokenizers 0.8 do not give it."""
+    if "type" in model:
+        return model["type"]
+    return "BPE" if "merges" in model else "Unigram" if isinstance(model.get("vocab"), list) else "WordPiece"
+
+
 def flat(part: Json | None, inner: str) -> list[Json]:
     """A part of the file as the list of its steps: none, itself, or those of a Sequence."""
     if part is None:

@@ -10,7 +10,7 @@ from .added import AddedToken
 from .base import Settings, Tokenizer
 from .bpe import BPETokenizer
 from .byte_characters import to_characters
-from .config import read_config, roles_of
+from .config import read_config, roles_of, templates_of
 from .files import TokenizerError, read_bytes, read_json
 from .protobuf import BPE, CONTROL, NORMAL, UNIGRAM, UNKNOWN, UNUSED, USER_DEFINED, SentencePieceModel, parse_model
 from .sentencepiece import SentencePieceBPETokenizer, template_of
@@ -54,8 +54,8 @@ def from_sentencepiece(model: SentencePieceModel, config: dict[str, Any], sentin
     settings = Settings(
         added=[*(AddedToken(pieces[id], id) for id in special), *sentinel_tokens(len(pieces), sentinels)],
         template=template_of(bos if add_bos else None, eos if add_eos else None),
-        roles={role: pieces[id] for role, id in ids.items()} | roles_of(config),
-        chat_template=config.get("chat_template"),
+        roles={**{role: pieces[id] for role, id in ids.items()}, **roles_of(config)},
+        **templates_of(config),
         parse_special=sentinels > 0,
         config=config,
     )

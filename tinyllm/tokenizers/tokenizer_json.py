@@ -13,9 +13,10 @@ from .bpe import BPETokenizer
 from .byte_characters import BYTE_TO_CHARACTER
 from .bytes import ByteTokenizer
 from .character import EVERY_CHARACTER, CharacterTokenizer
-from .config import read_config, roles_of
+from .classes import TokenizerClass, chosen_class, rebuilt
+from .config import read_config, roles_of, templates_of
 from .files import TokenizerError, read_json
-from .json_parts import ADDED_KEYS, Json, flat, read_merge, read_template, refuse
+from .json_parts import ADDED_KEYS, Json, flat, model_type, read_merge, read_template, refuse
 from .sentencepiece_json import read_sentencepiece_bpe, read_unigram
 from .wordpiece import NORMALIZER_KEYS, WordPieceTokenizer
 
@@ -25,8 +26,16 @@ def read_tokenizer_json(path: Path) -> Tokenizer:
     spec = read_json(path)
     if not isinstance(spec, dict) or not isinstance(spec.get("model"), dict):
         raise TokenizerError(f"{path} is not a tokenizer.json: it has no 'model'")
+    return as_transformers_reads(path, spec)
+
+
+def as_transformers_reads(path: Path, spec: Json, chosen: TokenizerClass | None = None) -> Tokenizer:
+    """The tokenizer of a tokenizer.json, as a class of transformers changes it; None: the class that AutoTokenizer takes."""
     try:
-        return from_json(spec, read_config(path.parent))
+        config = read_config(path.parent)
+        in_bytes = any(step["type"] == "ByteLevel" for step in flat(spec.get("pre_tokenizer"), "pretokenizers"))
+        chosen = chosen or chosen_class(path.parent, config, in_bytes)
+        return from_json(*rebuilt(spec, config, chosen, path.parent))
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from None
     except (KeyError, TypeError, AttributeError) as error:
@@ -40,7 +49,7 @@ def from_json(spec: Json, config: Json | None = None) -> Tokenizer:
         added=[AddedToken(**{key: token[key] for key in ADDED_KEYS}) for token in spec.get("added_tokens") or ()],
         template=read_template(spec.get("post_processor")),
         roles=roles_of(config),
-        chat_template=config.get("chat_template"),
+        **templates_of(config),
         parse_special=not config.get("split_special_tokens", False),
         config=config,
     )
@@ -48,13 +57,6 @@ def from_json(spec: Json, config: Json | None = None) -> Tokenizer:
     if kind not in READERS:
         raise TokenizerError(f"its model is {kind!r}; tinyllm reads {', '.join(READERS)}")
     return READERS[kind](spec, settings)
-
-
-def model_type(model: Json) -> str:
-    """The model's name; files older than tokenizers 0.8 do not give it."""
-    if "type" in model:
-        return model["type"]
-    return "BPE" if "merges" in model else "Unigram" if isinstance(model.get("vocab"), list) else "WordPiece"
 
 
 # Characters --------------------------------------------------------------------------------------------------------
