@@ -2,7 +2,7 @@
 
 import codecs
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -105,15 +105,22 @@ class Tokenizer:
 
     # Encoding ------------------------------------------------------------------------------------------------------
 
-    def encode(self, text: str, add_special_tokens: bool = False, allow_special: bool | None = None) -> list[int]:
+    def encode(
+        self,
+        text: str,
+        add_special_tokens: bool = False,
+        allow_special: bool | None = None,
+        typed: Collection[int] = (),
+    ) -> list[int]:
         """The ids of a text.
 
         add_special_tokens puts the model's own tokens around it (<s>, [CLS] ... [SEP], </s>; GPT-2 has none).
         allow_special: whether text that spells a special token, "</s>", becomes it. None: as the library does whose
         files these are; Hugging Face's tokenizer.json says yes; OpenAI's vocab.bpe and SentencePiece's .model say no.
         Pass False for text that a stranger wrote. Half a surrogate pair, which is no text, becomes U+FFFD.
+        typed: the places of characters that belong to no special or added token, in a text that only partly is a stranger's.
         """
-        ids = self._encode(text, allow_special)
+        ids = self._encode(text, allow_special, typed)
         return self.wrap(ids)[0] if add_special_tokens else ids
 
     def encode_pair(self, first: str, second: str, allow_special: bool | None = None) -> tuple[list[int], list[int]]:
@@ -148,20 +155,21 @@ class Tokenizer:
             row_tokens[where], row_mask[where] = row, True
         return tokens, mask
 
-    def _encode(self, text: str, allow_special: bool | None) -> list[int]:
+    def _encode(self, text: str, allow_special: bool | None, typed: Collection[int] = ()) -> list[int]:
         if not isinstance(text, str):
             raise TypeError(f"encode takes one text (str), not {type(text).__name__}; encode_batch takes several")
         allow_special = self.settings.parse_special if allow_special is None else allow_special
         ids: list[int] = []
-        for part, token, start in self._raw_added.split(well_formed(text), allow_special):
+        for raw, token, start in self._raw_added.split(well_formed(text), allow_special, typed):
             if token is not None:
                 ids.append(token.id)
                 continue
-            part = self._normalize(part)
+            part = self._normalize(raw)
             if self._normalized_added is None:
                 ids += self._encode_part(part, start == 0)
                 continue
-            for inner, inner_token, inner_start in self._normalized_added.split(part, allow_special):
+            inside = self._normalized_added.carried(typed, start, raw, part) if typed else ()
+            for inner, inner_token, inner_start in self._normalized_added.split(part, allow_special, inside):
                 if inner_token is None:
                     ids += self._encode_part(inner, start == 0 and inner_start == 0)
                 else:
