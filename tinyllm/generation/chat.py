@@ -260,6 +260,10 @@ class Chat:
         if not isinstance(model, LanguageModel):
             raise ValueError(f"{type(model).__name__} does not chat: that takes a decoder such as GPT or Llama")
         self.model, self.options = model, options
+        self.instruct(system)
+
+    def instruct(self, system: str | None) -> None:
+        """Begin again with this system message, or with none."""
         self.system = [{"role": "system", "content": system}] if system else []
         self.reset()
 
