@@ -244,3 +244,25 @@ def test_cleaned_text_is_the_same_piece_by_piece(specs, tmp_path):
     for text in ("the cat , the hat . it 's n't ' x ' s .", "the ' .", " the  ,"):
         ids, stream = ours.encode(text), StreamDecoder(ours)
         assert "".join([*map(stream.feed, ids), stream.finish()]) == ours.decode(ids)
+
+
+def test_tokens_beside_a_model_of_sentencepiece(tmp_path):
+    """What tokenizer_config.json and added_tokens.json add to the pieces; T5 always ends a text, LLaMA if it is asked to."""
+    sentencepiece = pytest.importorskip("sentencepiece", reason="sentencepiece is the peer")
+    options = {"vocab_size": 60, "hard_vocab_limit": False, "minloglevel": 2, "model_prefix": str(tmp_path / "m")}
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter([SAMPLE]), model_type="bpe", **options)
+    model, size = (tmp_path / "m.model").read_bytes(), 60
+    config = {"tokenizer_class": "LlamaTokenizer", "add_eos_token": True, "pad_token": "<pad>"}
+    config["added_tokens_decoder"] = {str(size): EXTRA | {"special": True}}
+    for name, more in (
+        ("llama", config),
+        ("t5", {"tokenizer_class": "T5Tokenizer", "add_eos_token": False, "extra_ids": 2}),
+    ):
+        write(tmp_path / name, {"tokenizer_config.json": more, "added_tokens.json": {"<extra2>": size + 2}})
+        (tmp_path / name / "tokenizer.model").write_bytes(model)
+    ours = load(tmp_path / "llama")
+    assert [ours.token_to_id(token) for token in ("<extra>", "<extra2>", "<pad>")] == [size, size + 2, size + 3]
+    assert ours.pad_id == size + 3 and ours.encode("</s><extra>")[0] == ours.eos_id and ours.encode("<extra>") == [size]
+    assert ours.wrap([7])[0] == [ours.bos_id, 7, ours.eos_id]
+    ours = load(tmp_path / "t5")
+    assert ours.token_to_id("<extra_id_1>") == size and ours.encode("", add_special_tokens=True)[-1] == ours.eos_id
