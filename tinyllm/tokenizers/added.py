@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import regex
 
+from .files import TokenizerError
+
 
 @dataclass(frozen=True)
 class AddedToken:
@@ -28,7 +30,17 @@ class AddedTokens:
 
     def __init__(self, tokens: Iterable[AddedToken], spelling=lambda content: content):
         """`spelling` turns a content into what stands in the text searched (the normaliser, for normalised tokens)."""
-        self.tokens = {spelling(token.content): token for token in tokens}
+        self.tokens: dict[str, AddedToken] = {}
+        for token in tokens:
+            spelled = spelling(token.content)
+            other = self.tokens.setdefault(spelled, token)
+            if not spelled or other.content != token.content:
+                like = "nothing" if not spelled else f"{spelled!r}, like {other.content!r}"
+                raise TokenizerError(
+                    f"the added token {token.content!r} has normalized = true and its normal form is {like}: "
+                    "no text can say which is meant; set normalized to false in the file"
+                )
+            self.tokens[spelled] = token
         self.pattern = any_of(self.tokens)
 
     def split(
@@ -36,6 +48,8 @@ class AddedTokens:
     ) -> list[tuple[str, AddedToken | None, int]]:
         """The text as (part, its added token or None, where it starts); special tokens are plain text unless allowed.
 
+        A match counts even if the one before it has swallowed white space that belongs to it, as in the tokenizers
+        library: such white space is then in both parts.
         typed: the places of characters that belong to no token.
         """
         parts: list[tuple[str, AddedToken | None, int]] = []
@@ -43,7 +57,7 @@ class AddedTokens:
         for match in self._matches(text, typed):
             token = self.tokens[match[0]]
             start, end = match.span()
-            if start < done or (token.special and not allow_special):
+            if token.special and not allow_special:
                 continue
             if token.single_word and (_letter(text[start - 1 : start]) or _letter(text[end : end + 1])):
                 continue
@@ -53,7 +67,8 @@ class AddedTokens:
                 end = len(text) - len(text[end:].lstrip(WHITE_SPACE))
             if start > done:
                 parts.append((text[done:start], None, done))
-            parts.append((text[start:end], token, start))
+            if end > start:
+                parts.append((text[start:end], token, start))
             done = end
         if done < len(text):
             parts.append((text[done:], None, done))
@@ -98,3 +113,12 @@ WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".joi
 
 def _letter(character: str) -> bool:
     return regex.match(r"\w", character) is not None
+
+
+def well_formed(text: str) -> str:
+    """The text with surrogate pairs joined and lone surrogates replaced by U+FFFD, so that UTF-8 can hold it."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from .added import AddedToken, AddedTokens
+from .added import AddedToken, AddedTokens, well_formed
 from .cleanup import Cleanup
+from .decoders import Decoder, JsonDecoder
 from .files import TokenizerError, write_json
+from .json_steps import Json
+from .patterns import LimitError
 
 CLEAN_UP = "clean_up_tokenization_spaces"
 ROLES = ("bos", "eos", "pad", "unk", "cls", "sep", "mask")
@@ -48,15 +51,22 @@ class Template:
 
 @dataclass
 class Settings:
-    """What a tokenizer is beside its vocabulary and its rules; tokenizer_config.json holds all but the first two."""
+    """What a tokenizer is beside its vocabulary and its rules.
+
+    tokenizer.json holds the first five, tokenizer_config.json the others.
+    """
 
     added: Sequence[AddedToken] = ()
     template: Template = field(default_factory=Template)
+    decoder: Sequence[Json] | None = None  # the steps of a tokenizer.json's decoder; None: that of the tokenizer's class
+    truncation: Json | None = None  # what encode_batch cuts off
+    padding: Json | None = None  # how encode_batch fills up
     roles: Mapping[str, str | None] = field(default_factory=dict)  # "eos" -> "</s>"; None: it has no such token
     chat_template: str | None = None
     named_templates: dict[str, str] = field(default_factory=dict)  # chat templates for other uses: "tool_use", "rag"
     parse_special: bool = True  # text that spells a special token becomes that token
     config: dict[str, Any] = field(default_factory=dict)  # tokenizer_config.json as it was read
+    file: Path | None = None  # where the tokenizer comes from, for messages
 
 
 class Tokenizer:
@@ -72,6 +82,7 @@ class Tokenizer:
         normalized = [token for token in self.settings.added if token.normalized]
         self._normalized_added = AddedTokens(normalized, self._normalize) if normalized else None
         self._added_by_id = {token.id: token for token in self.settings.added}
+        self._special = frozenset(token.content for token in self.settings.added if token.special)
         self._roles = dict(self.settings.roles)
         for token in self.settings.added:
             for role in CONVENTIONS.get(token.content, ()) if token.special else ():
@@ -87,6 +98,10 @@ class Tokenizer:
         """Ids of a normalised part between added tokens; `first` where it begins the whole text."""
         raise NotImplementedError
 
+    def _encode_plain(self, text: str, first: bool) -> list[int]:
+        """The same without any special token, however the text is spelled."""
+        return self._encode_part(text, first)
+
     def _piece(self, id: int, first: bool) -> bytes:
         """UTF-8 bytes that the vocabulary's token adds to a text; `first` where nothing stands before it."""
         raise NotImplementedError
@@ -99,9 +114,17 @@ class Tokenizer:
         """The vocabulary as the file spells it, by id; None where an id is not in use."""
         raise NotImplementedError
 
-    def _to_json(self) -> dict[str, Any]:
+    def _to_json(self) -> Json:
         """The tokenizer as tokenizer.json."""
         raise NotImplementedError
+
+    def _starts(self, text: str, normalized: str) -> bool:
+        """Whether the normalised text begins with what the text begins with, or with what was put before it."""
+        return True
+
+    def _decoder(self) -> Decoder | None:
+        """A new decoder, which turns tokens as they are spelled into text; None: the bytes of `_piece` are the text."""
+        return None if self.settings.decoder is None else JsonDecoder(self.settings.decoder)
 
     # Encoding ------------------------------------------------------------------------------------------------------
 
@@ -119,6 +142,7 @@ class Tokenizer:
         files these are; Hugging Face's tokenizer.json says yes; OpenAI's vocab.bpe and SentencePiece's .model say no.
         Pass False for text that a stranger wrote. Half a surrogate pair, which is no text, becomes U+FFFD.
         typed: the places of characters that belong to no special or added token, in a text that only partly is a stranger's.
+        The ids are those of the whole text: only encode_batch cuts texts, if tokenizer.json has a section "truncation".
         """
         ids = self._encode(text, allow_special, typed)
         return self.wrap(ids)[0] if add_special_tokens else ids
@@ -138,51 +162,85 @@ class Tokenizer:
         return ids, types
 
     def encode_batch(
-        self, texts: Iterable[str], add_special_tokens: bool = False, padding_side: str = "right"
+        self, texts: Iterable[str], add_special_tokens: bool = False, padding_side: str | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Texts of different lengths as ids (B, T) int64, padded, and a mask (B, T) bool, False at the padding.
 
         A tokenizer without a pad token pads with its end-of-text token, or with 0: the mask is what counts.
+        The sections "truncation" and "padding" of a tokenizer.json are applied: the longest length, and to which length,
+        on which side and with which id shorter rows are filled. padding_side: "left" or "right" in place of the file's.
         """
-        if padding_side not in ("left", "right"):
+        padding = self.settings.padding or {}
+        side = padding.get("direction", "Right").lower() if padding_side is None else padding_side
+        if side not in ("left", "right"):
             raise ValueError(f"padding_side is 'left' or 'right', not {padding_side!r}")
-        rows = [self.encode(text, add_special_tokens) for text in texts]
-        fill = next((id for id in (self.pad_id, self.eos_id) if id is not None), 0)
-        tokens = np.full((len(rows), max(map(len, rows), default=0)), fill, dtype=np.int64)
+        rows = [self._truncated(self._encode(text, None), add_special_tokens) for text in texts]
+        fill = next((id for id in (padding.get("pad_id"), self.pad_id, self.eos_id) if id is not None), 0)
+        tokens = np.full((len(rows), _width(rows, padding)), fill, dtype=np.int64)
         mask = np.zeros(tokens.shape, dtype=bool)
         for row, row_tokens, row_mask in zip(rows, tokens, mask):
-            where = slice(0, len(row)) if padding_side == "right" else slice(len(row_tokens) - len(row), None)
+            where = slice(0, len(row)) if side == "right" else slice(len(row_tokens) - len(row), None)
             row_tokens[where], row_mask[where] = row, True
         return tokens, mask
+
+    def _truncated(self, ids: list[int], add_special_tokens: bool) -> list[int]:
+        """The ids, cut as tokenizer.json says, with the model's special tokens around them if asked for."""
+        truncation = self.settings.truncation
+        if truncation is not None:
+            around = len(self.wrap([])[0]) if add_special_tokens else 0
+            room = max(truncation["max_length"] - around, 0)
+            left = truncation.get("direction", "Right") == "Left"
+            ids = ids[max(len(ids) - room, 0) :] if left else ids[:room]
+        return self.wrap(ids)[0] if add_special_tokens else ids
 
     def _encode(self, text: str, allow_special: bool | None, typed: Collection[int] = ()) -> list[int]:
         if not isinstance(text, str):
             raise TypeError(f"encode takes one text (str), not {type(text).__name__}; encode_batch takes several")
         allow_special = self.settings.parse_special if allow_special is None else allow_special
+        try:
+            return self._encode_text(well_formed(text), allow_special, typed)
+        except LimitError as error:
+            raise self._with_file(error) from None
+
+    def _encode_text(self, text: str, allow_special: bool, typed: Collection[int]) -> list[int]:
         ids: list[int] = []
-        for raw, token, start in self._raw_added.split(well_formed(text), allow_special, typed):
+        encode = self._encode_part if allow_special else self._encode_plain
+        for raw, token, start in self._raw_added.split(text, allow_special, typed):
             if token is not None:
                 ids.append(token.id)
                 continue
             part = self._normalize(raw)
+            first = start == 0 and self._starts(raw, part)
             if self._normalized_added is None:
-                ids += self._encode_part(part, start == 0)
+                ids += encode(part, first)
                 continue
             inside = self._normalized_added.carried(typed, start, raw, part) if typed else ()
             for inner, inner_token, inner_start in self._normalized_added.split(part, allow_special, inside):
                 if inner_token is None:
-                    ids += self._encode_part(inner, start == 0 and inner_start == 0)
+                    ids += encode(inner, first and inner_start == 0)
                 else:
                     ids.append(inner_token.id)
         return ids
+
+    def _with_file(self, error: LimitError) -> LimitError:
+        return LimitError(f"{self.settings.file}: {error}") if self.settings.file else error
 
     # Decoding ------------------------------------------------------------------------------------------------------
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """The text of ids. Bytes that are no UTF-8 become U+FFFD; an id outside the vocabulary is a TokenizerError."""
         stream = StreamDecoder(self, skip_special_tokens)
-        text = b"".join(map(stream.piece, _integers(ids))).decode("utf-8", errors="replace")
-        return stream.tidy(text, True)
+        return "".join([*map(stream.feed, _integers(ids)), stream.finish()])
+
+    def _spelled(self, id: int) -> str:
+        """A token as a decoder takes it: as the vocabulary spells it, or, if it was added, as it is found in the text."""
+        added = self._added_by_id.get(id)
+        if added is not None:
+            return self._normalize(added.content) if added.normalized else added.content
+        token = self.id_to_token(id)
+        if token is None:
+            raise no_such_id(id, self.vocab_size)
+        return token
 
     # The vocabulary ------------------------------------------------------------------------------------------------
 
@@ -194,6 +252,11 @@ class Tokenizer:
     def token_to_id(self, token: str) -> int | None:
         """The id of a token spelled as in the vocabulary's file, or None."""
         return self._ids().get(token)
+
+    def vocabulary_id(self, token: str) -> int | None:
+        """The id that the vocabulary itself, without the added tokens, gives a token, or None."""
+        tokens = self._tokens()
+        return tokens.index(token) if token in tokens else None
 
     def id_to_token(self, id: int) -> str | None:
         """The token as the vocabulary's file spells it ("Ġthe", "##ing", "▁a", "</s>"), or None."""
@@ -275,14 +338,23 @@ class StreamDecoder:
         self.skip_special_tokens = skip_special_tokens
         self._first = True
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._decoder = tokenizer._decoder()
 
         self._cleanup = Cleanup() if tokenizer.cleans_up and tokenizer.settings.config.get(CLEAN_UP) else None
 
     def feed(self, id: int) -> str:
-        return self.tidy(self._utf8.decode(self.piece(operator.index(id))))
+        if self._decoder is None:
+            return self.tidy(self._utf8.decode(self.piece(operator.index(id))))
+        token = self.tokenizer._spelled(operator.index(id))
+        if self.skip_special_tokens and token in self.tokenizer._special:
+            return ""
+        try:
+            return self.tidy(self._decoder.feed(token, id))
+        except LimitError as error:
+            raise self.tokenizer._with_file(error) from None
 
     def finish(self) -> str:
-        return self.tidy(self._utf8.decode(b"", final=True), True)
+        return self.tidy(self._utf8.decode(b"", final=True) if self._decoder is None else self._decoder.finish(), True)
 
     def tidy(self, text: str, last: bool = False) -> str:
         """Decoded text as clean_up_tokenization_spaces has it."""
@@ -291,21 +363,14 @@ class StreamDecoder:
     def piece(self, id: int) -> bytes:
         """The bytes that the next token adds."""
         token = self.tokenizer._added_by_id.get(id)
-        if token is not None and token.special and self.skip_special_tokens:
+        if token is not None and token.normalized:
+            token = replace(token, content=self.tokenizer._normalize(token.content))
+        if token is not None and self.skip_special_tokens and token.content in self.tokenizer._special:
             return b""
         first, self._first = self._first, False
         if token is not None:
             return self.tokenizer._added_piece(token, first)
         return self.tokenizer._piece(id, first)
-
-
-def well_formed(text: str) -> str:
-    """The text with surrogate pairs joined and lone surrogates replaced by U+FFFD, so that UTF-8 can hold it."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def by_id(vocab: Mapping[str, int]) -> list[str | None]:
@@ -318,6 +383,14 @@ def by_id(vocab: Mapping[str, int]) -> list[str | None]:
     for token, id in vocab.items():
         tokens[id] = token
     return tokens
+
+
+def _width(rows: Sequence[Sequence[int]], padding: Json) -> int:
+    """How long the rows of a batch become, by the padding section of a tokenizer.json."""
+    width = max(map(len, rows), default=0)
+    if isinstance(padding.get("strategy"), dict):
+        width = max(width, padding["strategy"]["Fixed"])
+    return width + -width % (padding.get("pad_to_multiple_of") or 1)
 
 
 def no_such_id(id: int, size: int) -> TokenizerError:

@@ -49,6 +49,24 @@ aac1 aaec-aaed aaf6 abe5 abe8 abed fb1e fe00-fe0f fe20-fe2f 101fd 102e0 10376-10
 1d1aa-1d1ad 1d242-1d244 1da00-1da36 1da3b-1da6c 1da75 1da84 1da9b-1da9f 1daa1-1daaf 1e8d0-1e8d6 e0100-e01ef
 """
 
+# The other combining marks, as the normalizer StripAccents of the tokenizers library knows them.
+OTHER_MARKS = """
+340-341 343-344 488-489 8d4-8e1 903 93b 93e-940 949-94c 94e-94f 982-983 9be-9c0 9c7-9c8 9cb-9cc 9d7 a03 a3e-a40 a83
+abe-ac0 ac9 acb-acc b02-b03 b3e b40 b47-b48 b4b-b4c b57 bbe-bbf bc1-bc2 bc6-bc8 bca-bcc bd7 c01-c03 c41-c44 c48
+c82-c83 cbe cc0-cc4 cc7-cc8 cca-ccb cd5-cd6 d02-d03 d3e-d40 d46-d48 d4a-d4c d57 d82-d83 dcf-dd1 dd8-ddf df2-df3
+f3e-f3f f73 f75-f76 f78 f7f f81 f93 f9d fa2 fa7 fac fb9 102b-102c 1031 1038 103b-103c 1056-1057 1062-1064 1067-106d
+1083-1084 1087-108c 108f 109a-109c 17b6 17be-17c5 17c7-17c8 1885-1886 1923-1926 1929-192b 1930-1931 1933-1938
+1a19-1a1a 1a55 1a57 1a61 1a63-1a64 1a6d-1a72 1abe 1b04 1b35 1b3b 1b3d-1b41 1b43-1b44 1b82 1ba1 1ba6-1ba7 1baa 1be7
+1bea-1bec 1bee 1bf2-1bf3 1c24-1c2b 1c34-1c35 1ce1 1cf2-1cf3 1dfb 20dd-20e0 20e2-20e4 302e-302f a670-a672 a823-a824
+a827 a880-a881 a8b4-a8c3 a8c5 a952-a953 a983 a9b4-a9b5 a9ba-a9bb a9bd-a9c0 aa2f-aa30 aa33-aa34 aa4d aa7b aa7d aaeb
+aaee-aaef aaf5 abe3-abe4 abe6-abe7 abe9-abea abec 11000 11002 11082 110b0-110b2 110b7-110b8 1112c 1112e-1112f 11182
+111b3-111b5 111bf-111c0 1122c-1122e 11232-11233 11235 1123e 112e0-112e2 11302-11303 1133e-1133f 11341-11344
+11347-11348 1134b-1134d 11357 11362-11363 11435-11446 114b0-114b2 114b9 114bb-114be 114c1 115af-115b1 115b8-115bb
+115be 11630-11632 1163b-1163c 1163e 116ac 116ae-116af 116b6 11720-11721 11726 11c2f-11c36 11c38-11c3f 11c92-11ca7
+11ca9-11cb6 16f51-16f7e 1d165-1d166 1d16d-1d172 1e000-1e006 1e008-1e018 1e01b-1e021 1e023-1e024 1e026-1e02a
+1e944-1e94a
+"""
+
 # The blocks of Chinese characters that get spaces around them. BERT's own list has 2b820 where the tokenizers library, and
 # so every BERT checkpoint's tokenizer.json, has 2b920.
 CHINESE = "3400-4dbf 4e00-9fff f900-faff 20000-2a6df 2a700-2b81f 2b920-2ceaf 2f800-2fa1f"
@@ -69,6 +87,9 @@ NEW_CAPITALS = (
 
 # Characters that came with a decomposition after the tables that the peers decompose by (Unicode 12).
 NEVER_DECOMPOSED = "11938 105c9 105e4 11383 11385 1138e 11391 113c5 113c7-113c8 16121-16128 16d68-16d6a"
+
+# Characters that came with a compatibility decomposition after the peers' tables.
+NEVER_REPLACED = "32ff a7f1-a7f4 ab69 10781-10785 10787-107b0 107b2-107ba 1ccd6-1ccf9 1f16c 1fbf0-1fbf9"
 
 
 def members(ranges: str) -> frozenset[str]:
@@ -119,7 +140,7 @@ class BertNormalizer(dict[str, str]):
                 result = unicodedata.normalize("NFD", result)
             result = "".join(part for part in result if part not in _MARKS)
         if self.lowercase:
-            result = "".join(_LOWER.get(part) or part.lower() for part in result)
+            result = "".join(map(lower, result))
         if self.handle_chinese_chars and character in _CHINESE:
             result = f" {result} "
         self[character] = result
@@ -128,3 +149,8 @@ class BertNormalizer(dict[str, str]):
 
 _CONTROL, _MARKS, _CHINESE, _NEVER_DECOMPOSED = map(members, (CONTROL, MARKS, CHINESE, NEVER_DECOMPOSED))
 _LOWER = {chr(code): chr(code + step) for first, last, step in NEW_CAPITALS for code in range(first, last + 1)}
+
+
+def lower(character: str) -> str:
+    """The lower case of one character, which may be several, by the newest Unicode tables."""
+    return _LOWER.get(character) or character.lower()

@@ -4,7 +4,6 @@ A text is cut into words by a pattern, a word into bytes, and then the pair of n
 merged, again and again, until no pair is left that training has merged.
 """
 
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -15,9 +14,12 @@ from .added import AddedToken
 from .base import Settings, Tokenizer, by_id, no_such_id
 from .byte_characters import BYTE_TO_CHARACTER, BYTES_IN_VOCABULARY_ORDER, to_bytes, to_characters
 from .files import TokenizerError, write_json, write_text
-from .json_parts import Json, envelope
+from .json_parts import envelope
+from .json_steps import Json, sequence
 from .merges import Pair, learn_merges, merge
-from .words import Cache, compiled_pattern, count_words, cut
+from .normalizers import normalizing
+from .splitting import isolated, splitting
+from .words import Cache, count_words
 
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _GPT2 = regex.compile(GPT2_PATTERN)
@@ -30,7 +32,8 @@ class BPETokenizer(Tokenizer):
     merges: pairs of such tokens, the first merged first.
     patterns: a text is cut by each in turn, and then, unless use_regex is False, by GPT-2's.
     add_prefix_space: a space goes before each part that GPT-2's pattern cuts, unless it begins with one.
-    normalization: "NFC" and the like, applied first.
+    normalizers: steps of a tokenizer.json, applied first. before, after: pre-tokenizers of a tokenizer.json that cut before
+    GPT-2's pattern does (following `patterns`), or after it, where a text is written in GPT-2's byte characters (Falcon).
     ignore_merges: a word that is a token as a whole is that token, whatever the merges say (LLaMA 3).
     rank_by_result: merges rank by the id of what they give, as tiktoken has it, and not by their place in merges.
     unknown, fuse_unknown: the token for bytes that the vocabulary lacks, and whether several in a row give one. Without it
@@ -48,7 +51,9 @@ class BPETokenizer(Tokenizer):
         patterns: Sequence[str] = (),
         use_regex: bool = True,
         add_prefix_space: bool = False,
-        normalization: str | None = None,
+        normalizers: Sequence[Json] = (),
+        before: Sequence[Json] = (),
+        after: Sequence[Json] = (),
         ignore_merges: bool = False,
         rank_by_result: bool = False,
         unknown: str | None = None,
@@ -56,10 +61,11 @@ class BPETokenizer(Tokenizer):
     ):
         self.vocab = dict(vocab)
         self.merges = list(merges)
-        self.patterns = tuple(patterns)
+        self.normalizers = tuple(normalizers)
+        self.before = (*map(isolated, patterns), *before)
+        self.after = tuple(after)
         self.use_regex = use_regex
         self.add_prefix_space = add_prefix_space
-        self.normalization = normalization
         self.ignore_merges = ignore_merges
         self.unknown = unknown
         self.fuse_unknown = fuse_unknown
@@ -77,35 +83,41 @@ class BPETokenizer(Tokenizer):
                     "the vocabulary and the merges belong to different tokenizers"
                 ) from None
             self._merged[pair] = (result if rank_by_result else rank), result
-        self._before = [compiled_pattern(pattern) for pattern in self.patterns]
+        self._normalizing = normalizing(self.normalizers)
+        self._before, self._after = splitting(self.before), splitting(self.after)
         self._words = Cache(self._encode_word)
         super().__init__(settings)
 
     # Encoding ------------------------------------------------------------------------------------------------------
 
     def _normalize(self, text: str) -> str:
-        return unicodedata.normalize(self.normalization, text) if self.normalization else text  # type: ignore[arg-type]
+        return self._normalizing(text)
 
     def _split(self, text: str) -> list[str]:
         """The words of a text."""
-        words = [text]
-        for pattern in self._before:
-            words = [word for part in words for word in cut(pattern, part)]
+        words = self._before(text)
         if self.add_prefix_space:
             words = [word if word.startswith(" ") else " " + word for word in words]
         if self.use_regex:
             words = list(chain.from_iterable(map(_GPT2.findall, words)))
         return words
 
+    def _split_bytes(self, text: str) -> list[str]:
+        """The words of a text, each in GPT-2's byte characters; `after` may cut within a character."""
+        return [part for word in self._split(text) for part in self._after(to_characters(word.encode()))]
+
     def _encode_part(self, text: str, first: bool) -> list[int]:
-        return list(chain.from_iterable(map(self._words.__getitem__, self._split(text))))
+        words = self._split_bytes(text) if self.after else self._split(text)
+        return list(chain.from_iterable(map(self._words.__getitem__, words)))
 
     def _encode_word(self, word: str) -> list[int]:
+        data = to_bytes(word) if self.after else word.encode()
         if self.ignore_merges:
-            whole = self.vocab.get(to_characters(word.encode()))
-            if whole is not None:
+            token = to_characters(data)
+            whole = self.vocab.get(token)
+            if whole is not None and token not in self._special:
                 return [whole]
-        ids = list(map(self._id_of_byte.__getitem__, word.encode()))
+        ids = list(map(self._id_of_byte.__getitem__, data))
         return merge(self._known(ids) if None in ids else ids, self._merged)  # type: ignore[arg-type]
 
     def _known(self, ids: list[int | None]) -> list[int]:
@@ -139,11 +151,6 @@ class BPETokenizer(Tokenizer):
             "trim_offsets": True,
             "use_regex": self.use_regex,
         }
-        splits = [
-            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-            for pattern in self.patterns
-        ]
-        sequence = {"type": "Sequence", "pretokenizers": [*splits, byte_level]}
         model = {
             "type": "BPE",
             "dropout": None,
@@ -154,19 +161,25 @@ class BPETokenizer(Tokenizer):
             "byte_fallback": False,
             "ignore_merges": self.ignore_merges,
             "vocab": self.vocab,
-            "merges": [" ".join(merge) for merge in self.merges],
+            "merges": [" ".join(merge) for merge in self.merges] if self._joinable() else list(map(list, self.merges)),
         }
         return envelope(
             self,
-            normalizer={"type": self.normalization} if self.normalization else None,
-            pre_tokenizer=sequence if splits else byte_level,
+            normalizer=sequence(self.normalizers, "normalizers"),
+            pre_tokenizer=sequence([*self.before, byte_level, *self.after], "pretokenizers"),
             decoder=byte_level,
             model=model,
         )
 
+    def _joinable(self) -> bool:
+        """Whether "left right" says what a merge is: in GPT-2's byte characters there is no space."""
+        return not any(" " in left + right for left, right in self.merges)
+
     def save(self, directory: str | Path) -> None:
-        """Write tokenizer.json, tokenizer_config.json, and GPT-2's vocab.json and merges.txt."""
+        """Write tokenizer.json, tokenizer_config.json, and, where a token may not have a space, vocab.json and merges.txt."""
         super().save(directory)
+        if not self._joinable():
+            return
         write_json(Path(directory) / "vocab.json", self.vocab)
         lines = ["#version: 0.2", *(f"{left} {right}" for left, right in self.merges)]
         write_text(Path(directory) / "merges.txt", "\n".join(lines) + "\n")

@@ -6,7 +6,7 @@ from .added import AddedToken
 from .base import Settings, Tokenizer, no_such_id
 from .bpe import BPETokenizer
 from .byte_characters import BYTE_TO_CHARACTER
-from .json_parts import Json
+from .json_steps import Json
 
 
 class ByteTokenizer(Tokenizer):

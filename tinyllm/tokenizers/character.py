@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from .added import AddedToken
 from .base import Settings, Tokenizer, no_such_id, well_formed
 from .files import TokenizerError
-from .json_parts import Json, envelope
+from .json_parts import envelope
+from .json_steps import Json
 
 # The pre_tokenizer of our tokenizer.json: each character is a word.
 EVERY_CHARACTER = {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False}

@@ -36,17 +36,25 @@ class Charsmap:
 
     def by_longest_match(self, text: str) -> str:
         """SentencePiece's way: at each place the longest string that the map has, else the character as it is."""
-        if not any(map(self._extends.__getitem__, {first + second for first, second in zip(text, text[1:])})):
-            return "".join(map(self._single.__getitem__, text))
+        return "".join(self.parts(text))
+
+    def parts(self, text: str, keep: regex.Pattern[str] | None = None) -> list[str]:
+        """What each step of SentencePiece's way gives, in order. A match of `keep` is one step and stays as it is."""
+        if keep is None and not any(map(self._extends.__getitem__, {a + b for a, b in zip(text, text[1:])})):
+            return list(map(self._single.__getitem__, text))
         parts, at = [], 0
         while at < len(text):
+            if keep is not None and (kept := keep.match(text, at)):
+                parts.append(kept[0])
+                at = kept.end()
+                continue
             length, found = 1, self._single[text[at]]
             if self._extends[text[at : at + 2]]:
                 for length, found in self._matches(text[at : at + 64]):  # noqa: B007  the last is the longest
                     pass
             parts.append(found)
             at += length
-        return "".join(parts)
+        return parts
 
     def by_grapheme(self, text: str) -> str:
         """The tokenizers library's way, its oddities kept, since ids depend on them.

@@ -17,7 +17,8 @@ from .added import AddedToken
 from .base import ROLES
 from .config import added_by_config, roles_of
 from .files import read_json
-from .json_parts import ADDED_KEYS, Json, flat, model_type
+from .json_parts import ADDED_KEYS, model_type
+from .json_steps import Json, flat
 from .sentencepiece_files import LLAMA3_PATTERN
 from .spacing import SPACE
 

@@ -4,21 +4,23 @@ from typing import Any
 
 from .base import Template, Tokenizer
 from .files import TokenizerError
-
-Json = dict[str, Any]
+from .json_steps import Json, flat, refuse, sequence
 
 ADDED_KEYS = ("content", "id", "special", "lstrip", "rstrip", "single_word", "normalized")
 
 
 def envelope(tokenizer: Tokenizer, **parts: Any) -> Json:
     """Build a tokenizer.json from its parts: normalizer, pre_tokenizer, decoder, model."""
-    added = sorted(tokenizer.settings.added, key=lambda token: token.id)
+    settings = tokenizer.settings
+    added = sorted(settings.added, key=lambda token: token.id)
     parts = {"normalizer": None, "post_processor": write_template(tokenizer), **parts}
+    if settings.decoder is not None:
+        parts["decoder"] = sequence(settings.decoder, "decoders")
     order = ("normalizer", "pre_tokenizer", "post_processor", "decoder", "model")
     return {
         "version": "1.0",
-        "truncation": None,
-        "padding": None,
+        "truncation": settings.truncation,
+        "padding": settings.padding,
         "added_tokens": [{key: getattr(token, key) for key in ADDED_KEYS} for token in added],
         **{key: parts[key] for key in order},
     }
@@ -31,15 +33,14 @@ def model_type(model: Json) -> str:
     return "BPE" if "merges" in model else "Unigram" if isinstance(model.get("vocab"), list) else "WordPiece"
 
 
-def flat(part: Json | None, inner: str) -> list[Json]:
-    """A part of the file as the list of its steps: none, itself, or those of a Sequence."""
-    if part is None:
-        return []
-    return [step for each in part[inner] for step in flat(each, inner)] if part["type"] == "Sequence" else [part]
-
-
-def refuse(step: Json, why: str = "") -> TokenizerError:
-    return TokenizerError(f"{step['type']} {why or 'here'} is not supported: {step}")
+def read_merges(model: Json) -> list[tuple[str, str]]:
+    """The merges of a BPE model. Those with the unknown token, or with bytes in place of characters, are refused."""
+    merges = [read_merge(merge) for merge in model["merges"]]
+    strange = {model.get("unk_token"), *(f"<0x{byte:02X}>" for byte in range(256) if model.get("byte_fallback"))}
+    for left, right in merges:
+        if left in strange or right in strange:
+            raise TokenizerError(f"the merge {left!r} {right!r} merges what stands for unknown text, which is not supported")
+    return merges
 
 
 def read_merge(merge: str | list[str]) -> tuple[str, str]:

@@ -30,6 +30,10 @@ class SentencePieceModel:
     add_dummy_prefix: bool = True
     remove_extra_whitespaces: bool = True
     escape_whitespaces: bool = True
+    denormalizer: bytes = b""  # the charsmap that decoding applies to the whole text
+    denormalizer_prefix: bool = True
+    denormalizer_single_spaces: bool = True
+    denormalizer_escape: bool = True
 
 
 TRAINER_FIELDS = {
@@ -43,6 +47,13 @@ TRAINER_FIELDS = {
     44: "unk_surface",
 }
 NORMALIZER_FIELDS = {2: "charsmap", 3: "add_dummy_prefix", 4: "remove_extra_whitespaces", 5: "escape_whitespaces"}
+DENORMALIZER_FIELDS = {
+    2: "denormalizer",
+    3: "denormalizer_prefix",
+    4: "denormalizer_single_spaces",
+    5: "denormalizer_escape",
+}
+PARTS = {2: TRAINER_FIELDS, 3: NORMALIZER_FIELDS, 5: DENORMALIZER_FIELDS}
 
 
 def parse_model(data: bytes) -> SentencePieceModel:
@@ -52,15 +63,39 @@ def parse_model(data: bytes) -> SentencePieceModel:
         for number, value in fields(data):
             if number == 1:
                 model.pieces.append(_piece(value))
-            elif number == 2:
-                _set(model, value, TRAINER_FIELDS)
-            elif number == 3:
-                _set(model, value, NORMALIZER_FIELDS)
+            elif number in PARTS:
+                _set(model, value, PARTS[number])
     except (IndexError, ValueError, TypeError, struct.error):
         raise TokenizerError("it is cut off, or not a SentencePiece model") from None
     if not model.pieces:
         raise TokenizerError("it is not a SentencePiece model: it has no pieces")
     return model
+
+
+def write_model(model: SentencePieceModel) -> bytes:
+    """The bytes of a .model that says what `model` says; the sentencepiece library reads it."""
+    parts = [_field(1, _field(1, text) + _field(2, score) + _field(3, kind)) for text, score, kind in model.pieces]
+    for number, names in PARTS.items():
+        parts.append(_field(number, b"".join(_field(inner, getattr(model, name)) for inner, name in names.items())))
+    return b"".join(parts)
+
+
+def _field(number: int, value: int | float | str | bytes) -> bytes:
+    """One field of a message: a number, a float32, or the length of the bytes and the bytes."""
+    if isinstance(value, int):
+        return _varint_bytes(number << 3) + _varint_bytes(value % (1 << 64))
+    if isinstance(value, float):
+        return _varint_bytes(number << 3 | 5) + struct.pack("<f", value)
+    value = value.encode() if isinstance(value, str) else value
+    return _varint_bytes(number << 3 | 2) + _varint_bytes(len(value)) + value
+
+
+def _varint_bytes(value: int) -> bytes:
+    groups = bytearray()
+    while value > 0x7F:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*groups, value])
 
 
 def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:

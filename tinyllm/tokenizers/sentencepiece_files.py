@@ -3,6 +3,7 @@
 import base64
 import binascii
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,23 @@ from .base import Settings, Tokenizer
 from .bpe import BPETokenizer
 from .byte_characters import to_characters
 from .config import added_by_config, read_config, roles_of, templates_of
+from .decoders import SPACE
 from .files import TokenizerError, read_bytes, read_json
-from .protobuf import BPE, CONTROL, NORMAL, UNIGRAM, UNKNOWN, UNUSED, USER_DEFINED, SentencePieceModel, parse_model
-from .sentencepiece import SentencePieceBPETokenizer, template_of
-from .spacing import SPACE, SentencePieceSpacing
+from .protobuf import (
+    BPE,
+    BYTE,
+    CONTROL,
+    NORMAL,
+    UNIGRAM,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+    SentencePieceModel,
+    parse_model,
+    write_model,
+)
+from .sentencepiece import BYTE_PIECES, SentencePieceBPETokenizer, template_of
+from .spacing import SentencePieceSpacing
 from .unigram import UnigramTokenizer, sentinel_tokens
 
 LLAMA3_PATTERN = (
@@ -29,7 +43,7 @@ def read_model(path: Path) -> Tokenizer:
     try:
         if data[:1] != b"\n" and b"\0" not in data[:1000] and len(data.split(b"\n", 1)[0].split()) == 2:
             return from_tiktoken(data)
-        tokenizer = from_sentencepiece(parse_model(data), read_config(path.parent), sentinels_of(path.parent))
+        tokenizer = from_sentencepiece(parse_model(data), read_config(path.parent), sentinels_of(path.parent), source=data)
         return with_configured_tokens(tokenizer, path.parent)
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from None
@@ -51,25 +65,15 @@ def with_configured_tokens(tokenizer: Tokenizer, directory: Path) -> Tokenizer:
     return tokenizer
 
 
-def from_sentencepiece(model: SentencePieceModel, config: dict[str, Any], sentinels: int = 0) -> Tokenizer:
-    """The tokenizer of a parsed .model; sentinels: how many <extra_id_i> come after its pieces."""
-    if model.model_type not in (UNIGRAM, BPE):
-        raise TokenizerError("its model type is neither unigram nor BPE, the two that tinyllm reads")
-    if model.whitespace_as_suffix or not model.escape_whitespaces:
-        raise TokenizerError("treat_whitespace_as_suffix and escape_whitespaces=false are not supported")
+def settings_of(model: SentencePieceModel, config: dict[str, Any], sentinels: int = 0) -> Settings:
+    """What a .model and the configuration beside it say; sentinels: how many <extra_id_i> come after its pieces."""
     pieces = [text for text, _, _ in model.pieces]
-    of_kind = {wanted: [id for id, (_, _, kind) in enumerate(model.pieces) if kind == wanted] for wanted in range(1, 7)}
-    user_defined = [pieces[id] for id in of_kind[USER_DEFINED]]
-    spacing = SentencePieceSpacing(
-        model.charsmap, model.add_dummy_prefix, model.remove_extra_whitespaces, user_defined=user_defined
-    )
-    named = {"bos": model.bos_id, "eos": model.eos_id, "pad": model.pad_id, "unk": model.unk_id}
-    ids = {role: id for role, id in named.items() if 0 <= id < len(pieces) and model.pieces[id][2] in (CONTROL, UNKNOWN)}
+    ids = roles_in(model)
     bos, eos = ids.get("bos"), ids.get("eos")
     add_bos = config.get("add_bos_token", bos is not None)
     add_eos = sentinels > 0 or config.get("add_eos_token", bos is None)  # T5 has no such option
-    special = sorted(of_kind[CONTROL] + of_kind[UNKNOWN])
-    settings = Settings(
+    special = [id for id, (_, _, kind) in enumerate(model.pieces) if kind in (CONTROL, UNKNOWN)]
+    return Settings(
         added=[*(AddedToken(pieces[id], id) for id in special), *sentinel_tokens(len(pieces), sentinels)],
         template=template_of(bos if add_bos else None, eos if add_eos else None),
         roles={**{role: pieces[id] for role, id in ids.items()}, **roles_of(config)},
@@ -77,21 +81,66 @@ def from_sentencepiece(model: SentencePieceModel, config: dict[str, Any], sentin
         parse_special=sentinels > 0,
         config=config,
     )
-    options: dict[str, Any] = {
-        "unknown": ids.get("unk"),
-        "byte_fallback": model.byte_fallback,
-        "strip": "one" if model.add_dummy_prefix or model.remove_extra_whitespaces else "none",
-        "unknown_text": model.unk_surface,
-    }
+
+
+def roles_in(model: SentencePieceModel) -> dict[str, int]:
+    """The ids of the special tokens that a .model has."""
+    named = {"bos": model.bos_id, "eos": model.eos_id, "pad": model.pad_id, "unk": model.unk_id}
+    kinds = [kind for _, _, kind in model.pieces]
+    return {role: id for role, id in named.items() if 0 <= id < len(kinds) and kinds[id] in (CONTROL, UNKNOWN)}
+
+
+def from_sentencepiece(
+    model: SentencePieceModel,
+    config: dict[str, Any],
+    sentinels: int = 0,
+    *,
+    settings: Settings | None = None,
+    source: bytes | None = None,
+) -> Tokenizer:
+    """The tokenizer of a parsed .model and the configuration beside it.
+
+    sentinels: how many <extra_id_i> come after its pieces. settings: those that were saved, in place of the configuration.
+    source: the .model's bytes, None if there are none yet.
+    """
+    settings = settings or settings_of(model, config, sentinels)
+    if model.model_type not in (UNIGRAM, BPE):
+        raise TokenizerError("its model type is neither unigram nor BPE, the two that tinyllm reads")
+    pieces = [text for text, _, _ in model.pieces]
     scores = [score for _, score, _ in model.pieces]
+    of_kind = {wanted: [id for id, (_, _, kind) in enumerate(model.pieces) if kind == wanted] for wanted in range(1, 7)}
+    user_defined = [pieces[id] for id in of_kind[USER_DEFINED]]
+    spacing = SentencePieceSpacing(
+        model.charsmap,
+        model.add_dummy_prefix,
+        model.remove_extra_whitespaces,
+        user_defined=user_defined,
+        suffix=model.whitespace_as_suffix,
+        escape=model.escape_whitespaces,
+    )
+    options: dict[str, Any] = {
+        "unknown": roles_in(model).get("unk"),
+        "byte_fallback": model.byte_fallback,
+        "unknown_text": model.unk_surface,
+        "denormalize": denormalizer_of(model),
+        "source": source or write_model(model),
+    }
     if model.model_type == UNIGRAM:
         matchable = of_kind[NORMAL] + of_kind[USER_DEFINED]
-        options |= {"matchable": matchable, "bonus": of_kind[USER_DEFINED], "single_precision": True}
+        options |= {"matchable": matchable, "user_defined": of_kind[USER_DEFINED], "single_precision": True}
         return UnigramTokenizer(pieces, scores, spacing, settings, **options)
-    if of_kind[UNUSED]:
-        raise TokenizerError(f"BPE with pieces marked unused ({pieces[of_kind[UNUSED][0]]!r}) is not supported")
-    merges = merges_of({pieces[id]: scores[id] for id in of_kind[NORMAL]})
-    return SentencePieceBPETokenizer(pieces, merges, spacing, settings, frozen=user_defined, **options)
+    merges = merges_of({pieces[id]: scores[id] for id in of_kind[NORMAL] + of_kind[UNUSED]})
+    reserved = of_kind[CONTROL] + of_kind[UNKNOWN] + of_kind[BYTE]
+    options |= {"frozen": user_defined, "unused": of_kind[UNUSED], "reserved": reserved}
+    return SentencePieceBPETokenizer(pieces, merges, spacing, settings, **options)
+
+
+def denormalizer_of(model: SentencePieceModel) -> Callable[[str], str] | None:
+    """What a decoded text goes through."""
+    if not model.denormalizer:
+        return None
+    flags = (model.denormalizer_prefix, model.denormalizer_single_spaces)
+    return SentencePieceSpacing(model.denormalizer, *flags, escape=model.denormalizer_escape).normalize
 
 
 def sentinels_of(directory: Path) -> int:
@@ -134,18 +183,12 @@ def read_llama2c(path: Path) -> SentencePieceBPETokenizer:
     except (struct.error, ValueError) as error:
         raise TokenizerError(f"{path} is not a llama2.c tokenizer, or cut off: {error}") from None
     pieces[:3] = ["<unk>", "<s>", "</s>"]  # spelled "\n<s>\n" there, for printing
-    return SentencePieceBPETokenizer(
-        pieces,
-        merges_of(dict(zip(pieces[259:], scores[259:]))),
-        SentencePieceSpacing(remove_extra_whitespaces=False),
-        Settings(
-            added=[AddedToken(piece, id) for id, piece in enumerate(pieces[:3])],
-            template=template_of(1, None),
-            parse_special=False,
-        ),
-        unknown=0,
-        byte_fallback=True,
+    kinds = [UNKNOWN, CONTROL, CONTROL, *[BYTE] * 256, *[NORMAL] * (len(pieces) - 259)]
+    pieces[3:259] = BYTE_PIECES
+    model = SentencePieceModel(
+        list(zip(pieces, scores, kinds)), model_type=BPE, byte_fallback=True, remove_extra_whitespaces=False
     )
+    return from_sentencepiece(model, {})  # type: ignore[return-value]
 
 
 def from_tiktoken(data: bytes) -> BPETokenizer:
@@ -165,7 +208,7 @@ def from_tiktoken(data: bytes) -> BPETokenizer:
     vocab = {to_characters(token): rank for token, rank in ranks.items()}
     added = [AddedToken(name, len(ranks) + i) for i, name in enumerate(llama3_special_tokens())]
     roles = {"bos": "<|begin_of_text|>", "eos": "<|end_of_text|>"}
-    settings = Settings(added, template_of(len(ranks), None), roles, parse_special=False)
+    settings = Settings(added, template_of(len(ranks), None), roles=roles, parse_special=False)
     pairs = [(left, right) for *_, left, right in merges]
     return BPETokenizer(
         vocab, pairs, settings, patterns=[LLAMA3_PATTERN], use_regex=False, ignore_merges=True, rank_by_result=True

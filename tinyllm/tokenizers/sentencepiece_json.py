@@ -1,11 +1,36 @@
 """Read SentencePiece-style tokenizers from a tokenizer.json. The classes themselves write theirs."""
 
-from .base import Settings, by_id
+import base64
+import binascii
+
+from .base import Settings, Tokenizer, by_id
 from .files import TokenizerError
-from .json_parts import Json, flat, read_merge, refuse
-from .sentencepiece import SentencePieceBPETokenizer
-from .spacing import SPACE, Pipeline
+from .json_parts import read_merges
+from .json_steps import Json, flat, refuse
+from .protobuf import parse_model
+from .sentencepiece import SOURCE, SentencePieceBPETokenizer
+from .sentencepiece_files import from_sentencepiece
+from .spacing import Pipeline
+from .splitting import CUTTERS
 from .unigram import UnigramTokenizer
+
+
+def read_source(spec: Json, settings: Settings) -> Tokenizer:
+    """The tokenizer of the .model that a tokenizer.json of ours holds; the rest of the file is for other libraries."""
+    try:
+        source = base64.b64decode(spec["model"][SOURCE], validate=True)
+    except (binascii.Error, TypeError, ValueError):
+        raise TokenizerError(f"the key {SOURCE!r} of its model is not base64: the file is damaged") from None
+    model = parse_model(source)
+    vocab = spec["model"]["vocab"]
+    spelled = vocab if isinstance(vocab, dict) else {piece: id for id, (piece, _) in enumerate(vocab)}
+    if spelled != {piece: id for id, (piece, _, _) in enumerate(model.pieces)}:
+        raise TokenizerError(
+            f"the vocabulary is not that of the SentencePiece model under the key {SOURCE!r}: "
+            "one of them was edited; remove the key to read the vocabulary"
+        )
+    settings.decoder = None
+    return from_sentencepiece(model, {}, settings=settings, source=source)
 
 
 def read_sentencepiece_bpe(spec: Json, settings: Settings) -> SentencePieceBPETokenizer:
@@ -14,7 +39,7 @@ def read_sentencepiece_bpe(spec: Json, settings: Settings) -> SentencePieceBPETo
         if model.get(option):
             raise TokenizerError(f"BPE with {option} = {model[option]!r} is not supported")
     pieces = by_id(model["vocab"])
-    merges = [(*read_merge(merge), rank) for rank, merge in enumerate(model["merges"])]
+    merges = [(*merge, rank) for rank, merge in enumerate(read_merges(model))]
     return SentencePieceBPETokenizer(
         pieces,
         merges,
@@ -24,7 +49,6 @@ def read_sentencepiece_bpe(spec: Json, settings: Settings) -> SentencePieceBPETo
         unknown=model["vocab"].get(model.get("unk_token")),
         byte_fallback=model.get("byte_fallback", False),
         fuse_unknown=model.get("fuse_unk", False),
-        strip=read_strip(spec),
     )
 
 
@@ -37,36 +61,13 @@ def read_unigram(spec: Json, settings: Settings) -> UnigramTokenizer:
         settings,
         unknown=model["unk_id"],
         byte_fallback=model.get("byte_fallback", False),
-        strip=read_strip(spec),
     )
 
 
 def read_spacing(spec: Json) -> Pipeline:
-    """The normalizer and pre_tokenizer: [WhitespaceSplit], [Metaspace], or both."""
-    whitespace_split, metaspace, split = False, None, True
-    for step in flat(spec.get("pre_tokenizer"), "pretokenizers"):
-        if step["type"] == "WhitespaceSplit" and metaspace is None:
-            whitespace_split = True
-        elif step["type"] == "Metaspace" and metaspace is None and step["replacement"] == SPACE:
-            always = "always" if step.get("add_prefix_space", True) else "never"
-            metaspace, split = step.get("prepend_scheme", always), step.get("split", True)
-        else:
-            raise refuse(step, "as pre-tokenizer")
-    return Pipeline(flat(spec.get("normalizer"), "normalizers"), whitespace_split, metaspace, split)
-
-
-def read_strip(spec: Json) -> str:
-    """What the decoder drops at the beginning of a text."""
-    steps = flat(spec.get("decoder"), "decoders")
-    strip = "none"
-    for step in steps:
-        if step["type"] == "Metaspace" and len(steps) == 1:
-            always = "always" if step.get("add_prefix_space", True) else "never"
-            strip = "all" if step.get("prepend_scheme", always) != "never" else "none"
-        elif step["type"] == "Strip" and (step["content"], step["start"], step["stop"]) == (" ", 1, 0):
-            strip = "one"
-        elif step["type"] == "Replace" and (step["pattern"], step["content"]) == ({"String": SPACE}, " "):
-            continue
-        elif step["type"] not in ("ByteFallback", "Fuse"):
-            raise refuse(step, "as decoder of a SentencePiece-style vocabulary")
-    return strip
+    """The normalizer and pre_tokenizer."""
+    cutters = flat(spec.get("pre_tokenizer"), "pretokenizers")
+    for step in cutters:
+        if step["type"] not in (*CUTTERS, "Metaspace"):
+            raise refuse(step, "as pre-tokenizer of a SentencePiece-style vocabulary")
+    return Pipeline(flat(spec.get("normalizer"), "normalizers"), cutters)

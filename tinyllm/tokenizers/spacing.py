@@ -5,26 +5,26 @@ Two ways, for the two libraries whose ids we give: `SentencePieceSpacing` is wha
 """
 
 import base64
-import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import regex
 
-from .added import WHITE_SPACE, any_of
+from .added import any_of
 from .charsmap import Charsmap
+from .decoders import SPACE
 from .files import TokenizerError
-from .json_parts import Json
-from .words import compiled_pattern, cut
-
-SPACE = "\u2581"
-_WORDS = regex.compile(f"{SPACE}?[^{SPACE}]+|{SPACE}")
-_BLACK = regex.compile(rf"[^{WHITE_SPACE}]+")
+from .json_steps import Json, sequence
+from .normalizers import normalizing
+from .patterns import cut
+from .splitting import splitter
 
 
 class SentencePieceSpacing:
-    """SentencePiece's normaliser: the charsmap, spaces at the ends and double ones dropped, and one put first.
+    """SentencePiece's normaliser (Normalizer::Normalize): the charsmap, no double spaces, and one space added.
 
-    user_defined: symbols that the charsmap does not touch.
+    user_defined: symbols that are copied as they are.
+    suffix: the added space follows the text instead of preceding it.
+    escape: spaces are written as SPACE.
     """
 
     def __init__(
@@ -33,124 +33,153 @@ class SentencePieceSpacing:
         add_dummy_prefix: bool = True,
         remove_extra_whitespaces: bool = True,
         user_defined: Sequence[str] = (),
+        suffix: bool = False,
+        escape: bool = True,
     ):
         self.charsmap = Charsmap(charsmap) if charsmap else None
         self.add_dummy_prefix = add_dummy_prefix
         self.remove_extra_whitespaces = remove_extra_whitespaces
-        self._user_defined = any_of(user_defined)
+        self.user_defined = tuple(user_defined)
+        self.suffix = suffix
+        self.space = SPACE if escape else " "
+        self._kept = any_of(user_defined)
 
     def normalize(self, text: str) -> str:
         if not text:
             return ""
-        parts = self._user_defined.split(text) if self._user_defined else [text]
-        if self.charsmap:
-            parts[::2] = map(self.charsmap.by_longest_match, parts[::2])  # between the user's own symbols
-        text = "".join(parts)
+        parts: Iterable[str] = self._parts(text)
         if self.remove_extra_whitespaces:
-            text = regex.sub(" {2,}", " ", text.strip(" "))
-            if not text:
+            if all(part == " " for part in parts):
                 return ""
-        text = (SPACE if self.add_dummy_prefix else "") + text.replace(" ", SPACE)
-        return text.rstrip(SPACE) if self.remove_extra_whitespaces else text
+            parts = without_double_spaces(parts)
+        text = "".join(parts).replace(" ", self.space)
+        if self.add_dummy_prefix and not self.suffix:
+            text = self.space + text
+        if self.remove_extra_whitespaces:
+            text = text.rstrip(self.space)
+        return text + self.space if self.add_dummy_prefix and self.suffix else text
+
+    def _parts(self, text: str) -> Sequence[str]:
+        """The steps in which SentencePiece reads a text: a symbol of the user's, a rule of the charsmap, or a character."""
+        if self.charsmap:
+            return self.charsmap.parts(text, self._kept)
+        if self._kept is None:
+            return text
+        return [match[0] for match in regex.finditer(rf"{self._kept.pattern}|[\s\S]", text)]
 
     def words(self, text: str, first: bool) -> list[str]:
         """All of it as one word: SentencePiece lets pieces span words."""
         return [text] if text else []
 
     def to_json(self, split: bool) -> tuple[Json | None, Json | None]:
-        """The normalizer and pre_tokenizer that come to the same; split: no piece has a space after its beginning."""
-        steps: list[Json] = []
+        """The normalizer and pre_tokenizer that come to the same, as far as a tokenizer.json can say it.
+
+        split: no piece has a space after its beginning, so that each word can be encoded separately.
+        """
+        hidden = {symbol: chr(PRIVATE_USE + i) for i, symbol in enumerate(filter(self._changes, self.user_defined))}
+        steps = [_replace(symbol, hidden[symbol]) for symbol in sorted(hidden, key=len, reverse=True)]
         if self.charsmap:
+            steps.append(_replace("\r\n", self.charsmap.by_longest_match("\r\n")))  # one grapheme, for the peer one rule
             steps.append({"type": "Precompiled", "precompiled_charsmap": base64.b64encode(self.charsmap.blob).decode()})
+        start, end = r"(?<![\s\S])", r"(?![\s\S])"  # of the text: ^ and $ are those of a line in the peer's engine
         if self.remove_extra_whitespaces:
-            start, end = r"(?<![\s\S])", r"(?![\s\S])"  # of the text: ^ and $ are those of a line in the peer's engine
-            ends = f"{start}[ {SPACE}]+{end}|{start} +|[ {SPACE}]+{end}"
+            spaces = "[ ]" if self.space == " " else f"[ {SPACE}]"
+            ends = f"{start}{spaces}+{end}|{start} +|{spaces}+{end}"
             steps.append({"type": "Replace", "pattern": {"Regex": ends}, "content": ""})
             steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
-        if self.add_dummy_prefix:
-            steps.append({"type": "Prepend", "prepend": SPACE})
-        steps.append({"type": "Replace", "pattern": {"String": " "}, "content": SPACE})
+        if self.add_dummy_prefix and self.suffix:
+            steps.append({"type": "Replace", "pattern": {"Regex": rf"(?<=[\s\S]){end}"}, "content": self.space})
+        elif self.add_dummy_prefix:
+            steps.append({"type": "Prepend", "prepend": self.space})
+        steps += [_replace(private, symbol) for symbol, private in hidden.items()]
+        if self.space == SPACE:
+            steps.append(_replace(" ", SPACE))
         cutter = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "never", "split": True}
-        return {"type": "Sequence", "normalizers": steps}, cutter if split else None
+        return sequence(steps, "normalizers"), cutter if split else None
+
+    def _changes(self, symbol: str) -> bool:
+        """Whether a symbol would not be itself any more if it were text like other text."""
+        mapped = self.charsmap.by_longest_match(symbol) if self.charsmap else symbol
+        return mapped != symbol or (self.remove_extra_whitespaces and " " in symbol)
+
+
+PRIVATE_USE = 0xF0000  # a tokenizer.json writes a symbol of the user's as such a character while text is normalised
+
+
+def without_double_spaces(parts: Iterable[str]) -> list[str]:
+    """The parts without the spaces at the beginning, and without those that follow a part that ends in a space."""
+    kept: list[str] = []
+    space = True
+    for part in parts:
+        part = part.lstrip(" ") if space else part
+        if part:
+            kept.append(part)
+            space = part.endswith(" ")
+    return kept
+
+
+def _replace(string: str, content: str) -> Json:
+    return {"type": "Replace", "pattern": {"String": string}, "content": content}
 
 
 class Pipeline:
     """The steps of a tokenizer.json.
 
-    normalizers: as the file has them, in order. whitespace_split: white space is dropped and divides.
-    metaspace: None, or when SPACE is put before a word that has none: "always", "first" (only at the beginning of the
-    text), "never". metaspace_split: whether each SPACE then begins a new word.
+    normalizers, cutters: the normalizers and pre-tokenizers as the file has them, in order. Beside those that cut there is
+    Metaspace: it writes spaces as SPACE, and puts a SPACE before a word that has none ("always"; "first", only at the
+    beginning of the text; "never"); if `split`, each SPACE then begins a new word.
     """
 
-    def __init__(
-        self,
-        normalizers: Sequence[Json] = (),
-        whitespace_split: bool = False,
-        metaspace: str | None = "always",
-        metaspace_split: bool = True,
-    ):
+    def __init__(self, normalizers: Sequence[Json] = (), cutters: Sequence[Json] = ()):
         self.normalizers = list(normalizers)
-        self.whitespace_split = whitespace_split
-        self.metaspace = metaspace
-        self.metaspace_split = metaspace_split
-        self._steps = [normalizer_step(step) for step in self.normalizers]
+        self.cutters = list(cutters)
+        self._normalize = normalizing(self.normalizers)
+        self._cut = [metaspace(step) if step["type"] == "Metaspace" else _keeping_first(step) for step in self.cutters]
+        self.needs_start = any(prepend_scheme(step) == "first" for step in self.cutters if step["type"] == "Metaspace")
 
     def normalize(self, text: str) -> str:
-        for step in self._steps:
-            text = step(text)
-        return text
+        return self._normalize(text)
 
     def words(self, text: str, first: bool) -> list[str]:
-        if not text:
-            return []
-        words = [(match[0], match.start()) for match in _BLACK.finditer(text)] if self.whitespace_split else [(text, 0)]
-        if self.metaspace is None:
-            return [word for word, _ in words]
-        found: list[str] = []
-        for word, at in words:
-            word = word.replace(" ", SPACE)
-            wanted = self.metaspace == "always" or (self.metaspace == "first" and first and at == 0)
-            if wanted and not word.startswith(SPACE):
-                word = SPACE + word
-            found += cut(_WORDS, word) if self.metaspace_split else [word]
-        return found
+        """The words of a text; `first`: it is the beginning of the text that was given."""
+        words = [(text, first)] if text else []
+        for cut_word in self._cut:
+            words = [found for word, begins in words for found in cut_word(word, begins)]
+        return [word for word, _ in words]
 
     def to_json(self, split: bool) -> tuple[Json | None, Json | None]:
-        metaspace = {
-            "type": "Metaspace",
-            "replacement": SPACE,
-            "prepend_scheme": self.metaspace,
-            "split": self.metaspace_split,
-        }
-        cutters = [{"type": "WhitespaceSplit"}] * self.whitespace_split + [metaspace] * (self.metaspace is not None)
-        return _sequence(self.normalizers, "normalizers"), _sequence(cutters, "pretokenizers")
+        return sequence(self.normalizers, "normalizers"), sequence(self.cutters, "pretokenizers")
 
 
-def _sequence(steps: list[Json], inner: str) -> Json | None:
-    if len(steps) < 2:
-        return steps[0] if steps else None
-    return {"type": "Sequence", inner: steps}
+Cutter = Callable[[str, bool], list[tuple[str, bool]]]  # a word, and whether it begins the text -> several such
 
 
-def normalizer_step(step: Json) -> Callable[[str], str]:
-    """The function that a normalizer of a tokenizer.json stands for."""
-    kind = step["type"]
-    if kind in ("NFC", "NFD", "NFKC", "NFKD"):
-        return lambda text: unicodedata.normalize(kind, text)
-    if kind == "Precompiled":
-        blob = base64.b64decode(step["precompiled_charsmap"] or "")
-        return Charsmap(blob).by_grapheme if blob else str
-    if kind == "Prepend":
-        return lambda text: step["prepend"] + text if text else text
-    if kind == "Lowercase":
-        return lambda text: "".join([character.lower() for character in text])
-    if kind == "Strip":
-        left, right = WHITE_SPACE * step["strip_left"], WHITE_SPACE * step["strip_right"]
-        return lambda text: text.lstrip(left).rstrip(right)
-    if kind == "Replace":
-        pattern = step["pattern"]
-        if "String" in pattern:
-            return lambda text: text.replace(pattern["String"], step["content"])
-        compiled = compiled_pattern(pattern["Regex"])
-        return lambda text: compiled.sub(lambda _: step["content"], text)
-    raise TokenizerError(f"the normalizer {kind} is not supported: {step}")
+def metaspace(step: Json) -> Cutter:
+    space, scheme = step["replacement"], prepend_scheme(step)
+    if scheme not in ("always", "first", "never"):
+        raise TokenizerError(f"Metaspace with prepend_scheme {scheme!r} is not supported: {step}")
+    pattern = regex.compile(rf"{regex.escape(space)}?[^{regex.escape(space)}]+|{regex.escape(space)}")
+
+    def words(word: str, first: bool) -> list[tuple[str, bool]]:
+        word = word.replace(" ", space)
+        if (scheme == "always" or (scheme == "first" and first)) and not word.startswith(space):
+            word = space + word
+        found = cut(pattern, word) if step.get("split", True) else [word]
+        return [(part, first and at == 0) for at, part in enumerate(found)]
+
+    return words
+
+
+def prepend_scheme(step: Json) -> str:
+    """Metaspace's prepend_scheme; files older than tokenizers 0.15 have add_prefix_space in its place."""
+    return step.get("prepend_scheme", "always" if step.get("add_prefix_space", True) else "never")
+
+
+def _keeping_first(step: Json) -> Cutter:
+    split = splitter(step)
+
+    def words(word: str, first: bool) -> list[tuple[str, bool]]:
+        found = split(word)
+        return [(part, first and at == 0 and word.startswith(part)) for at, part in enumerate(found)]
+
+    return words

@@ -15,9 +15,13 @@ from .bytes import ByteTokenizer
 from .character import EVERY_CHARACTER, CharacterTokenizer
 from .classes import TokenizerClass, chosen_class, rebuilt
 from .config import read_config, roles_of, templates_of
+from .decoders import decoder_steps
 from .files import TokenizerError, read_json
-from .json_parts import ADDED_KEYS, Json, flat, model_type, read_merge, read_template, refuse
-from .sentencepiece_json import read_sentencepiece_bpe, read_unigram
+from .json_parts import ADDED_KEYS, model_type, read_merges, read_template
+from .json_steps import Json, flat, refuse
+from .sentencepiece import SOURCE
+from .sentencepiece_json import read_sentencepiece_bpe, read_source, read_unigram
+from .splitting import CUTTERS
 from .wordpiece import NORMALIZER_KEYS, WordPieceTokenizer
 
 
@@ -33,30 +37,65 @@ def as_transformers_reads(path: Path, spec: Json, chosen: TokenizerClass | None 
     """The tokenizer of a tokenizer.json, as a class of transformers changes it; None: the class that AutoTokenizer takes."""
     try:
         config = read_config(path.parent)
+        if SOURCE in spec["model"]:  # a SentencePiece model that tinyllm saved
+            return from_json(spec, config, path)
         in_bytes = any(step["type"] == "ByteLevel" for step in flat(spec.get("pre_tokenizer"), "pretokenizers"))
         chosen = chosen or chosen_class(path.parent, config, in_bytes)
-        return from_json(*rebuilt(spec, config, chosen, path.parent))
+        return from_json(*rebuilt(spec, config, chosen, path.parent), path)
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from None
     except (KeyError, TypeError, AttributeError) as error:
         raise TokenizerError(f"{path} is damaged: {type(error).__name__} {error} while reading it") from error
 
 
-def from_json(spec: Json, config: Json | None = None) -> Tokenizer:
-    """The tokenizer that a tokenizer.json, already parsed, describes."""
+def from_json(spec: Json, config: Json | None = None, file: Path | None = None) -> Tokenizer:
+    """The tokenizer that a tokenizer.json, already parsed, describes; file: where it was, for messages."""
     config = config or {}
     settings = Settings(
         added=[AddedToken(**{key: token[key] for key in ADDED_KEYS}) for token in spec.get("added_tokens") or ()],
         template=read_template(spec.get("post_processor")),
+        decoder=decoder_steps(spec.get("decoder")),
+        truncation=read_truncation(spec.get("truncation")),
+        padding=read_padding(spec.get("padding")),
         roles=roles_of(config),
         **templates_of(config),
         parse_special=not config.get("split_special_tokens", False),
         config=config,
+        file=file,
     )
+    if SOURCE in spec["model"]:
+        return read_source(spec, settings)
     kind = model_type(spec["model"])
     if kind not in READERS:
         raise TokenizerError(f"its model is {kind!r}; tinyllm reads {', '.join(READERS)}")
-    return READERS[kind](spec, settings)
+    tokenizer = READERS[kind](spec, settings)
+    for token in settings.added:
+        id = tokenizer.vocabulary_id(token.content)
+        if id not in (None, token.id):
+            raise TokenizerError(f"the added token {token.content!r} has the id {token.id}, in its vocabulary it has {id}")
+    return tokenizer
+
+
+def read_truncation(part: Json | None) -> Json | None:
+    """The section "truncation", which encode_batch applies."""
+    if part is not None and not (isinstance(part["max_length"], int) and part["max_length"] >= 0):
+        raise TokenizerError(f"its truncation has max_length {part['max_length']!r}, which should be a number of tokens")
+    if part is not None and part.get("direction", "Right") not in ("Left", "Right"):
+        raise TokenizerError(f"its truncation has the direction {part['direction']!r}, which should be Left or Right")
+    return part
+
+
+def read_padding(part: Json | None) -> Json | None:
+    """The section "padding", which encode_batch applies."""
+    if part is None:
+        return None
+    strategy = part["strategy"]
+    fixed = isinstance(strategy, dict) and isinstance(strategy.get("Fixed"), int)
+    if not (fixed or strategy == "BatchLongest") or part.get("direction", "Right") not in ("Left", "Right"):
+        raise TokenizerError(f"its padding is not supported: {part}")
+    if not isinstance(part["pad_id"], int) or not isinstance(part.get("pad_to_multiple_of") or 1, int):
+        raise TokenizerError(f"its padding needs whole numbers as pad_id and pad_to_multiple_of: {part}")
+    return part
 
 
 # Characters --------------------------------------------------------------------------------------------------------
@@ -67,6 +106,7 @@ def read_character(spec: Json, settings: Settings) -> CharacterTokenizer:
         raise TokenizerError(
             "a WordLevel model is read only where each character is a word, as CharacterTokenizer writes it"
         )
+    standard_decoder(settings, "Fuse")
     ids = {id: token for token, id in spec["model"]["vocab"].items()}
     return CharacterTokenizer([ids[id] for id in range(len(ids))], settings)
 
@@ -86,61 +126,52 @@ def read_byte_level(spec: Json, steps: list[Json], settings: Settings) -> BPETok
     for option in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
         if model.get(option):
             raise TokenizerError(f"byte-level BPE with {option} = {model[option]!r} is not supported")
-    if [step["type"] for step in flat(spec.get("decoder"), "decoders")] not in ([], ["ByteLevel"]):
-        raise refuse(spec["decoder"], "as decoder of byte-level BPE")
-    last = steps.pop()
-    if last["type"] != "ByteLevel":
-        raise refuse(last, "after ByteLevel")
-    use_regex, prefix = last.get("use_regex", True), last.get("add_prefix_space", True)
-    patterns = [read_pattern(step) for step in steps]
-    vocab, merges = model["vocab"], [read_merge(merge) for merge in model["merges"]]
-    forms = [read_form(step) for step in flat(spec.get("normalizer"), "normalizers")]
-    if len(forms) > 1:
-        raise refuse(spec["normalizer"], "with several steps, for byte-level BPE,")
+    at = next(at for at, step in enumerate(steps) if step["type"] == "ByteLevel")
+    byte_level, before, after = steps[at], steps[:at], steps[at + 1 :]
+    for step in before + after:
+        if step["type"] not in CUTTERS:
+            raise refuse(step, "beside ByteLevel")
+    use_regex, prefix = byte_level.get("use_regex", True), byte_level.get("add_prefix_space", True)
+    vocab, merges = model["vocab"], read_merges(model)
+    normalizers = flat(spec.get("normalizer"), "normalizers")
+    standard_decoder(settings, "ByteLevel")
 
     bytes_only = all(vocab.get(character) == byte for byte, character in enumerate(BYTE_TO_CHARACTER))
-    if bytes_only and not (merges or patterns or use_regex or prefix or forms):
+    if bytes_only and not (merges or before or after or use_regex or prefix or normalizers):
         return ByteTokenizer(settings=settings)
     return BPETokenizer(
         vocab,
         merges,
         settings,
-        patterns=patterns,
+        before=before,
+        after=after,
         use_regex=use_regex,
         add_prefix_space=prefix,
-        normalization=forms[0] if forms else None,
+        normalizers=normalizers,
         ignore_merges=model.get("ignore_merges", False),
         unknown=model.get("unk_token"),
         fuse_unknown=model.get("fuse_unk", False),
     )
 
 
-def read_form(step: Json) -> str:
-    if step["type"] not in ("NFC", "NFD", "NFKC", "NFKD"):
-        raise refuse(step, "as normalizer of byte-level BPE")
-    return step["type"]
-
-
-def read_pattern(step: Json) -> str:
-    """The pattern whose matches, and what lies between them, are the words."""
-    if step["type"] == "Digits":
-        return r"\p{N}" if step["individual_digits"] else r"\p{N}+"
-    if step["type"] != "Split" or step["behavior"] != "Isolated" or "Regex" not in step["pattern"]:
-        raise refuse(step, "before ByteLevel")
-    return step["pattern"]["Regex"]
+def standard_decoder(settings: Settings, kind: str) -> None:
+    """Leave decoding to the tokenizer's class where the file has just the decoder that the class has."""
+    if [step["type"] for step in settings.decoder or ()] == [kind]:
+        settings.decoder = None
 
 
 # WordPiece ---------------------------------------------------------------------------------------------------------
 
 
 def read_wordpiece(spec: Json, settings: Settings) -> WordPieceTokenizer:
-    normalizer, cutter, decoder = spec.get("normalizer"), spec.get("pre_tokenizer"), spec.get("decoder")
+    normalizer, cutter, decoder = spec.get("normalizer"), spec.get("pre_tokenizer"), settings.decoder
     if not normalizer or normalizer["type"] != "BertNormalizer":
         raise refuse(normalizer or {"type": "no normalizer"}, "for WordPiece")
     if not cutter or cutter["type"] != "BertPreTokenizer":
         raise refuse(cutter or {"type": "no pre-tokenizer"}, "for WordPiece")
-    if decoder and decoder["type"] != "WordPiece":
-        raise refuse(decoder, "as decoder of WordPiece")
+    tidy = decoder[0].get("cleanup", True) if decoder else True
+    if decoder and decoder[0].get("prefix") == spec["model"]["continuing_subword_prefix"]:
+        standard_decoder(settings, "WordPiece")
     model = spec["model"]
     return WordPieceTokenizer(
         model["vocab"],
@@ -149,7 +180,7 @@ def read_wordpiece(spec: Json, settings: Settings) -> WordPieceTokenizer:
         unknown=model["unk_token"],
         prefix=model["continuing_subword_prefix"],
         longest_word=model["max_input_chars_per_word"],
-        tidy=decoder is None or decoder.get("cleanup", True),
+        tidy=tidy,
     )
 
 

@@ -6,16 +6,20 @@ Viterbi algorithm. A piece's score is log p.
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 from .added import AddedToken
 from .base import Settings
+from .decoders import SPACE
 from .files import TokenizerError
-from .json_parts import Json
+from .json_steps import Json
 from .sentencepiece import BYTE_PIECES, SentencePieceTokenizer, frequent_letters, trained_settings, training_words
-from .spacing import SPACE, Pipeline, SentencePieceSpacing
+from .spacing import Pipeline, SentencePieceSpacing
 from .unigram_training import learn_pieces
-from .words import count_words
+from .words import Cache, count_words
+
+Trie = dict[str, Any]  # letter -> the trie below it; "" -> (score, id) of the piece that ends here
 
 FAR = 100_000.0  # past a log probability of -FAR, SentencePiece counts on from zero, so that float32 stays fine enough
 UNKNOWN_PENALTY = 10.0  # a character that no piece covers costs this much more than the least probable piece
@@ -25,7 +29,7 @@ class UnigramTokenizer(SentencePieceTokenizer):
     """scores[i] is the log probability of pieces[i].
 
     matchable: the ids that text can give; None: all but special tokens.
-    bonus: ids that win over whatever they compete with (SentencePiece's user-defined symbols).
+    user_defined: ids of symbols whose score is 0, which is the best that there is, whatever the file says.
     single_precision: sums are rounded to float32, as SentencePiece's own are; that decides between segmentations that are
     equally probable ("a" + "aa", "aa" + "a"). The tokenizers library has float64.
     """
@@ -38,34 +42,43 @@ class UnigramTokenizer(SentencePieceTokenizer):
         settings: Settings | None = None,
         *,
         matchable: Sequence[int] | None = None,
-        bonus: Sequence[int] = (),
+        user_defined: Sequence[int] = (),
         single_precision: bool = False,
         **options: Any,
     ):
         super().__init__(pieces, spacing, settings, **options)
-        self.scores = list(scores)
-        self.bonus = tuple(bonus)
+        at_zero = frozenset(user_defined)
+        self.scores = [0.0 if id in at_zero else score for id, score in enumerate(scores)]
         self.single_precision = single_precision
         candidates = list(range(len(self.pieces)) if matchable is None else matchable)
-        usual = [self.scores[id] for id in candidates if id not in self.bonus]
-        special = self.special_tokens
-        candidates = [id for id in candidates if pieces[id] not in special]  # never from a stranger's "</s>"
+        usual = [self.scores[id] for id in candidates if id not in at_zero]
         rounded = to_float32 if single_precision else float
         self._unknown_score = rounded(min(usual, default=0.0) - UNKNOWN_PENALTY)
         self._longest = max((len(pieces[id]) for id in candidates), default=1)
-        self._trie: dict[str, Any] = {}  # letter -> the trie below it; "" -> (score, id) of the piece that ends here
-        for id in candidates:
-            node = self._trie
-            for letter in pieces[id]:
+        self._trie = self._trie_of(candidates)
+        plain = [id for id in candidates if pieces[id] not in self._special]  # a stranger's "</s>" is text
+        self._plain_trie = self._trie if len(plain) == len(candidates) else self._trie_of(plain)
+        self._plain_words = Cache(lambda word: self._encode_with(self._plain_trie, word))
+
+    def _trie_of(self, ids: Iterable[int]) -> Trie:
+        trie: Trie = {}
+        for id in ids:
+            node = trie
+            for letter in str(self.pieces[id]):
                 node = node.setdefault(letter, {})
             node[""] = self.scores[id], id
-            if id in self.bonus:
-                node[""] = rounded(len(pieces[id].encode()) * max(usual, default=0.0) - 0.1), id
+        return trie
+
+    def _encode_plain(self, text: str, first: bool) -> list[int]:
+        return list(chain.from_iterable(map(self._plain_words.__getitem__, self.spacing.words(text, first))))
 
     def _encode_word(self, word: str) -> list[int]:
+        return self._encode_with(self._trie, word)
+
+    def _encode_with(self, trie: Trie, word: str) -> list[int]:
         ids: list[int] = []
         unknown = ""
-        for start, end, id in self._viterbi(word):
+        for start, end, id in self._viterbi(trie, word):
             if id == self.unknown:
                 unknown += word[start:end]
                 continue
@@ -77,7 +90,7 @@ class UnigramTokenizer(SentencePieceTokenizer):
             self._without_piece(unknown, ids)
         return ids
 
-    def _viterbi(self, word: str) -> list[tuple[int, int, int]]:
+    def _viterbi(self, trie: Trie, word: str) -> list[tuple[int, int, int]]:
         """The most probable segmentation as (start, end, id); of equally probable ones, that found first from the left."""
         best: list[float | None] = [0.0] + [None] * len(word)  # of the segmentations of word[:end]
         came: list[tuple[int, int]] = [(0, 0)] * (len(word) + 1)  # the last piece of that segmentation: start, id
@@ -91,7 +104,7 @@ class UnigramTokenizer(SentencePieceTokenizer):
                     known = best[end]
                     best[end] = None if known is None else to_float32(known - so_far)
                 so_far = 0.0
-            node: dict[str, Any] | None = self._trie
+            node: Trie | None = trie
             covered = False
             for end in range(start + 1, len(word) + 1):
                 node = node.get(word[end - 1])  # type: ignore[union-attr]
@@ -127,8 +140,8 @@ class UnigramTokenizer(SentencePieceTokenizer):
             "vocab": [[piece, score] for piece, score in zip(self.pieces, self.scores)],
             "byte_fallback": self.byte_fallback,
         }
-        split = not any(SPACE in (piece or "")[1:] for piece in self.pieces)
-        return self._json_of(model, [str(self.pieces[id]) for id in self.bonus], split)
+        split = not any(SPACE in piece[1:] for piece in self.pieces if piece is not None)
+        return self._json_of(model, split)
 
     @classmethod
     def train(
@@ -154,7 +167,8 @@ class UnigramTokenizer(SentencePieceTokenizer):
             {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
             {"type": "Strip", "strip_left": True, "strip_right": True},
         ]
-        spacing = Pipeline(normalizers, metaspace="always")
+        metaspace: Json = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "always", "split": True}
+        spacing = Pipeline(normalizers, [metaspace])
         counts = count_words(texts, special_tokens, lambda part: training_words(part, spacing))
         letters = frequent_letters(counts, coverage)
         before = [*special_tokens, *(BYTE_PIECES if byte_fallback else ())]
@@ -167,11 +181,11 @@ class UnigramTokenizer(SentencePieceTokenizer):
         learned = learn_pieces(counts, letters, room, progress)
         tokens = [*before, *(piece for piece, _ in learned)]
         scores = [0.0] * len(before) + [score for _, score in learned]
-        settings = trained_settings(tokens, special_tokens, bos_first=False)
+        decoder: list[Json] = [{"type": "ByteFallback"}, metaspace] if byte_fallback else [metaspace]
+        settings = trained_settings(tokens, special_tokens, decoder, bos_first=False)
         settings.added = [*settings.added, *sentinel_tokens(len(tokens), sentinels)]
         unknown = tokens.index("<unk>") if "<unk>" in special_tokens else None
-        options = {"unknown": unknown, "byte_fallback": byte_fallback, "strip": "all"}
-        return cls(tokens, scores, spacing, settings, **options)  # type: ignore[arg-type]
+        return cls(tokens, scores, spacing, settings, unknown=unknown, byte_fallback=byte_fallback)
 
 
 def sentinel_tokens(first_id: int, count: int = 100) -> list[AddedToken]:

@@ -13,8 +13,10 @@ from pathlib import Path
 from .added import WHITE_SPACE, AddedToken, AddedTokens
 from .base import Settings, Template, Tokenizer, by_id, no_such_id, well_formed
 from .bert_characters import PUNCTUATION, BertNormalizer, character_class
+from .decoders import wordpiece_text
 from .files import TokenizerError, write_text
-from .json_parts import Json, envelope
+from .json_parts import envelope
+from .json_steps import Json
 from .merges import learn_merges
 from .words import Cache, count_letters, count_words
 
@@ -23,10 +25,6 @@ _WORDS = re.compile(rf"[{character_class(PUNCTUATION)}]|[^{character_class(PUNCT
 NORMALIZER_KEYS = ("lowercase", "strip_accents", "clean_text", "handle_chinese_chars")  # of BertNormalizer, in our files
 
 BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-
-# What decoding takes back: the space that cutting at punctuation put before these.
-_TIDY = [(f" {mark}", mark) for mark in ".?!,"] + [(" ' ", "'"), (" n't", "n't"), (" 'm", "'m"), (" do not", " don't")]
-_TIDY += [(f" {end}", end) for end in ("'s", "'ve", "'re")]
 
 
 class WordPieceTokenizer(Tokenizer):
@@ -143,12 +141,7 @@ class WordPieceTokenizer(Tokenizer):
         return self._joined(token.content, first)
 
     def _joined(self, token: str, first: bool) -> bytes:
-        """A token as it follows others: a space before a word, none before the rest of one."""
-        if not first:
-            token = token.removeprefix(self.prefix) if token.startswith(self.prefix) else f" {token}"
-        for spaced, tidied in _TIDY if self.tidy else ():
-            token = token.replace(spaced, tidied)
-        return token.encode()
+        return wordpiece_text(token, first, self.prefix, self.tidy).encode()
 
     def _tokens(self) -> list[str | None]:
         return self._token

@@ -1,36 +1,12 @@
-"""The words of a text: cut out by a pattern, encoded once each, and counted for training."""
+"""The words of a text: encoded once each, and counted for training."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-import regex
-
-from .added import AddedToken, AddedTokens
-from .base import well_formed
-from .files import TokenizerError
+from .added import AddedToken, AddedTokens, well_formed
 
 T = TypeVar("T")
-
-
-def compiled_pattern(pattern: str) -> regex.Pattern[str]:
-    """Compile a pattern of a tokenizer.json, in which ^ and $ match at each line."""
-    try:
-        return regex.compile(pattern, regex.MULTILINE)
-    except regex.error as error:
-        raise TokenizerError(f"the pattern {pattern!r} does not compile: {error}") from None
-
-
-def cut(pattern: regex.Pattern[str], text: str) -> list[str]:
-    """Cut a text into the matches of a pattern and the stretches between them, in order."""
-    words = pattern.findall(text) if not pattern.groups else []
-    if sum(map(len, words)) == len(text):
-        return words
-    words, done = [], 0
-    for match in pattern.finditer(text):
-        words += [text[done : match.start()], match[0]]
-        done = match.end()
-    return [word for word in [*words, text[done:]] if word]
 
 
 class Cache(dict[str, T]):

@@ -1,0 +1,112 @@
+"""Regular expressions, and what is between their matches. Those that come from a file are stopped when they run away."""
+
+from collections.abc import Iterator
+
+import regex
+
+from .files import TokenizerError
+
+
+class LimitError(TokenizerError):
+    """A pattern or a chain of normalizers from a file that was stopped, because it would take all time or all memory."""
+
+
+PATTERN_SECONDS = 5.0  # a pattern from a file may run for so long on one text,
+PATTERN_SECONDS_PER_CHARACTER = 2e-5  # and so much longer for each character of it
+LARGEST_GROWTH = 100  # normalizers from a file may make a text so many times as long,
+GROWTH_OF_SHORT_TEXTS = 100_000  # and this many characters longer
+
+
+class Pattern:
+    """A pattern of a tokenizer.json, in which ^ and $ match at each line. A match that takes too long is a LimitError."""
+
+    def __init__(self, pattern: str):
+        self.pattern = pattern
+        try:
+            self._compiled = regex.compile(*translated(pattern))
+        except (regex.error, OverflowError, RecursionError) as error:
+            raise TokenizerError(f"the pattern {pattern!r} does not compile: {error}") from None
+        if self._compiled.fullmatch("", timeout=PATTERN_SECONDS):
+            raise TokenizerError(f"the pattern {pattern!r} matches the empty string, which tinyllm does not support")
+
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where the matches begin and end; none is empty, except at places that the pattern describes by what is around."""
+        seconds = PATTERN_SECONDS + PATTERN_SECONDS_PER_CHARACTER * len(text)
+        done = -1
+        try:
+            for match in self._compiled.finditer(text, timeout=seconds):
+                if match.end() > match.start() or match.start() != done:
+                    yield match.span()
+                done = match.end()
+        except TimeoutError:
+            raise LimitError(
+                f"the pattern {self.pattern!r} was stopped after {seconds:.0f} s on a text of {len(text):,} characters; "
+                "such a pattern backtracks without end: correct it in the file"
+            ) from None
+
+
+def translated(pattern: str) -> tuple[str, int]:
+    """A pattern of the peer's engine, Oniguruma, in ours, and the flags to compile it with; or a TokenizerError.
+
+    Most of the syntax is the same. Brackets in brackets, [[a-z]_] and [a-e&&[^b]], need the flag VERSION1, and so do the
+    classes that the two engines fill differently.
+    """
+    parts: list[str] = []
+    new_sets = False
+    depth = at = 0
+    while at < len(pattern):
+        found = _TOKEN.match(pattern, at)
+        assert found is not None
+        token = found[0]
+        at = found.end()
+        if token in _REFUSED or (depth and token in ("--", "~~", "||")) or token.endswith("}+"):
+            raise TokenizerError(f"the pattern {pattern!r} uses {token}, which engines read differently: not supported")
+        if token.startswith("[:") and depth:
+            if token not in _POSIX:
+                raise TokenizerError(f"the pattern {pattern!r} uses {token}, which tinyllm does not support")
+            token = _POSIX[token]
+        elif token.startswith("["):
+            new_sets = new_sets or depth > 0
+            depth += 1
+        elif token == "]":
+            depth = max(depth - 1, 0)
+        new_sets = new_sets or token in _CLASSES or (depth > 0 and token == "&&")
+        parts.append((_CLASSES_IN_BRACKETS if depth else _CLASSES).get(token, token))
+    return "".join(parts), regex.MULTILINE | (regex.VERSION1 if new_sets else regex.VERSION0)
+
+
+_TOKEN = regex.compile(r"\\.|\[:\^?\w+:\]|\[\^?\]?|\{\d*,?\d*\}\+?|&&|--|~~|\|\||.", regex.DOTALL)
+_REFUSED = frozenset("\\" + letter for letter in "hHyYONKGgkZz")
+# \w of the peer's engine has no joiners, and, outside of brackets, the fractions and superscripts of Latin-1.
+_CLASSES_IN_BRACKETS = {r"\w": r"[\w--[\u200c\u200d]]", r"\W": r"[^\w--[\u200c\u200d]]"}
+_CLASSES = {r"\w": r"[[\w\xb2\xb3\xb9\xbc-\xbe]--[\u200c\u200d]]", r"\W": r"[^[\w\xb2\xb3\xb9\xbc-\xbe]--[\u200c\u200d]]"}
+_POSIX = {"[:digit:]": r"\d", "[:punct:]": r"\p{P}\p{S}", "[:alpha:]": "[:alpha:]", "[:space:]": "[:space:]"}
+_POSIX |= {"[:upper:]": "[:upper:]", "[:lower:]": "[:lower:]", "[:alnum:]": r"\p{Alphabetic}\d"}
+
+
+def cut(pattern: Pattern | regex.Pattern[str], text: str) -> list[str]:
+    """Cut a text into the matches of a pattern and the stretches between them, in order."""
+    if isinstance(pattern, Pattern):
+        return [text[start:end] for start, end, _ in stretches(pattern, text) if end > start]
+    words = pattern.findall(text) if not pattern.groups else []
+    if sum(map(len, words)) == len(text):
+        return words
+    words, done = [], 0
+    for match in pattern.finditer(text):
+        words += [text[done : match.start()], match[0]]
+        done = match.end()
+    return [word for word in [*words, text[done:]] if word]
+
+
+def stretches(pattern: Pattern, text: str) -> list[tuple[int, int, bool]]:
+    """A text as (start, end, whether the pattern matches there), in order."""
+    found: list[tuple[int, int, bool]] = []
+    done = 0
+    for start, end in pattern.spans(text):
+        if start > done:
+            found.append((done, start, False))
+        found.append((start, end, True))
+        done = end
+    if done < len(text):
+        found.append((done, len(text), False))
+    return found
