@@ -15,6 +15,7 @@ parser.add_argument("--val-data", help="to measure on; a part of the data if not
 parser.add_argument("--init", help="directory of a trained BERT; a fresh small one if not given")
 parser.add_argument("--lr", type=float, default=1e-3)
 parser.add_argument("--epochs", type=float, default=8)
+parser.add_argument("--seed", type=int, default=0, help="random seed for the weights, the data order and dropout")
 parser.add_argument("--out", help="keep the run in this directory: tinyllm classify uses it")
 options = parser.parse_args()
 

@@ -12,12 +12,13 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--data", default="messages", help="TSV, CSV, JSON lines, or a name")
 parser.add_argument("--balance", action="store_true", help="spam counts as much as all the rest")
 parser.add_argument("--epochs", type=float, default=6)
+parser.add_argument("--seed", type=int, default=0, help="random seed for the weights, the data order and dropout")
 parser.add_argument("--out", help="keep the run in this directory: tinyllm classify uses it")
 options = parser.parse_args()
 
 model, tokenizer = tinyllm.train(
     "bert", "classification", preset="tiny", data=options.data, labels=["ham", "spam"], measure="f1",
-    balance=options.balance, epochs=options.epochs, out=options.out,
+    balance=options.balance, epochs=options.epochs, seed=options.seed, out=options.out,
 )  # fmt: skip
 
 for text in ["You have won a free phone! Claim it now", "Are you free tonight? I have won at chess!"]:

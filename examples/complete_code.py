@@ -12,6 +12,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--data", default="stdlib", help="a folder or file of source code")
 parser.add_argument("--steps", type=int, default=1500)
 parser.add_argument("--prompt", action="append", help="the beginning to complete; may be given several times")
+parser.add_argument("--seed", type=int, default=0, help="random seed for the weights, the data order and dropout")
 parser.add_argument("--out", help="keep the run in this directory, to go on later")
 options = parser.parse_args()
 
@@ -26,6 +27,7 @@ model, tokenizer = tinyllm.train(
     batch_size=16,
     steps=options.steps,
     lr=2e-3,
+    seed=options.seed,
     out=options.out,
 )
 

@@ -22,11 +22,13 @@ parser.add_argument("--source", help="the column to read")
 parser.add_argument("--target", help="the column to write")
 parser.add_argument("--steps", type=int, default=1000)
 parser.add_argument("--ask", action="append", help="a text to answer; may be given several times")
+parser.add_argument("--seed", type=int, default=0, help="random seed for the weights, the data order and dropout")
 parser.add_argument("--out", default="runs/forms", help="directory of the run: tinyllm summarize uses it")
 options = parser.parse_args()
 
 model, tokenizer = tinyllm.train(
-    "llama", task="completion", data=[options.data], steps=options.steps, lr=2e-3, out=options.out, tokenizer="bpe:1024",
+    "llama", task="completion", data=[options.data], steps=options.steps, lr=2e-3, seed=options.seed,
+    out=options.out, tokenizer="bpe:1024",
     source=[options.source or ""], target=[options.target or ""], max_source=80, max_target=40,
 )  # fmt: skip
 

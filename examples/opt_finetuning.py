@@ -20,12 +20,21 @@ parser.add_argument("--init", help="directory of a pretrained model, in place of
 parser.add_argument("--steps", type=int, default=1500, help="of the pretraining")
 parser.add_argument("--tuning", type=int, default=1000, help="steps of each fine-tuning")
 parser.add_argument("--lr", type=float, default=1e-3, help="learning rate of the fine-tuning")
+parser.add_argument("--seed", type=int, default=0, help="random seed for the weights, the data order and dropout")
 parser.add_argument("--out", type=Path, default=Path("runs/opt"), help="directory of the three runs")
 options = parser.parse_args()
 
 if not options.init:
-    tinyllm.train("opt", preset="quick", data=options.text, steps=options.steps, out=options.out / "pretrained")
-begin = {"init": options.init or options.out / "pretrained", "steps": options.tuning, "lr": options.lr, "eval_every": 250}
+    tinyllm.train(
+        "opt", preset="quick", data=options.text, steps=options.steps, out=options.out / "pretrained", seed=options.seed
+    )
+begin = {
+    "init": options.init or options.out / "pretrained",
+    "steps": options.tuning,
+    "lr": options.lr,
+    "eval_every": 250,
+    "seed": options.seed,
+}
 
 classifier, tokenizer = tinyllm.train(
     "opt", task="classification", data=options.labels, out=options.out / "labels", patience=0, **begin

@@ -16,6 +16,7 @@ parser.add_argument("--cap", type=int, default=4000, help="no task counts for mo
 parser.add_argument("--steps", type=int, default=1500)
 parser.add_argument("--d-model", type=int, default=128)
 parser.add_argument("--eval-texts", type=int, default=50, help="so many held-out texts of each task are written to measure")
+parser.add_argument("--seed", type=int, default=0, help="random seed for the weights, the data order and dropout")
 parser.add_argument("--out", default="runs/several")
 options = parser.parse_args()
 
@@ -29,6 +30,7 @@ model, tokenizer = tinyllm.train(
     d_model=options.d_model,
     steps=options.steps,
     eval_texts=options.eval_texts,
+    seed=options.seed,
     out=options.out,
 )
 

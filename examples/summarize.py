@@ -26,6 +26,7 @@ parser.add_argument("--steps", type=int, default=1500)
 parser.add_argument("--d-model", type=int, default=128, help="of a fresh model")
 parser.add_argument("--eval-texts", type=int, default=100, help="so many held-out texts are summarized to measure ROUGE")
 parser.add_argument("--file", type=Path, help="a text to summarize")
+parser.add_argument("--seed", type=int, default=0, help="random seed for the weights, the data order and dropout")
 parser.add_argument("--out", default="runs/summaries")
 options = parser.parse_args()
 
@@ -39,6 +40,7 @@ model, tokenizer = tinyllm.train(
     **start,
     steps=options.steps,
     eval_texts=options.eval_texts,
+    seed=options.seed,
     out=options.out,
 )
 

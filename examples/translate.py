@@ -21,6 +21,7 @@ parser.add_argument("--steps", type=int, default=600)
 parser.add_argument("--d-model", type=int, default=128)
 parser.add_argument("--eval-texts", type=int, default=100, help="so many held-out sentences are translated to measure BLEU")
 parser.add_argument("--text", action="append", help="a sentence to translate; may be given several times")
+parser.add_argument("--seed", type=int, default=0, help="random seed for the weights, the data order and dropout")
 parser.add_argument("--out", default="runs/translation")
 options = parser.parse_args()
 
@@ -34,6 +35,7 @@ model, tokenizer = tinyllm.train(
     d_model=options.d_model,
     steps=options.steps,
     eval_texts=options.eval_texts,
+    seed=options.seed,
     out=options.out,
 )
 

@@ -12,12 +12,65 @@ IGNORE = -100  # a target with this value does not count in a loss
 BLOCK = 1 << 20  # numbers
 
 
-def check_room(k: Any, keys: Any, values: Any) -> None:
-    """ValueError if keys and values (B, S, G, D) cannot take k (B, T, G, D), or are not contiguous."""
+def check_room(k: Any, v: Any, keys: Any, values: Any) -> None:
+    """ValueError if keys and values (B, S, G, D) cannot take k and v (B, T, G, D), or are not contiguous."""
+    if k.ndim != 4 or v.shape != k.shape or v.dtype != k.dtype or keys.ndim != 4:
+        raise ValueError(f"k is {k.dtype} {k.shape} and v {v.dtype} {v.shape}; they must be alike, (B, T, G, D)")
     (B, _, G, D), S = k.shape, keys.shape[1]
     for a in (keys, values):
         if a.shape != (B, S, G, D) or a.dtype != k.dtype or not a.flags.c_contiguous:
             raise ValueError(f"a cache of {a.dtype} {a.shape} does not take {k.dtype} {k.shape}, or is not contiguous")
+
+
+def used_positions(end: Any, T: int, S: int) -> int:
+    """How many of S positions are in use, as `end`, an int64 array (1,) on the host, says. At least T of them are."""
+    if not isinstance(end, np.ndarray) or end.shape != (1,) or end.dtype != np.int64:
+        raise ValueError(f"end is {end!r}; it must be an int64 array (1,)")
+    n = int(end[0])
+    if not T <= n <= S:
+        raise ValueError(f"end is {n}; with {T} new positions and room for {S} it must be in {T} ... {S}")
+    return n
+
+
+def check_rotary(x: Any, positions: Any, frequencies: Any) -> None:
+    """ValueError if x is not (B, T, H, D), positions are not integers (T,) or (B, T), or frequencies not at most (D/2,)."""
+    B, T, H, D = x.shape if x.ndim == 4 else (0, 0, 0, 0)
+    whole = positions.dtype.kind in "iu" and frequencies.dtype.kind == "f" and x.ndim == 4 and frequencies.ndim == 1
+    if not whole or positions.shape not in ((T,), (1, T), (B, T)) or 2 * len(frequencies) > D:
+        raise ValueError(
+            f"x is {x.shape}, positions are {positions.dtype} {positions.shape}, frequencies {frequencies.dtype} "
+            f"{frequencies.shape}; they must be (B, T, H, D), integers (T,) or (B, T), and floats, at most (D / 2,)"
+        )
+
+
+def check_buckets(w: Any, name: str, bidirectional: bool, max_distance: int, H: int | None = None) -> tuple[int, int]:
+    """(n_buckets, H) of a table of relative position biases. ValueError if it has another shape, or too few buckets."""
+    if w.ndim != 2 or (H is not None and w.shape[1] != H):
+        raise ValueError(f"{name} is {w.shape}; it must be (n_buckets, {'H' if H is None else H})")
+    n_buckets, heads = w.shape
+    exact = n_buckets // (4 if bidirectional else 2)  # buckets of one distance each
+    if not 1 <= exact < max_distance:
+        raise ValueError(
+            f"{name} has {n_buckets} buckets for distances up to {max_distance}; give it at least {4 if bidirectional else 2}, "
+            f"and a max_distance above {exact}"
+        )
+    return n_buckets, heads
+
+
+PACKED = {"uint16": 32, "int8": 32, "uint8": 16}  # dtype of quantized codes -> how many of them hold a group of 32 numbers
+
+
+def check_packed(codes: Any, scales: Any, C: int) -> None:
+    """ValueError if codes and scales are not those of a quantized weight (F, C), which reference/quantized.py describes."""
+    kinds = codes.dtype.name, scales.dtype.name
+    if codes.ndim == scales.ndim == 2 and kinds[0] in PACKED and kinds[1] == "uint16":
+        F, groups = scales.shape
+        if codes.shape == (F, groups * PACKED[kinds[0]]) and groups == -(-C // 32):
+            return
+    raise ValueError(
+        f"codes are {codes.dtype} {codes.shape}, scales {scales.dtype} {scales.shape}, for rows of {C} numbers; pass those "
+        "that quantize returned for a weight (F, C)"
+    )
 
 
 def by_blocks(function: Callable[..., tuple[Array, ...]], w: Array, *args: Any) -> tuple[Array, ...]:

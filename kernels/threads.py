@@ -17,7 +17,8 @@ TOPOLOGY = Path("/sys/devices/system/cpu")
 def set_threads(n: int) -> None:
     """Compute with n threads from now on: the kernels of the cpu set, and NumPy's BLAS, which computes float64 products.
 
-    ValueError if n is less than 1, or more than the threads of a pool that runs already.
+    This holds for all threads of Python. ValueError if n is less than 1, more than the threads of a pool that runs already,
+    or more than 1 in a process that was forked after the kernels were loaded: such a process computes on one thread.
     """
     from threadpoolctl import threadpool_limits
 
@@ -26,15 +27,9 @@ def set_threads(n: int) -> None:
     if "numba" not in sys.modules:
         os.environ["NUMBA_NUM_THREADS"] = str(n)
     else:
-        import numba
+        from .cpu import parallel
 
-        pool: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-        if n > pool:
-            raise ValueError(
-                f"{n} threads were asked for, and the pool that runs already has {pool}: "
-                f"call set_threads before anything is computed, or set TINYLLM_THREADS={n}"
-            )
-        numba.set_num_threads(n)
+        parallel.set_threads(n)
     threadpool_limits(n, user_api="blas")
 
 

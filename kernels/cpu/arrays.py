@@ -7,26 +7,39 @@ and `total / n`: a Python number or an int64 makes float64 of float32, at half t
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numba import prange
 
 from .jit import jit, parallel_jit
+from .parallel import threads
 
 GRAIN = 1 << 13  # numbers that make one more thread worth the microseconds of its start
-NOTHING = {
-    np.dtype(dtype): np.empty(0, dtype) for dtype in ("f4", "f8")
-}  # stands for None: a kernel has one type per argument
-NO_ROWS = {np.dtype(dtype): np.empty((0, 0), dtype) for dtype in ("f4", "f8")}
+
+
+class ByDtype(dict[np.dtype, np.ndarray]):
+    """An array without numbers, of this many axes, for each dtype that kernels compute with. TypeError for other dtypes."""
+
+    def __init__(self, axes: int):
+        super().__init__({np.dtype(dtype): np.empty((0,) * axes, dtype) for dtype in ("f4", "f8")})
+
+    def __missing__(self, dtype: np.dtype) -> np.ndarray:
+        raise TypeError(
+            f"the cpu set computes with float32 and float64, and got {dtype}: convert, or use the reference set"
+        )
+
+
+NOTHING = ByDtype(1)  # stands for None: a kernel has one type per argument
+NO_ROWS = ByDtype(2)
 
 
 def parts_of(n: int) -> int:
     """Into how many parts the work on n numbers is best divided: one for each thread, or fewer of them."""
-    return 1 if n < 2 * GRAIN else min(numba.get_num_threads(), n // GRAIN)
+    return 1 if n < 2 * GRAIN else min(threads(), n // GRAIN)
 
 
 @jit
@@ -77,16 +90,18 @@ def plain(a: np.ndarray) -> np.ndarray:
 
 def computable(x: np.ndarray) -> np.ndarray:
     """plain(x), of a dtype that there are kernels for."""
-    if x.dtype not in NOTHING:
-        raise TypeError(
-            f"the cpu set computes with float32 and float64, and got {x.dtype}: convert, or use the reference set"
-        )
+    NOTHING[x.dtype]  # raises TypeError for another dtype
+    if not x.ndim:
+        raise ValueError("the array is a single number, of shape (); an op needs at least one axis")
     return plain(x)
 
 
 def rows(x: np.ndarray) -> np.ndarray:
     """Any leading axes as one: (..., C) -> (N, C)."""
-    return computable(x).reshape(-1, x.shape[-1])
+    x = computable(x)
+    if not x.size:
+        return x.reshape(math.prod(x.shape[:-1]), *x.shape[-1:])
+    return x.reshape(-1, x.shape[-1])
 
 
 def flat(x: np.ndarray) -> np.ndarray:
@@ -117,6 +132,13 @@ def per_row(a: np.ndarray, x: np.ndarray, name: str) -> np.ndarray:
     if a.shape != x.shape[:-1] or a.dtype != x.dtype:
         raise ValueError(f"{name} is {a.dtype} {a.shape}; rows {x.shape} of {x.dtype} need {x.shape[:-1]} numbers")
     return plain(a).reshape(-1)
+
+
+def log_sums(lse: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """lse as the forward gave it, in float64 and contiguous. ValueError if it does not have this shape."""
+    if lse.shape != shape or lse.dtype.kind != "f":
+        raise ValueError(f"lse is {lse.dtype} {lse.shape}; it must be float64 {shape}: pass what the forward returned")
+    return plain(lse.astype(np.float64, copy=False))
 
 
 def accumulator(dw: np.ndarray | None, shape: tuple[int, ...], like: np.ndarray, name: str) -> np.ndarray:

@@ -17,19 +17,21 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import get_num_threads
 
+from ..common import used_positions
 from . import memory
-from .attention_rows import backward_rows, forward_rows, place
+from .arrays import ByDtype, accumulator, log_sums, plain, settle
+from .attention_rows import backward_rows, forward_rows, place, readable
 from .attention_tiles import backward_scratch, backward_tiles, forward_scratch, forward_tiles
 from .bfloat16 import asked_for
 from .dropout import mask_of
+from .parallel import threads
 
 FEW_QUERIES = 4  # fewer than these per head are computed row by row
 FAR = 1 << 40  # a window that hides nothing
 NO_MASK = np.zeros((0, 0, 0), np.uint8)
 ALL = np.zeros(0, np.int64)  # keys are there
-NO_BIAS = {np.dtype(dtype): np.zeros((0, 0, 0), dtype) for dtype in ("f4", "f8")}
+NO_BIAS = ByDtype(3)
 
 
 def _gradients(q, sizes):
@@ -42,10 +44,20 @@ def _gradients(q, sizes):
     return memory.empty(q, q.shape), joined[:, :, :G], joined[:, :, G:]
 
 
-def _sizes(q, k):
-    """(B, T, S, H, G, D)."""
-    (B, T, H, D), (S, G) = q.shape, k.shape[1:3]
-    return B, T, S, H, G, D
+def _sizes(q, k, v):
+    """(B, T, S, H, G, D). TypeError or ValueError for arrays that do not fit together, because kernels check no bounds."""
+    if q.dtype not in NO_BIAS or not q.dtype == k.dtype == v.dtype:
+        raise TypeError(
+            f"q, k, v are {q.dtype}, {k.dtype}, {v.dtype}; the cpu set's attention needs all three in float32, or all three "
+            "in float64: convert them"
+        )
+    if q.ndim == k.ndim == 4 and k.shape == v.shape:
+        (B, T, H, D), (_, S, G, _) = q.shape, k.shape
+        if k.shape == (B, S, G, D) and (H % G == 0 if G else H == 0):
+            return B, T, S, H, G, D
+    raise ValueError(
+        f"q {q.shape}, k {k.shape}, v {v.shape} must be (B, T, H, D), (B, S, G, D), (B, S, G, D), where H is a multiple of G"
+    )
 
 
 def _by_tiles(q, sizes):
@@ -59,13 +71,7 @@ def _pairs():
 
 
 def _threads(tasks):
-    return max(1, min(get_num_threads(), tasks))
-
-
-def _is_readable(x):
-    """Whether the kernels can take x as it lies: the heads' numbers side by side, and rows whole numbers apart."""
-    b, s, h, d = x.strides
-    return (d == x.itemsize or x.shape[3] == 1) and (b | s | h) % x.itemsize == 0
+    return max(1, min(threads(), tasks))
 
 
 def _options(q, sizes, causal, window, scale, dropout, seed):
@@ -76,28 +82,41 @@ def _options(q, sizes, causal, window, scale, dropout, seed):
     return bool(causal), window, scale, np.uint32(threshold), q.dtype.type(factor), np.uint32(low), np.uint32(high)
 
 
-def _masks(q, mask, bias):
+def _masks(q, sizes, mask, bias):
     """mask as uint8 (1 or B, 1 or T, S) and bias (H, T, S), contiguous; empty arrays where there is none."""
+    B, T, S, H, _, _ = sizes
     if mask is None:
         mask = NO_MASK
     else:
-        mask = np.ascontiguousarray(mask[:, None] if mask.ndim == 2 else mask).view(np.uint8)
-    return mask, NO_BIAS[q.dtype] if bias is None else np.ascontiguousarray(bias, q.dtype)
+        rows = mask[:, None] if mask.ndim == 2 else mask
+        if mask.dtype != np.bool_ or rows.ndim != 3 or any(m not in (1, n) for m, n in zip(rows.shape, (B, T, S))):
+            raise ValueError(
+                f"mask is {mask.dtype} {mask.shape}; it must be bool, (B, S) or (B, T, S), where (B, T, S) is {(B, T, S)}"
+            )
+        mask = np.ascontiguousarray(np.broadcast_to(rows, (*rows.shape[:2], S))).view(np.uint8)
+    return mask, NO_BIAS[q.dtype] if bias is None else _given(bias, (H, T, S), q, "bias")
+
+
+def _given(a, shape, q, name):
+    """a, contiguous, after checking that it has this shape and the dtype of q."""
+    if a.shape != shape or a.dtype != q.dtype:
+        raise ValueError(f"{name} is {a.dtype} {a.shape}; with these q, k, v it must be {q.dtype} {shape}")
+    return plain(a)
 
 
 def attention_forward(q, k, v, mask=None, causal=False, window=None, scale=None, bias=None, dropout=0.0, seed=0):
-    sizes = _sizes(q, k)
+    sizes = _sizes(q, k, v)
     B, T, S, H, G, D = sizes
-    y, lse = memory.empty(q, (B, T, H, D)), memory.empty(q, (B, H, T))
-    q, k, v = (a if _is_readable(a) else np.ascontiguousarray(a) for a in (q, k, v))  # alive until the kernel is done
-    places, masks = [place(a) for a in (q, k, v)], _masks(q, mask, bias)
+    y, lse = memory.empty(q, (B, T, H, D)), memory.empty(q, (B, H, T), np.float64)
+    q, k, v = (readable(a) for a in (q, k, v))  # alive until the kernel is done
+    places, masks = [place(a) for a in (q, k, v)], _masks(q, sizes, mask, bias)
     options = _options(q, sizes, causal, window, scale, dropout, seed)
-    threads = _threads(B * H)
+    parts = _threads(B * H)
     if _by_tiles(q, sizes):
-        scratch = memory.empty(q, (threads, forward_scratch(sizes)))
+        scratch = memory.empty(q, (parts, forward_scratch(sizes)))
         forward_tiles(_pairs(), *places, place(y), lse, sizes, options, *masks, scratch)
     else:
-        forward_rows(*places, y, lse, sizes, options, *masks, ALL, threads)
+        forward_rows(*places, y, lse, sizes, options, *masks, ALL, parts)
     return y, lse
 
 
@@ -105,28 +124,32 @@ def attention_backward(
     dy, q, k, v, y, lse,
     mask=None, causal=False, window=None, scale=None, bias=None, dropout=0.0, seed=0, dbias=None,
 ):  # fmt: skip
-    sizes = _sizes(q, k)
+    sizes = _sizes(q, k, v)
     B, T, S, H, G, D = sizes
+    for name, a in (("dy", dy), ("y", y)):
+        if a.shape != q.shape or a.dtype != q.dtype:
+            raise ValueError(f"{name} is {a.dtype} {a.shape}; it must be {q.dtype} {q.shape}, as q")
     gradients = _gradients(q, sizes)
-    read = [a if _is_readable(a) else np.ascontiguousarray(a) for a in (q, k, v, dy, y)]
-    places, masks = [place(a) for a in (*read, *gradients)], _masks(q, mask, bias)
+    read = [readable(a) for a in (q, k, v, dy, y)]
+    places, masks = [place(a) for a in (*read, *gradients)], _masks(q, sizes, mask, bias)
     options = _options(q, sizes, causal, window, scale, dropout, seed)
-    bias_gradient = np.zeros((0, 0, 0), q.dtype) if dbias is None else np.ascontiguousarray(dbias)
-    arguments = *places, lse, sizes, options, *masks, bias_gradient
-    threads = _threads(B * G if dbias is None else G)
+    bias_gradient = accumulator(dbias, (H, T, S), q, "dbias")
+    arguments = *places, log_sums(lse, (B, H, T)), sizes, options, *masks, bias_gradient
+    parts = _threads(B * G if dbias is None else G)
     if _by_tiles(q, sizes):
-        backward_tiles(_pairs(), *arguments, memory.empty(q, (threads, backward_scratch(sizes))))
+        backward_tiles(_pairs(), *arguments, memory.empty(q, (parts, backward_scratch(sizes))))
     else:
-        backward_rows(*arguments, threads)
-    if dbias is not None and dbias is not bias_gradient:
-        dbias[...] = bias_gradient
+        backward_rows(*arguments, parts)
+    settle(dbias, bias_gradient)
     return gradients
 
 
 def attention_step(q, keys, values, end, mask=None, causal=False, window=None, scale=None, bias=None):
-    sizes = _sizes(q, keys)
-    B, T, _, H, _, D = sizes
-    y, lse = memory.empty(q, (B, T, H, D)), memory.empty(q, (B, H, T))
+    sizes = _sizes(q, keys, values)
+    B, T, S, H, _, D = sizes
+    used_positions(end, T, S)
+    y, lse = memory.empty(q, (B, T, H, D)), memory.empty(q, (B, H, T), np.float64)
+    q, keys, values = (readable(a) for a in (q, keys, values))
     places, options = [place(a) for a in (q, keys, values)], _options(q, sizes, causal, window, scale, 0.0, 0)
-    forward_rows(*places, y, lse, sizes, options, *_masks(q, mask, bias), end, _threads(B * H))
+    forward_rows(*places, y, lse, sizes, options, *_masks(q, sizes, mask, bias), end, _threads(B * H))
     return y

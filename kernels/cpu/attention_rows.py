@@ -15,7 +15,7 @@ from .arrays import share
 from .dropout import GOLDEN_WORD, mix, row_key
 from .few_rows import ask_for
 from .jit import hold, jit, parallel_jit
-from .vmath import exp, maximum
+from .vmath import exp, maximum, minus, two_parts
 
 AHEAD = 8  # positions
 
@@ -30,6 +30,19 @@ def _address_as_pointer(context: Any, address: Any, like: Any) -> Any:
 
 
 _pointer: Any = intrinsic(_address_as_pointer)
+
+
+def readable(x):
+    """x (B, T, H, D), or a copy if kernels cannot read it by its strides: the D numbers of a head must be side by side."""
+    b, s, h, d = x.strides
+    if (d == x.itemsize or x.shape[3] == 1) and (b | s | h | address_of(x)) % x.itemsize == 0:
+        return x
+    return np.array(x, order="C")
+
+
+def address_of(x):
+    """Where the array's first number is. (x.ctypes.data takes twice as long.)"""
+    return x.__array_interface__["data"][0]
 
 
 def place(x):
@@ -111,8 +124,8 @@ def softmax_row(x):
         x[s] = e
         total += e
     if total == 0:
-        return zero, x.dtype.type(-np.inf)
-    return x.dtype.type(1) / total, top + x.dtype.type(np.log(total))
+        return zero, -np.inf
+    return x.dtype.type(1) / total, np.float64(top) + np.log(np.float64(total))
 
 
 @jit
@@ -129,8 +142,9 @@ def weights_row(x, lse):
     if lse == -np.inf:
         set_zero(x)
         return
+    high, low = two_parts(lse, x)
     for s in range(len(x)):
-        x[s] = exp(x[s] - lse)
+        x[s] = exp(minus(x[s], high, low))
 
 
 @jit(forceinline=True)
@@ -211,7 +225,7 @@ def backward_rows(q, k, v, dy, y, dq, dk, dv, lse, sizes, options, mask, bias, d
     together = B if dbias.size else 1  # dbias sums over the batch: one thread has a head's whole batch
     tasks = B * G // together
     for thread in prange(threads):
-        p, dp = np.empty(S, lse.dtype), np.empty(S, lse.dtype)
+        p, dp = np.empty(S, bias.dtype), np.empty(S, bias.dtype)
         for task in range(thread * tasks // threads * together, (thread + 1) * tasks // threads * together):
             g, b = task // B, task % B
             for s in range(S):

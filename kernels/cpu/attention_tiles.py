@@ -8,7 +8,7 @@ axes, in bytes.
 
 In bfloat16 tiles multiply pairs (bfloat16.py): of two numbers of a head in q k^T and dy v^T, of two keys in p v and dx k, of
 two queries in dx^T q and p^T dy; panels are half as deep and twice as wide. What is rounded of q is scale q, and of p in the
-forward exp(x - max), which is divided by its sum afterwards. Scores, softmax, lse, deltas and all sums are float32. `pairs`
+forward exp(x - max), which is divided by its sum afterwards. Scores, softmax, deltas and all sums are float32. `pairs`
 is True then, and otherwise None: two types, for each of which Numba compiles a kernel when it is first asked to, leaving out
 what belongs to the other.
 """
@@ -25,6 +25,7 @@ from .bfloat16 import copy_pairs, pack_pairs
 from .dropout import row_key
 from .jit import jit, parallel_jit
 from .simd import LANES, TILE_COLUMNS, floats, make_tile, transpose_block
+from .vmath import two_parts
 
 SIDE = max(LANES, 8)  # of a tile, in queries, in keys and in numbers of a head: a square wastes least along the diagonal
 tile = make_tile(rows=SIDE, vectors=SIDE // LANES, b_in_rows=True)
@@ -249,7 +250,7 @@ def _softmax_tile(scores, P, b, h, t, n, first, last, lse, tops, totals, sizes, 
         place = FLOAT * (i * P + first)
         exp_rows(scores + place, P, last - first, tops.ctypes.data + FLOAT * i, totals.ctypes.data + FLOAT * i)
     for i in range(n):
-        lse[b, h, t + i] = tops[i] + np.float32(np.log(totals[i]))
+        lse[b, h, t + i] = np.float64(tops[i]) + np.log(np.float64(totals[i]))
         totals[i] = np.float32(1) / totals[i] if totals[i] != 0 else np.float32(0)
         if threshold:
             key, row = row_key((b * H + h) * T + t + i, low, high), floats(scores + FLOAT * i * P, last)
@@ -289,7 +290,7 @@ def backward_tiles(pairs, q, k, v, dy, y, dq, dk, dv, lse, sizes, options, mask,
         p = result + FLOAT * SIDE * W  # (block, P) weights,
         dp = p + FLOAT * block * P  # and their gradients
         narrowed = dp + FLOAT * block * P  # of these, pairs of keys
-        lses, deltas = np.empty(SIDE, np.float32), np.empty(SIDE, np.float32)
+        lses, lows, deltas = np.empty(SIDE, np.float32), np.empty(SIDE, np.float32), np.empty(SIDE, np.float32)
         factors = np.array([1, scale], np.float32)
         one, to_scores = factors.ctypes.data, factors[1:].ctypes.data
         for task in range(thread * tasks // threads * together, (thread + 1) * tasks // threads * together):
@@ -313,8 +314,9 @@ def backward_tiles(pairs, q, k, v, dy, y, dq, dk, dv, lse, sizes, options, mask,
                         _deltas(douts + FLOAT * i * W, W, y, b, t, h, n, D, deltas)
                         end = round_up(last, SIDE)
                         _gradient_tile(
-                            p_tile, dp_tile, P, b, h, t, n, first, end, lse, lses, deltas, sizes, options, mask, bias, dbias
-                        )
+                            p_tile, dp_tile, P, b, h, t, n, first, end,
+                            lse, lses, lows, deltas, sizes, options, mask, bias, dbias,
+                        )  # fmt: skip
                         _weighted_sum(pairs, dp_tile, P, first, last, keys, W, D, result, narrowed)
                         _write_rows(result, W, n, D, to_scores, 0, dq, b, t, h)
                         place = FLOAT * (_steps(pairs, i) * P + first)
@@ -332,20 +334,20 @@ def backward_tiles(pairs, q, k, v, dy, y, dq, dk, dv, lse, sizes, options, mask,
 
 
 @jit
-def _gradient_tile(p, dp, P, b, h, t, n, first, last, lse, lses, deltas, sizes, options, mask, bias, dbias):
+def _gradient_tile(p, dp, P, b, h, t, n, first, last, lse, lses, lows, deltas, sizes, options, mask, bias, dbias):
     """n queries: scores p[:, first:last] become weights (after dropout), dp the gradients of the scores; zeros where a query
     sees nothing. deltas: of each, sum_S(dp p) = sum_D(dy y)."""
     H, T, S = sizes[3], sizes[1], sizes[2]
     causal, window, _, threshold, factor, low, high = options
     _hide_tile(p, P, b, h, t, n, first, last, sizes, options, mask, bias)
     for i in range(n):
-        lses[i] = lse[b, h, t + i] if lse[b, h, t + i] != -np.inf else np.inf  # exp(-inf - inf) = 0
+        lses[i], lows[i] = two_parts(lse[b, h, t + i] if lse[b, h, t + i] != -np.inf else np.inf, lses)  # exp(-inf - inf) = 0
         if threshold:
             key, drow = row_key((b * H + h) * T + t + i, low, high), floats(dp + FLOAT * i * P, last)
             drop(drow[first:last], key, first, threshold, factor)
     for i in range(0, SIDE, LANES):
         place, row = FLOAT * (i * P + first), FLOAT * i
-        gradient_rows(p + place, dp + place, P, last - first, lses.ctypes.data + row, deltas.ctypes.data + row)
+        gradient_rows(p + place, dp + place, P, last - first, lses.ctypes.data + row, lows.ctypes.data + row, deltas.ctypes.data + row)
     for i in range(n):
         row, drow = floats(p + FLOAT * i * P, last), floats(dp + FLOAT * i * P, last)
         if dbias.size:

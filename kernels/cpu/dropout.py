@@ -47,6 +47,8 @@ def dropout_rows(start, stop, x, low, high, threshold, factor, y):
 
 def mask_of(rate, seed):
     """low, high, threshold of the reference's mask, and the factor of what stays: 1 where nothing is dropped."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"the rate of dropout is {rate}; it must be in [0, 1)")
     return seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, int(min(rate * 2**32, 2**32 - 1)), 1 / (1 - rate)
 
 

@@ -11,6 +11,7 @@ What is noted are kernels, and no arithmetic of NumPy's between them. Whether an
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -79,13 +80,25 @@ class Notes:
             self.calls.append((kernel, args))
 
     def hold(self, array: np.ndarray) -> None:
-        self.held.append(array)
+        if threading.get_ident() == self.thread:
+            self.held.append(array)
 
     def play(self) -> np.ndarray:
         """Calls the kernels again -> what work() returned, with new numbers."""
         if status := play(self.stubs, self.rows):
             raise RuntimeError(f"a kernel of a noted step failed (Numba's status {status}): is there memory left?")
         return self.output
+
+
+def _in_child() -> None:
+    """After a fork: the thread that took notes may not be there any more."""
+    Notes.taking = threading.RLock()
+    if Kernel.notes is not None and Kernel.notes.thread != threading.get_ident():
+        Kernel.notes = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 @jit

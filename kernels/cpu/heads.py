@@ -9,7 +9,7 @@ from numba import prange
 
 from ..common import Array
 from .arrays import parts_of, share
-from .attention_rows import numbers, place
+from .attention_rows import address_of, numbers, place, readable
 from .jit import parallel_jit
 from .memory import empty
 
@@ -41,8 +41,8 @@ def join_heads(*parts: Array) -> Array:
         return joined
     joined, first = empty(x, shape), 0
     for part in parts:
-        readable = part if part.strides[3] == part.itemsize else np.ascontiguousarray(part)
-        copy_heads(place(readable), first, part.shape[2], parts_of(part.size), joined)
+        source = readable(part)
+        copy_heads(place(source), first, part.shape[2], parts_of(part.size), joined)
         first += part.shape[2]
     return joined
 
@@ -61,8 +61,3 @@ def whole(parts: tuple[Array, ...], shape: tuple[int, ...]) -> Array | None:
             return None
         address += part.shape[2] * joined.strides[2]
     return joined
-
-
-def address_of(x: Array) -> int:
-    """Where the array's first number is. (x.ctypes.data takes twice as long.)"""
-    return x.__array_interface__["data"][0]

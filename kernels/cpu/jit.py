@@ -1,42 +1,27 @@
-"""How the cpu set compiles: a decorator for every kind of kernel, and a cache on disk that never serves stale code.
-
-Numba's own cache asks whether the file of the cached function has changed, and looks at no other. Our kernels inline
-functions and vector code of other files, so an edit there, or an upgrade, would leave old machine code in use. Here the
-cache's folder is named by a hash over every source file of this set and the versions of what compiles them: a change of
-any of it starts an empty folder. For which CPU the code is, Numba notes beside each kernel.
-"""
+"""How the cpu set compiles: a decorator for every kind of kernel. Compiled kernels are kept on disk (cache.py)."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import hashlib
 import inspect
-import os
-import platform
-import shutil
-import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import llvmlite
 import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core import cgutils
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
-from numba.misc.appdirs import AppDirs
+
+from . import parallel as parallel  # before any kernel is linked
+from .cache import CACHE_FOLDER, HERE, KernelCache
 
 # What a kernel may do with rounding: sums and products in any order, a*b + c as one operation. NaN and infinity keep their
 # meaning. A function whose accuracy hangs on the order of its operations says fastmath=False (vmath.py).
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 OPTIONS = {"fastmath": FASTMATH, "error_model": "numpy", "nogil": True}
-HERE = Path(__file__).parent
-KEPT_CACHES = 8  # folders of other versions that stay when a new one is made
 
 
 def jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -49,8 +34,8 @@ def jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     if function is None:
         return lambda function: jit(function, **options)
     dispatcher = numba.njit(**{**OPTIONS, **options})(function)
-    if CACHE_FOLDER is not None and Path(function.__code__.co_filename).parent == HERE:
-        dispatcher._cache = _KernelCache(function)
+    if Path(function.__code__.co_filename).parent == HERE:
+        dispatcher._cache = KernelCache(function, CACHE_FOLDER)
     return dispatcher
 
 
@@ -63,15 +48,17 @@ class Kernel:
         self.compiled = compiled
 
     def __call__(self, *args: Any) -> None:
-        if Kernel.notes is not None:
-            Kernel.notes.add(self.compiled, args)
+        notes = Kernel.notes  # read once: another thread may end its notes meanwhile
+        if notes is not None:
+            notes.add(self.compiled, args)
         self.compiled(*args)
 
 
 def hold(array: np.ndarray) -> np.ndarray:
     """The array, whose address goes to a kernel in its place: it lives as long as notes of the call do."""
-    if Kernel.notes is not None:
-        Kernel.notes.hold(array)
+    notes = Kernel.notes
+    if notes is not None:
+        notes.hold(array)
     return array
 
 
@@ -95,13 +82,16 @@ class Native:
 
     def __init__(self, function: Callable[..., Any]):
         self.kernel = jit(function)
-        self.signature = (types.int64,) * len(inspect.signature(function).parameters)
+        self.signature, self._address = (types.int64,) * len(inspect.signature(function).parameters), 0
 
-    @functools.cached_property
+    @property
     def address(self) -> int:
-        self.kernel.compile(self.signature)
-        compiled = self.kernel.overloads[self.signature]
-        return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name)
+        if not self._address:
+            with global_compiler_lock:
+                self.kernel.compile(self.signature)
+                compiled = self.kernel.overloads[self.signature]
+                self._address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name)
+        return self._address
 
 
 def _call(context: Any, address: Any, args: Any) -> Any:
@@ -116,83 +106,3 @@ def _call(context: Any, address: Any, args: Any) -> Any:
 
 
 call: Any = intrinsic(_call)
-
-
-def _sources_hash() -> str:
-    """Twenty hex digits that change when the machine code of the kernels could."""
-    digest = hashlib.sha256()
-    versions = (
-        __name__,
-        numba.__version__,
-        llvmlite.__version__,
-        platform.python_version(),
-        sys.platform,
-        platform.machine(),
-    )
-    digest.update(repr((versions, os.environ.get("TINYLLM_SIMD"))).encode())
-    for path in sorted(HERE.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:20]
-
-
-def _cache_folder() -> Path | None:
-    """This version's folder, made if need be, under NUMBA_CACHE_DIR or the user's cache folder; None where none can be."""
-    root = Path(getattr(config, "CACHE_DIR", "") or AppDirs("tinyllm", appauthor=False).user_cache_dir) / "tinyllm-kernels"
-    folder = root / _sources_hash()
-    try:
-        if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            _remove_old(folder)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(f"{folder} is not writable")
-    except OSError as error:
-        warnings.warn(
-            f"The cpu kernels are compiled anew in every process, since their cache folder cannot be used ({error}); "
-            "set NUMBA_CACHE_DIR to a folder that can be written.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return None
-    return folder
-
-
-def _remove_old(folder: Path) -> None:
-    """Of the folders of other versions, only the newest stay. Another process may be at the same."""
-    with contextlib.suppress(OSError):
-        others = sorted(
-            (other for other in folder.parent.iterdir() if other != folder), key=lambda other: other.stat().st_mtime
-        )
-        for old in others[:-KEPT_CACHES]:
-            shutil.rmtree(old, ignore_errors=True)
-
-
-CACHE_FOLDER = _cache_folder()
-
-
-class _Locator(_CacheLocator):
-    """Tells Numba where a kernel is cached. The folder's name is the stamp: what lies in it is fresh."""
-
-    def __init__(self, function: Callable[..., Any], path: str):
-        self._py_file = path
-        self._lineno = function.__code__.co_firstlineno
-
-    def get_cache_path(self) -> str:
-        return str(CACHE_FOLDER)
-
-    def get_source_stamp(self) -> str:
-        return str(CACHE_FOLDER and CACHE_FOLDER.name)
-
-    def get_disambiguator(self) -> str:
-        return str(self._lineno)
-
-    @classmethod
-    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> _Locator:
-        return cls(py_func, py_file)
-
-
-class _CacheImpl(CompileResultCacheImpl):
-    _locator_classes = [_Locator]
-
-
-class _KernelCache(FunctionCache):
-    _impl_class = _CacheImpl

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from .activation import activation_backward
 from .arrays import accumulator, divided, parts_of, rows, settle
 from .matmul import matmul
@@ -23,7 +25,7 @@ def sum_columns(first, last, dy, db):
 
 def matrix(x):
     """(..., C) -> (N, C), without a copy where rows lie at equal distances."""
-    return x.reshape(-1, x.shape[-1])
+    return x.reshape(-1, x.shape[-1]) if x.size else x.reshape(math.prod(x.shape[:-1]), *x.shape[-1:])
 
 
 def linear_forward(x, w, b=None):
@@ -33,6 +35,8 @@ def linear_forward(x, w, b=None):
 
 
 def linear_backward(dy, x, w, dw=None, db=None):
+    if dy.shape[:-1] != x.shape[:-1]:
+        raise ValueError(f"dy is {dy.shape} and x {x.shape}; they need the same leading axes")
     dx = empty(x, x.shape)
     matmul(matrix(dy), w, matrix(dx))
     add_gradients(matrix(dy), matrix(x), dw, db)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..common import IGNORE
 from . import vmath
-from .arrays import divided, indices, like, parts_of, per_row, rows, vector
+from .arrays import accumulator, divided, indices, like, log_sums, parts_of, rows, vector
 from .jit import jit
 from .linear import add_gradients
 from .matmul import matmul
@@ -28,14 +28,15 @@ def log_sum_exp(z):
         top = vmath.maximum(top, z[j])
     for j in range(z.size):
         total += vmath.exp(z[j] - top)
-    return top + z.dtype.type(math.log(total))
+    return np.float64(top) + math.log(total)
 
 
 @jit
-def mean_of(z):
+def mean_above(z, x):
+    """The mean of z - x: z itself may be so far from zero that a sum would lose the difference."""
     total = z.dtype.type(0)
     for j in range(z.size):
-        total += z[j]
+        total += vmath.minus(z[j], x, z.dtype.type(0))
     return total / z.dtype.type(z.size)
 
 
@@ -63,9 +64,9 @@ def losses_of_rows(start, stop, z, targets, label_smoothing, lse, losses):
         lse[i] = log_sum_exp(z[i])
         losses[i] = z.dtype.type(0)
         if targets[i] != IGNORE:
-            losses[i] = lse[i] - z[i, targets[i]]
+            losses[i] = z.dtype.type(lse[i] - z[i, targets[i]])
             if label_smoothing != 0:
-                losses[i] += smoothing * (z[i, targets[i]] - mean_of(z[i]))
+                losses[i] -= smoothing * mean_above(z[i], z[i, targets[i]])
 
 
 @jit
@@ -82,16 +83,17 @@ def gradient_rows(start, stop, share, z, targets, lse, label_smoothing, class_we
     number, V = d.dtype.type, d.shape[1]
     uniform, peak = number(label_smoothing / V), number(1 - label_smoothing)
     for i in range(start, stop):
-        row, row_lse, target = d[i], lse[i], targets[i]
+        row, target = d[i], targets[i]
+        high, low = vmath.two_parts(lse[i], row)
         factor = number(share * weight_of(target, class_weight))
         if factor == 0:
             row[:] = number(0)
         else:
             if not in_place:
                 copy(z[i], row)
-            of_target = vmath.exp(row[target] - row_lse) - uniform - peak
+            of_target = vmath.exp(vmath.minus(row[target], high, low)) - uniform - peak
             for j in range(V):
-                row[j] = (vmath.exp(row[j] - row_lse) - uniform) * factor
+                row[j] = (vmath.exp(vmath.minus(row[j], high, low)) - uniform) * factor
             row[target] = of_target * factor
 
 
@@ -103,7 +105,7 @@ def copy(x, y):
 
 def cross_entropy_forward(logits, targets, label_smoothing=0.0, class_weight=None):
     z, t, class_weight = rows(logits), targets_of(targets, logits), vector(class_weight, logits, "class_weight")
-    lse, losses = empty(z, targets.shape), empty(z, t.shape)
+    lse, losses = empty(z, targets.shape, np.float64), empty(z, t.shape)
     losses_of_rows(len(z), parts_of(z.size), z, t, label_smoothing, lse.reshape(-1), losses)
     total = sum_of_weights(t, class_weight)
     return weighted_sum(losses, t, class_weight) / (total or 1.0), lse
@@ -112,7 +114,7 @@ def cross_entropy_forward(logits, targets, label_smoothing=0.0, class_weight=Non
 def cross_entropy_backward(dloss, logits, targets, lse, label_smoothing=0.0, class_weight=None):
     z, t, class_weight = rows(logits), targets_of(targets, logits), vector(class_weight, logits, "class_weight")
     d, share = empty(z, logits.shape), dloss / (sum_of_weights(t, class_weight) or 1.0)
-    lse = per_row(lse, logits, "lse")
+    lse = log_sums(lse, logits.shape[:-1]).reshape(-1)
     gradient_rows(len(z), parts_of(z.size), share, z, t, lse, label_smoothing, class_weight, rows(d), False)
     return d
 
@@ -126,27 +128,34 @@ def targets_of(targets, logits):
 
 def linear_cross_entropy_forward(x, w, b, targets, label_smoothing=0.0):
     """Chunk by chunk of the rows that count. The lse of the others is 0. logits: only those of the last chunk."""
-    xs, t, counts = counted(x, w, targets)
-    lse, losses, logits = empty(xs, t.shape), empty(xs, t.shape), empty(xs, (chunk_rows(t.size, len(w)), len(w)))
+    xs, t, counts = counted(x, w, b, targets)
+    lse, losses = empty(xs, t.shape, np.float64), empty(xs, t.shape)
+    logits = empty(xs, (chunk_rows(t.size, len(w)), len(w)))
     last = None
     for part in chunks(t.size, len(logits)):
         last = matmul(xs[part], w.T, logits[: part.stop - part.start], plus=b)
         losses_of_rows(len(last), parts_of(last.size), last, t[part], label_smoothing, lse[part], losses[part])
     loss = float(losses.sum(dtype=np.float64)) / max(t.size, 1)
     if counts is not None:
-        whole = zeros(xs, counts.shape)
+        whole = zeros(xs, counts.shape, np.float64)
         whole[counts] = lse
         lse = whole
     return loss, lse.reshape(targets.shape), last
 
 
 def linear_cross_entropy_backward(dloss, x, w, b, targets, lse, logits, dw=None, db=None, label_smoothing=0.0):
-    xs, t, counts = counted(x, w, targets)
+    xs, t, counts = counted(x, w, b, targets)
+    check_gradients(dw, db, w)
     last = logits
-    lse = lse.reshape(-1) if counts is None else lse.reshape(-1)[counts]
+    lse = log_sums(lse, targets.shape).reshape(-1)
+    lse = lse if counts is None else lse[counts]
     dx, d = empty(xs, xs.shape), empty(xs, (chunk_rows(t.size, len(w)), len(w)))
+    parts = chunks(t.size, len(d))
+    expected = (parts[-1].stop - parts[-1].start, len(w)) if parts else None
+    if parts and (last is None or last.shape != expected or last.dtype != x.dtype):
+        raise ValueError(f"logits must be {x.dtype} {expected}: pass those that the forward returned")
     share, nothing = dloss / max(t.size, 1), vector(None, xs, "class_weight")
-    for part in reversed(chunks(t.size, len(d))):
+    for part in reversed(parts):
         dz, again = d[: part.stop - part.start], last is None
         if again:
             matmul(xs[part], w.T, dz, plus=b)
@@ -162,13 +171,23 @@ def linear_cross_entropy_backward(dloss, x, w, b, targets, lse, logits, dw=None,
     return dx.reshape(x.shape)
 
 
-def counted(x, w, targets):
+def counted(x, w, b, targets):
     """The rows of x whose targets count, and those targets; which rows they are, or None for all."""
+    if w.ndim != 2 or w.shape[1:] != x.shape[-1:] or w.dtype != x.dtype:
+        raise ValueError(f"w is {w.dtype} {w.shape}; for x {x.dtype} {x.shape} it must be {x.dtype} (V, C)")
+    if b is not None and (b.shape != w.shape[:1] or b.dtype != w.dtype):
+        raise ValueError(f"b is {b.dtype} {b.shape}; for w {w.dtype} {w.shape} it must be {w.dtype} {w.shape[:1]}")
     if targets.shape != x.shape[:-1]:
         raise ValueError(f"targets are {targets.shape}; x {x.shape} needs {x.shape[:-1]} of them")
     xs, t = rows(x), indices(targets, len(w), "targets", IGNORE)
     counts = t != IGNORE
     return (xs, t, None) if counts.all() else (xs[counts], t[counts], counts)
+
+
+def check_gradients(dw, db, w):
+    """ValueError if dw or db cannot take the gradients of w (V, C) and b (V,). Without a row that counts nothing else looks."""
+    accumulator(dw, w.shape, w, "dw")
+    accumulator(db, w.shape[:1], w, "db")
 
 
 def chunk_rows(n, V):

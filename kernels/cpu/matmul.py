@@ -17,7 +17,6 @@ A product y = x w^T of few rows does not earn back the packing: few_rows.py.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numba import prange
 
@@ -26,6 +25,7 @@ from .arrays import share
 from .bfloat16 import asked_for, copy_pairs, pack_pairs, pack_pairs_transposed
 from .few_rows import FEW_ROWS, ask_for, few_rows_part, scratch_of
 from .jit import Native, call, jit, parallel_jit, serial_jit
+from .parallel import threads
 from .product import ASIDE, activate, activate_block, copy, describe, read, workspace
 from .simd import LANES, TILE_COLUMNS, TILE_ROWS, floats, make_tile, pack, pack_transposed
 
@@ -279,7 +279,7 @@ def _matmul32(a, b, out, plus, code=0, y=None) -> None:
     start, y = out if plus is None else plus, out if y is None else y
     describe()(product, a, b, start, out, y, plus is not None, code, after, unit)
     parts = m * n * k // SHARE
-    parts = min(numba.get_num_threads(), parts) if parts > 1 else 1
+    parts = min(threads(), parts) if parts > 1 else 1
     if m <= FEW_ROWS and _rows_contiguous(a) and _rows_contiguous(b.T):
         run = _few_rows_parallel if parts > 1 else _few_rows_serial
         run(few_rows_part.address, parts, product, workspace.scratch(parts * scratch_of(m, k)))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import types
+from numba.core.compiler_lock import global_compiler_lock
 
 from .activation import apply
 from .jit import Native, call, hold, jit, serial_jit
@@ -71,8 +72,10 @@ def _write(product, a, b, start, c, y, adds, code, activate, unit):
 def describe():
     """_write, compiled once for arrays of any layout instead of once for each."""
     matrix = types.Array(types.float32, 2, "A", readonly=True, aligned=False)
-    _write.compiled.compile((types.int64, *[matrix] * 5, *[types.int64] * 4))
-    _write.compiled.disable_compile()
+    with global_compiler_lock:  # functools.cache lets several threads in
+        if not _write.compiled.overloads:
+            _write.compiled.compile((types.int64, *[matrix] * 5, *[types.int64] * 4))
+            _write.compiled.disable_compile()
     return _write
 
 

@@ -7,16 +7,17 @@ to the matrix product.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
-from ..common import by_blocks
+from ..common import by_blocks, check_packed
 from ..reference import quantized as reference
-from ..reference.quantized import GROUP, dequantize
-from .arrays import NOTHING, divided, indices, parts_of, plain
+from ..reference.quantized import GROUP
+from .arrays import NOTHING, accumulator, computable, divided, indices, parts_of, plain
 from .few_rows import (
     FEW_ROWS,
     Reader,
@@ -187,16 +188,27 @@ def quantize(w, bits=8):
     return codes, scales
 
 
+def dequantize(codes, scales, C, dtype=np.float32):
+    check_packed(codes, scales, C)
+    return reference.dequantize(codes, scales, C, dtype)
+
+
 def dequantize_rows(index, codes, scales, C, dtype=np.float32):
+    check_packed(codes, scales, C)
+    chosen = indices(index, len(codes), "tokens")
     if dtype != np.float32 or C % GROUP:
-        return dequantize(codes[index], scales[index], C, dtype)
-    w, chosen = empty(scales, (*index.shape, C), dtype), indices(index, len(codes), "tokens")
+        return reference.dequantize(codes[index], scales[index], C, dtype)
+    w = empty(scales, (*index.shape, C), dtype)
     widen_chosen(len(chosen), parts_of(w.size), chosen, plain(codes), plain(scales), matrix(w))
     return w
 
 
 def quantized_linear_forward(x, codes, scales, b=None):
-    N, C, y = x.size // x.shape[-1], x.shape[-1], empty(x, (*x.shape[:-1], len(codes)))
+    check_packed(codes, scales, x.shape[-1])
+    computable(x)
+    if b is not None and (b.shape != codes.shape[:1] or b.dtype != x.dtype):
+        raise ValueError(f"b is {b.dtype} {b.shape}; it must be {x.dtype} {codes.shape[:1]}")
+    N, C, y = math.prod(x.shape[:-1]), x.shape[-1], empty(x, (*x.shape[:-1], len(codes)))
     if x.dtype != np.float32 or N > FEW_ROWS:
         rows, result = matrix(x), matrix(y)
         for block, w in blocks(codes, scales, C, x.dtype):
@@ -212,18 +224,22 @@ def quantized_linear_forward(x, codes, scales, b=None):
 
 
 def quantized_linear_backward(dy, x, codes, scales, db=None):
+    check_packed(codes, scales, x.shape[-1])
+    if dy.shape != (*x.shape[:-1], len(codes)) or dy.dtype != x.dtype:
+        raise ValueError(f"dy is {dy.dtype} {dy.shape}; it must be {x.dtype} {(*x.shape[:-1], len(codes))}")
     dx, total = empty(x, x.shape), None
     for block, w in blocks(codes, scales, x.shape[-1], x.dtype):
         matmul(matrix(dy)[:, block], w, matrix(dx), plus=total)
         total = matrix(dx)
     if db is not None:
+        accumulator(db, codes.shape[:1], dy, "db")
         db += matrix(dy).sum(0)
     return dx
 
 
 def matrix(x):
     """(..., C) -> (N, C)."""
-    return x.reshape(-1, x.shape[-1])
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def blocks(q, scales, C, dtype):

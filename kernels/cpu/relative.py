@@ -5,21 +5,29 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
+from ..common import check_buckets
 from ..reference.relative import buckets
+from .arrays import accumulator, computable, settle
 from .jit import parallel_jit
 
 
 def relative_bias_forward(w, T, S, bidirectional=True, max_distance=128):
     """bias_hts = w[bucket of (t, s), h].  w (n_buckets, H) -> bias (H, T, S).  Heads over threads."""
+    check_buckets(w, "w", bidirectional, max_distance)
     bias = np.empty((w.shape[1], T, S), w.dtype)
-    look_up(np.ascontiguousarray(w), diagonal_buckets(T, S, len(w), bidirectional, max_distance), bias)
+    look_up(computable(w), diagonal_buckets(T, S, len(w), bidirectional, max_distance), bias)
     return bias
 
 
 def relative_bias_backward(dbias, dw, bidirectional=True, max_distance=128):
     """Adds into dw (n_buckets, H): dw_bh = sum of dbias_hts (H, T, S) over the pairs (t, s) in bucket b."""
-    _, T, S = dbias.shape
-    sum_up(np.ascontiguousarray(dbias), diagonal_buckets(T, S, len(dw), bidirectional, max_distance), dw)
+    if dbias.ndim != 3:
+        raise ValueError(f"dbias is {dbias.shape}; it must be (H, T, S)")
+    H, T, S = dbias.shape
+    check_buckets(dw, "dw", bidirectional, max_distance, H)
+    sums = accumulator(dw, dw.shape, dbias, "dw")
+    sum_up(computable(dbias), diagonal_buckets(T, S, len(dw), bidirectional, max_distance), sums)
+    settle(dw, sums)
 
 
 def diagonal_buckets(T, S, *options):

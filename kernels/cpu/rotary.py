@@ -11,8 +11,9 @@ import math
 import numpy as np
 from numba import prange
 
-from .arrays import parts_of, share
-from .attention_rows import numbers, place
+from ..common import check_rotary
+from .arrays import NOTHING, parts_of, share
+from .attention_rows import numbers, place, readable
 from .jit import jit, parallel_jit
 from .memory import empty
 
@@ -76,12 +77,9 @@ def turn(x, y, H, D, positions, frequencies, scale, neighbours, scratch):
 
 
 def rotary_forward(x, positions, frequencies, scale=1.0, neighbours=False):
-    B, T, H, D = x.shape
-    if 2 * len(frequencies) > D:
-        raise ValueError(
-            f"x is {x.shape} and has {len(frequencies)} frequencies; heads of {D} numbers have {D // 2} pairs: pass one each"
-        )
-    x = x if x.strides[3] == x.itemsize else np.ascontiguousarray(x)  # the numbers of a head side by side
+    check_rotary(x, positions, frequencies)
+    NOTHING[x.dtype]  # raises TypeError for another dtype
+    (B, T, H, D), x = x.shape, readable(x)
     positions = np.ascontiguousarray(np.broadcast_to(positions, (B, T)), np.int64)
     scratch, y = empty(x, (min(parts_of(x.size), max(T, 1)), 2, len(frequencies))), empty(x, x.shape)
     constants = np.ascontiguousarray(frequencies, np.float64), float(scale), neighbours

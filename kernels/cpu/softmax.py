@@ -71,13 +71,16 @@ def mask_rows(mask, x):
 
 
 def softmax_forward(x, mask=None, causal=False):
+    if causal and x.ndim < 2:
+        raise ValueError(f"x is {x.shape}; a causal softmax needs (..., T, S)")
     T, y = x.shape[-2] if causal else 1, empty(x, x.shape)
     mask = NO_MASK if mask is None else mask_rows(mask, x)
-    softmax_rows(x.size // x.shape[-1], parts_of(x.size), rows(x), mask, causal, T, rows(y))
+    x_rows = rows(x)
+    softmax_rows(len(x_rows), parts_of(x.size), x_rows, mask, causal, T, rows(y))
     return y
 
 
 def softmax_backward(dp, p):
-    dx = empty(p, p.shape)
-    softmax_backward_rows(p.size // p.shape[-1], parts_of(p.size), rows(like(dp, p, "dp")), rows(p), rows(dx))
+    dx, p_rows = empty(p, p.shape), rows(p)
+    softmax_backward_rows(len(p_rows), parts_of(p.size), rows(like(dp, p, "dp")), p_rows, rows(dx))
     return dx

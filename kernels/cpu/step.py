@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..common import check_room
+from ..common import check_buckets, check_room, used_positions
 from ..reference.relative import buckets
-from .arrays import plain
-from .attention_rows import numbers, place
+from .arrays import computable
+from .attention_rows import numbers, place, readable
 from .jit import serial_jit
 from .memory import empty
 
@@ -32,13 +32,17 @@ def look_up_last(w, bucket, end, bias):
 
 
 def append(k, v, keys, values, end):
-    check_room(k, keys, values)
+    check_room(k, v, keys, values)
+    used_positions(end, k.shape[1], keys.shape[1])
+    computable(keys)
+    k, v = readable(k), readable(v)
     append_rows(place(k), place(v), k.shape[1], keys, values, end)
 
 
 def relative_bias_last(w, end, S, bidirectional=True, max_distance=128):
-    (n_buckets, H), distances = w.shape, min(S, max_distance + 1)
+    used_positions(end, 1, S)
+    (n_buckets, H), distances = check_buckets(w, "w", bidirectional, max_distance), min(S, max_distance + 1)
     bias = empty(w, (H, 1, S))
     bucket = buckets(-np.arange(distances), n_buckets, bidirectional, max_distance).astype(np.int64)
-    look_up_last(plain(w), bucket, end, bias)
+    look_up_last(computable(w), bucket, end, bias)
     return bias

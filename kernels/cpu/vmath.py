@@ -236,3 +236,16 @@ def gelu_tanh_derivative(x):
     one = type(x)(1)
     s = _gelu_tanh_gate(x)
     return s + x * s * (one - s) * (type(x)(1.5957691216057308) + type(x)(3 * 1.5957691216057308 * 0.044715) * x * x)
+
+
+@scalar
+def two_parts(lse, like):
+    """high + low = lse (float64), both in the dtype of `like`: exp((x - high) - low) is as exact as x, however large lse is."""
+    high, zero = like.dtype.type(lse), like.dtype.type(0)
+    return high, like.dtype.type(lse - high) if abs(high) < math.inf else zero
+
+
+@scalar
+def minus(x, high, low):
+    """(x - high) - low in this order: added up first, high and low would be rounded to lse in the dtype of x."""
+    return (x - high) - low

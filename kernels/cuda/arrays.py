@@ -79,8 +79,15 @@ def per_row(a: Any, x: Any, name: str) -> Any:
     return plain(a).reshape(-1)
 
 
+def log_sums(lse: Any, shape: tuple[int, ...]) -> Any:
+    """lse as the forward gave it, in float64 and contiguous. ValueError if it does not have this shape."""
+    if lse.shape != shape or lse.dtype.kind != "f":
+        raise ValueError(f"lse is {lse.dtype} {lse.shape}; it must be float64 {shape}: pass what the forward returned")
+    return plain(lse.astype("float64", copy=False))
+
+
 def wide(x: Any) -> str:
-    """The dtype of sums over numbers of x: float32 for bfloat16. In it are parameters' gradients, lse, mean and rstd."""
+    """The dtype of sums over numbers of x: float32 for bfloat16. In it are parameters' gradients, mean and rstd."""
     return WIDE[name_of(x.dtype)]
 
 

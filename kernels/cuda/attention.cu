@@ -69,7 +69,7 @@ __device__ void store(const W (*y)[C], T* head, long long step, int first, int r
 // when a larger one comes, what was summed under the old one is scaled by exp(old - new).
 template <class T, int D, int R> __global__ void __launch_bounds__(THREADS, 2) attention_forward(
     const T* q, const T* k, const T* v, long long q_batch, long long q_step, long long q_head, long long k_batch,
-    long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head, T* y, wide<T>* lse,
+    long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head, T* y, double* lse,
     int queries, int keys, int groups, int size, double scale, const unsigned char* mask, long long mask_batch,
     int mask_row, const T* bias, bool causal, int window, unsigned threshold, unsigned low, unsigned high, double factor) {
   typedef wide<T> W;
@@ -130,13 +130,16 @@ template <class T, int D, int R> __global__ void __launch_bounds__(THREADS, 2) a
   for (int i = 0; i < R; i++) {
     int t = first + ty + SIDE * i;
     if (tx == 0 && t < queries)
-      lse[((long long)b * heads + h) * queries + t] = total[i] == 0 ? -infinity<W>() : top[i] + log(total[i]);
+      lse[((long long)b * heads + h) * queries + t] =
+          total[i] == 0 ? -infinity<double>() : double(top[i]) + double(log(total[i]));
   }
 }
 
-// delta (B, H, T) = sum_D(dy y), which is sum_S(dp p) of the softmax's backward. blockDim.x threads, a power of two of at
+// delta (B, H, T) = sum_D(dy y), which is sum_S(dp p) of the softmax's backward, and the parts of lse (B, H, T), so that no
+// kernel computes with doubles for each score. blockDim.x threads, a power of two of at
 // most 32, have a row of dy and y (B, T, H, D) together.
-template <class T> __global__ void attention_delta(const T* __restrict__ dy, const T* __restrict__ y, wide<T>* delta,
+template <class T> __global__ void attention_delta(const T* __restrict__ dy, const T* __restrict__ y,
+                                                   const double* __restrict__ lse, wide<T>* delta, Parts<wide<T>>* parts,
                                                    int rows, int queries, int heads, int size) {
   long long row = own_row();
   wide<T> sum = 0;
@@ -146,17 +149,18 @@ template <class T> __global__ void attention_delta(const T* __restrict__ dy, con
   }
   for (int offset = blockDim.x / 2; offset > 0; offset /= 2) sum += __shfl_xor_sync(ALL, sum, offset);
   long long h = row % heads, bt = row / heads;
-  if (row < rows && threadIdx.x == 0) delta[(bt / queries * heads + h) * queries + bt % queries] = sum;
+  if (row >= rows || threadIdx.x > 0) return;
+  long long place = (bt / queries * heads + h) * queries + bt % queries;
+  delta[place] = sum, parts[place] = Parts<wide<T>>(lse[place]);
 }
 
 // One score on its way back. From x and dp = dy v^T: the weight after dropout, and dx = p (drop(dp) - delta).
 template <class W> struct Pair { W p, dx; };
 template <class T, class W> __device__ Pair<W> backward_pair(W x, W dp, int t, int key, long long row, const Sight& sight,
-                                                             const Dropout& dropout, W scale, const T* bias, const W* lse,
-                                                             const W* delta) {
+                                                             const Dropout& dropout, W scale, const T* bias,
+                                                             const Parts<W>* lse, const W* delta) {
   if (!sight.allowed(t, key)) return {0, 0};
-  W base = lse[t];
-  W p = exp(x * scale + (bias ? W(bias[(long long)t * sight.S + key]) : W(0)) - (base == -infinity<W>() ? W(0) : base));
+  W p = exp(lse[t].below(x * scale + (bias ? W(bias[(long long)t * sight.S + key]) : W(0))));
   W keep = !dropout.threshold ? W(1) : dropout.keeps(dropout.key(row), key) ? W(dropout.factor) : W(0);
   return {p * keep, p * (dp * keep - delta[t])};
 }
@@ -165,7 +169,7 @@ template <class T, class W> __device__ Pair<W> backward_pair(W x, W dp, int t, i
 template <class T, int D, int R> __global__ void __launch_bounds__(THREADS, 2) attention_backward_queries(
     const T* dy, const T* q, const T* k, const T* v, long long q_batch, long long q_step, long long q_head,
     long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head,
-    const wide<T>* lse, const wide<T>* delta, T* dq, long long dq_batch, long long dq_step, long long dq_head, int queries,
+    const Parts<wide<T>>* lse, const wide<T>* delta, T* dq, long long dq_batch, long long dq_step, long long dq_head, int queries,
     int keys, int groups, int size, double scale, const unsigned char* mask, long long mask_batch, int mask_row,
     const T* bias, bool causal, int window, unsigned threshold, unsigned low, unsigned high, double factor) {
   typedef wide<T> W;
@@ -213,7 +217,7 @@ template <class T, int D, int R> __global__ void __launch_bounds__(THREADS, 2) a
 template <class T, int D, int R> __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys(
     const T* dy, const T* q, const T* k, const T* v, long long q_batch, long long q_step, long long q_head,
     long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head,
-    const wide<T>* lse, const wide<T>* delta, T* dk, T* dv, long long dk_batch, long long dk_step, long long dk_head,
+    const Parts<wide<T>>* lse, const wide<T>* delta, T* dk, T* dv, long long dk_batch, long long dk_step, long long dk_head,
     long long dv_batch, long long dv_step, long long dv_head, int queries, int keys, int heads, int size, double scale,
     const unsigned char* mask, long long mask_batch, int mask_row, const T* bias, bool causal, int window,
     unsigned threshold, unsigned low, unsigned high, double factor) {
@@ -272,7 +276,7 @@ template <class T, int D, int R> __global__ void __launch_bounds__(THREADS, 2) a
 template <class T, int D, int R> __global__ void __launch_bounds__(THREADS, 2) attention_backward_bias(
     const T* dy, const T* q, const T* k, const T* v, long long q_batch, long long q_step, long long q_head,
     long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head,
-    const wide<T>* lse, const wide<T>* delta, wide<T>* dbias, int batch, int queries, int keys, int groups, int size,
+    const Parts<wide<T>>* lse, const wide<T>* delta, wide<T>* dbias, int batch, int queries, int keys, int groups, int size,
     double scale, const unsigned char* mask, long long mask_batch, int mask_row, const T* bias, bool causal, int window,
     unsigned threshold, unsigned low, unsigned high, double factor) {
   typedef wide<T> W;

@@ -2,7 +2,8 @@
 
 attention.cu is the plain way, for any type; attention_tensor.cu is that of the tensor cores, for bfloat16 with heads of at
 most 128 numbers, a multiple of 8; attention_decode.cu is the forward of few queries, with the keys split over many warps.
-bfloat16 keeps lse in float32: rounded to 8 bits, it would spoil the weights that the backward computes from it.
+lse is float64: rounded, it would spoil the weights that the backward computes from it. There it comes in two parts of the
+dtype that scores are computed in (common.cuh), because few GPUs are fast at float64.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import PACK, WARP, accumulator, lies_whole, plain, settle, wide
+from .arrays import PACK, WARP, accumulator, lies_whole, log_sums, plain, settle, wide
 from .device import array_module, name_of, uploaded
 from .dropout import mask_arguments
 from .memory import empty, zeros
@@ -229,7 +230,7 @@ def steps(a):
 def attention_forward(q, k, v, mask=None, causal=False, window=None, scale=None, bias=None, dropout=0.0, seed=0):
     call = prepared(q, k, v, mask, causal, window, scale, bias, dropout, seed)
     B, T, S, H, G, D = call[:6]
-    y, lse = empty(q, (B, T, H, D)), empty(q, (B, H, T), wide(q))
+    y, lse = empty(q, (B, T, H, D)), empty(q, (B, H, T), "float64")
     if T <= FEW_QUERIES:
         decode(call, y, lse)
         return y, lse
@@ -247,14 +248,14 @@ def attention_backward(
     dy, y, lse = (
         readable(given(dy, (B, T, H, D), q.dtype, "dy")),
         given(y, (B, T, H, D), q.dtype, "y"),
-        given(lse, (B, H, T), np.dtype(wide(q)), "lse"),
+        log_sums(lse, (B, H, T)),
     )
     dq, dk, dv = gradients(q, k)
-    delta = empty(q, (B, H, T), wide(q))
+    delta, parts = empty(q, (B, H, T), wide(q)), empty(q, (B, H, T, 2), wide(q))
     threads = min(WARP, 1 << max(-(-D * q.itemsize // PACK) - 1, 0).bit_length())  # of a row: a pack for each
     block = threads, 4 * WARP // threads
-    DELTA.launch("attention_delta<T>", q, -(-B * T * H // block[1]), block, dy, y, delta, B * T * H, T, H, D)
-    read = dy, *call.places(), lse, delta
+    DELTA.launch("attention_delta<T>", q, -(-B * T * H // block[1]), block, dy, y, lse, delta, parts, B * T * H, T, H, D)
+    read = dy, *call.places(), parts, delta
     if on_tensor_cores(q.dtype, D):
         backward_in_turns(call, read, dq, dk, dv)
     else:
@@ -278,6 +279,6 @@ def attention_step(q, keys, values, end, mask=None, causal=False, window=None, s
     """
     call = prepared(q, keys, values, mask, causal, window, scale, bias, 0.0, 0)
     B, T, S, H, G, D = call[:6]
-    y, lse = empty(q, (B, T, H, D)), empty(q, (B, H, T), wide(q))
+    y, lse = empty(q, (B, T, H, D)), empty(q, (B, H, T), "float64")
     decode(call, y, lse, end)
     return y

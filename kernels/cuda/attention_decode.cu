@@ -89,7 +89,7 @@ template <class T, int D> __global__ void attention_decode(
 
 // y (B, T, H, D) and lse (B, H, T) from the stretches. A warp for each of the `rows` rows (B, H, T).
 template <class T, int D> __global__ void attention_combine(const wide<T>* sums, const wide<T>* tops, const wide<T>* totals,
-                                                            T* y, wide<T>* lse, int rows, int stretches, int queries,
+                                                            T* y, double* lse, int rows, int stretches, int queries,
                                                             int heads, int size) {
   typedef wide<T> W;
   long long row = own_row();
@@ -108,5 +108,5 @@ template <class T, int D> __global__ void attention_combine(const wide<T>* sums,
     for (int i = 0; i < stretches; i++) sum += sums[(long long)i * D + d] * exp(tops[i] - base);
     y[((b * queries + t) * heads + h) * size + d] = T(total == 0 ? W(0) : sum / total);
   }
-  if (threadIdx.x == 0) lse[row] = total == 0 ? -infinity<W>() : top + log(total);
+  if (threadIdx.x == 0) lse[row] = total == 0 ? -infinity<double>() : double(top) + double(log(total));
 }

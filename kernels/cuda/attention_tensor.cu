@@ -113,7 +113,7 @@ template <int D, int M> __device__ void store(const float (&y)[M][D / 8][4], bfl
 template <int D, int M, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WARP, 2) attention_forward(
     const bfloat16* q, const bfloat16* k, const bfloat16* v, long long q_batch, long long q_step, long long q_head,
     long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step, long long v_head,
-    bfloat16* y, float* lse, int queries, int keys, int groups, int size, double scale, const unsigned char* mask,
+    bfloat16* y, double* lse, int queries, int keys, int groups, int size, double scale, const unsigned char* mask,
     long long mask_batch, int mask_row, const bfloat16* bias, bool causal, int window, unsigned threshold, unsigned low,
     unsigned high, double factor) {
   constexpr int ROWS = 16 * M * WARPS;
@@ -215,7 +215,7 @@ template <int D, int M, int N, int WARPS> __global__ void __launch_bounds__(WARP
       int t = first + row + 16 * m + lane / 4 + 8 * half;
       quotient[m][half] = all == 0 ? 0 : 1 / all;
       if (lane % 4 == 0 && t < queries)
-        lse[bh * queries + t] = all == 0 ? -infinity<float>() : top[m][half] * LN2 + logf(all);
+        lse[bh * queries + t] = all == 0 ? -infinity<double>() : double(top[m][half]) * double(LN2) + double(logf(all));
     }
   long long step = (long long)heads * size;
   store<D, M>(sum, y + b * queries * step + h * size, step, first + row, queries, size, quotient);
@@ -334,15 +334,15 @@ __device__ void columns_by_columns(float (&y)[CHUNK / 16][W / 8][4], const Tile<
   }
 }
 
-// lse and delta of query t, as they are used, and its key of dropout; first: the head's row of query 0.
+// lse and delta of query t, as they are used, and its key of dropout; first: the head's row of query 0. The low part of lse
+// is left out: bfloat16 rounds scores more coarsely, and the registers that it would take are needed.
 struct Query {
   float lse = 0, delta = 0;
   unsigned key = 0;
-  __device__ Query(const float* all_lse, const float* all_delta, long long first, int t, int queries,
+  __device__ Query(const Parts<float>* all_lse, const float* all_delta, long long first, int t, int queries,
                    const Dropout& dropout) {
     if (t >= queries) return;
-    lse = all_lse[first + t], delta = all_delta[first + t];
-    lse = lse == -infinity<float>() ? 0 : lse * LOG2E;
+    lse = all_lse[first + t].high * LOG2E, delta = all_delta[first + t];
     if (dropout.threshold) key = dropout.key(first + t);
   }
 };
@@ -386,7 +386,7 @@ template <int D, int M, int N, int WARPS, bool DROPOUT>
 __global__ void __launch_bounds__(WARPS * WARP, 2) attention_backward(
     const bfloat16* dy, const bfloat16* q, const bfloat16* k, const bfloat16* v, long long q_batch, long long q_step,
     long long q_head, long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step,
-    long long v_head, const float* lse, const float* delta, bfloat16* dq, bfloat16* dk, bfloat16* dv, long long dq_batch,
+    long long v_head, const Parts<float>* lse, const float* delta, bfloat16* dq, bfloat16* dk, bfloat16* dv, long long dq_batch,
     long long dq_step, long long dq_head, long long dk_batch, long long dk_step, long long dk_head, long long dv_batch,
     long long dv_step, long long dv_head, float* sums, unsigned* turns, unsigned* drawn, int queries, int keys, int heads,
     int groups, int size, double scale, const unsigned char* mask, long long mask_batch, int mask_row, const bfloat16* bias,
@@ -469,7 +469,7 @@ __global__ void __launch_bounds__(WARPS * WARP, 2) attention_backward(
 template <int D, int M, int N, int WARPS> __global__ void __launch_bounds__(WARPS * WARP, 2) attention_backward_bias(
     const bfloat16* dy, const bfloat16* q, const bfloat16* k, const bfloat16* v, long long q_batch, long long q_step,
     long long q_head, long long k_batch, long long k_step, long long k_head, long long v_batch, long long v_step,
-    long long v_head, const float* lse, const float* delta, float* dbias, int batch, int queries, int keys, int groups,
+    long long v_head, const Parts<float>* lse, const float* delta, float* dbias, int batch, int queries, int keys, int groups,
     int size, double scale, const unsigned char* mask, long long mask_batch, int mask_row, const bfloat16* bias,
     bool causal, int window, unsigned threshold, unsigned low, unsigned high, double factor) {
   constexpr int ROWS = 16 * M * WARPS;

@@ -68,6 +68,19 @@ template <class W> struct SumExp {
   }
 };
 
+// lse = high + low, a double in two parts of type W: exp((x - high) - low) is as exact as x, however large lse is. Where all
+// scores are -inf, so is lse, and both parts are 0: exp(x - 0) is 0, and not NaN.
+template <class W> struct Parts {
+  W high = 0, low = 0;
+  Parts() = default;
+  __device__ __forceinline__ explicit Parts(double lse) {
+    if (lse == -infinity<double>()) return;
+    high = W(lse), low = W(lse - double(high));
+    if (low != low) low = 0;  // lse is inf or NaN, and so is high
+  }
+  __device__ __forceinline__ W below(W x) const { return (x - high) - low; }  // x - lse
+};
+
 // The row that this thread works on; row >= rows for a whole warp at once.
 __device__ __forceinline__ long long own_row() { return (long long)blockIdx.x * blockDim.y + threadIdx.y; }
 

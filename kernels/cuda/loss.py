@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..common import IGNORE
-from .arrays import checked, indices, per_row, row_layout, rows, vector, wide
+from .arrays import checked, indices, log_sums, row_layout, rows, vector, wide
 from .blas import product
 from .device import to_device
 from .linear import add_gradients, project
@@ -32,7 +32,7 @@ def cross_entropy_forward(logits, targets, label_smoothing=0.0, class_weight=Non
     nothing counts), lse (N,). As in the reference set.
     """
     z, t, class_weight = rows(logits), targets_of(targets, logits), weights_of(class_weight, logits)
-    lse, losses = empty(z, targets.shape, wide(z)), empty(z, t.shape, wide(z))
+    lse, losses = empty(z, targets.shape, "float64"), empty(z, t.shape, wide(z))
     KERNELS.launch("losses_of_rows<T>", z, *row_layout(z), z, t, float(label_smoothing), lse, losses, *z.shape)
     total, weights = weighted(z, losses, t, class_weight).tolist()
     return total / (weights or 1.0), lse
@@ -41,7 +41,7 @@ def cross_entropy_forward(logits, targets, label_smoothing=0.0, class_weight=Non
 def cross_entropy_backward(dloss, logits, targets, lse, label_smoothing=0.0, class_weight=None):
     """dlogits (N, V) = (p - aim) dloss / count, with p = exp(logits - lse) and aim the smoothed one-hot target."""
     z, t, class_weight = rows(logits), targets_of(targets, logits), weights_of(class_weight, logits)
-    d, lse = empty(z, logits.shape), per_row(lse, logits, "lse")
+    d, lse = empty(z, logits.shape), log_sums(lse, logits.shape[:-1]).reshape(-1)
     gradient(dloss, z, t, lse, label_smoothing, class_weight, weighted(z, None, t, class_weight), rows(d))
     return d
 
@@ -69,7 +69,7 @@ def linear_cross_entropy_forward(x, w, b, targets, label_smoothing=0.0):
     chunk, from which the backward begins; it computes the other chunks again.
     """
     xs, t, counts = counted(x, w, targets)
-    lse, losses = empty(xs, t.shape, wide(xs)), empty(xs, t.shape, wide(xs))
+    lse, losses = empty(xs, t.shape, "float64"), empty(xs, t.shape, wide(xs))
     logits, last = empty(xs, (chunk_rows(t.size, len(w)), len(w))), None
     for part in chunks(t.size, len(logits)):
         last = logits[: part.stop - part.start]
@@ -80,7 +80,7 @@ def linear_cross_entropy_forward(x, w, b, targets, label_smoothing=0.0):
         )
     loss = weighted(xs, losses, t, None).tolist()[0] / max(t.size, 1)
     if counts is not None:
-        whole = zeros(xs, targets.size, wide(xs))
+        whole = zeros(xs, targets.size, "float64")
         whole[counts] = lse
         lse = whole
     return loss, lse.reshape(targets.shape), last
@@ -90,7 +90,8 @@ def linear_cross_entropy_backward(dloss, x, w, b, targets, lse, logits, dw=None,
     """dx (N, C); adds into dw (V, C) and db (V,).  For each chunk dlogits as in cross_entropy_backward, then as linear."""
     xs, t, counts = counted(x, w, targets)
     last = logits
-    lse = lse.reshape(-1) if counts is None else lse.reshape(-1)[counts]
+    lse = log_sums(lse, targets.shape).reshape(-1)
+    lse = lse if counts is None else lse[counts]
     dx, d = empty(xs, xs.shape), empty(xs, (chunk_rows(t.size, len(w)), len(w)))
     for part in reversed(chunks(t.size, len(d))):
         dz = d[: part.stop - part.start]

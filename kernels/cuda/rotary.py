@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..common import check_rotary
 from .arrays import BLOCK, PACK, WARP, lies_whole, plain
 from .device import uploaded
 from .memory import empty
@@ -13,13 +14,8 @@ KERNELS = Kernels("rotary.cu", "rotary<T, false>", "rotary<T, true>")
 
 
 def turned(x, positions, frequencies, scale, neighbours, sign):
+    check_rotary(x, positions, frequencies)
     (B, T, H, D), pairs = x.shape, frequencies.size
-    wrong = frequencies.shape != (pairs,) or 2 * pairs > D
-    if positions.dtype.kind not in "iu" or positions.shape not in ((T,), (1, T), (B, T)) or wrong:
-        raise ValueError(
-            f"positions are {positions.dtype} {positions.shape} and frequencies {frequencies.shape}; x {x.shape} needs "
-            f"integers ({T},) or ({B}, {T}), and at most ({D // 2},)"
-        )
     y = empty(x, x.shape)
     everywhere = uploaded(positions.astype("int64", copy=False).reshape(-1, T) if T else positions, x)
     strides = (np.int64(stride // x.itemsize) for a in (x, y) for stride in a.strides)

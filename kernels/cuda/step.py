@@ -22,7 +22,7 @@ def append(k: Any, v: Any, keys: Any, values: Any, end: Any) -> None:
 
     end: an int64 (1,) on the device, at most S.
     """
-    check_room(k, keys, values)
+    check_room(k, v, keys, values)
     (B, T), (S, G, D) = k.shape[:2], keys.shape[1:]
     k, v = readable(k), readable(v)
     KERNELS.launch("append<T>", k, B * T, BLOCK, k, v, *steps(k), *steps(v), end, keys, values, T, S, G, D)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..common import Array
+from ..common import Array, used_positions
 from .dropout import dropout_backward, dropout_forward
 from .softmax import allowed, log_sum_exp, softmax_forward
 
@@ -26,7 +26,7 @@ def attention_forward(
 ) -> tuple[Array, Array]:  # fmt: skip
     """s = scale q k^T + bias, p = softmax(s), y = p v, for each head: gpt.md (14), t5.md (5).
     q (B, T, H, D), k, v (B, S, G, D), mask (B, S), (1, T, S), (B, T, S) or None, bias (H, T, S) or None
-    -> y (B, T, H, D), lse (B, H, T).
+    -> y (B, T, H, D), lse (B, H, T) in float64.
 
     H is a multiple of G. scale is 1 / sqrt(D) by default. mask, causal, window: see `allowed`. A query that may attend to
     nothing gives zeros, and its lse is -inf. lse, the logarithm of each softmax's denominator, is all that the backward
@@ -59,7 +59,7 @@ def attention_backward(
     dy, q, k, v, y = (a.swapaxes(1, 2) for a in (dy, q, repeat_heads(k, H), repeat_heads(v, H), y))  # (B, H, T or S, D)
     s = scale * q @ k.swapaxes(2, 3) + (0 if bias is None else bias)  # (B, H, T, S)
     s = np.where(allowed(T, S, mask, causal, window), s, -np.inf)
-    p = np.exp(s - np.where(lse == -np.inf, 0, lse)[..., None])  # softmax_forward(s)
+    p = np.exp(s - np.where(lse == -np.inf, 0, lse)[..., None]).astype(q.dtype)  # softmax_forward(s)
     dv = (dropout_forward(p, dropout, seed) if dropout else p).swapaxes(2, 3) @ dy  # (B, H, S, D)
     dp = dy @ v.swapaxes(2, 3)  # (B, H, T, S)
     dp = dropout_backward(dp, dropout, seed) if dropout else dp
@@ -78,7 +78,7 @@ def attention_step(
     """attention_forward's y for the first `end` of the keys and values, which have room for S (step.py): gpt.md (26).
     q (B, T, H, D), keys, values (B, S, G, D), end (1,), mask (B, S), (1, T, S), (B, T, S) or None, bias (H, T, S) or None
     -> y (B, T, H, D)."""
-    n = int(end[0])
+    n = used_positions(end, q.shape[1], keys.shape[1])
     mask, bias = (None if a is None else a[..., :n] for a in (mask, bias))
     y, _ = attention_forward(q, keys[:, :n], values[:, :n], mask, causal, window, scale, bias)
     return y

@@ -1,5 +1,7 @@
 """Dropout (Srivastava et al. 2014). Its mask is a function of a seed, so that the backward can compute it again."""
 
+import math
+
 import numpy as np
 
 from ..common import Array
@@ -29,7 +31,7 @@ def keep_mask(n_rows: int, n_columns: int, rate: float, seed: int) -> Array:
 def dropout_forward(x: Array, rate: float, seed: int) -> Array:
     """y = mask x, where the mask is 1 / (1 - rate) if an entry stays, else 0: gpt.md (22).  x (N, C) -> y (N, C).
     0 <= rate < 1; seed is a 64-bit integer."""
-    keep = keep_mask(x.size // x.shape[-1], x.shape[-1], rate, seed).reshape(x.shape)
+    keep = keep_mask(math.prod(x.shape[:-1]), x.shape[-1], rate, seed).reshape(x.shape)
     return np.where(keep, x * (1 / (1 - rate)), 0)
 
 

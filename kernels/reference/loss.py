@@ -20,12 +20,12 @@ def wanted(logits: Array, targets: Array, label_smoothing: float, class_weight: 
 
 def cross_entropy_forward(logits: Array, targets: Array, label_smoothing: float = 0.0,
                           class_weight: Array | None = None) -> tuple[float, Array]:  # fmt: skip
-    """loss = mean_N(lse - sum_V y logits) with lse = log sum_V exp(logits) and y as `wanted`: gpt.md (4).
-    logits (N, V), targets (N,) ints in [0, V) or IGNORE, class_weight (V,) or None -> loss (), lse (N,).
+    """loss = mean_N sum_V y (lse - logits) with lse = log sum_V exp(logits) and y as `wanted`: gpt.md (4).
+    logits (N, V), targets (N,) ints in [0, V) or IGNORE, class_weight (V,) or None -> loss (), lse (N,) in float64.
     The mean is weighted by `weight`. loss is a Python float, 0.0 if no row counts."""
     lse = log_sum_exp(logits)  # (N,)
     y, weight = wanted(logits, targets, label_smoothing, class_weight)  # (N, V), (N,)
-    losses = lse - (y * logits).sum(-1)  # (N,)
+    losses = (y * (lse[..., None] - logits)).sum(-1)  # (N,)
     total = weight.sum(dtype=np.float64)
     return float((weight * losses).sum(dtype=np.float64) / (total or 1)), lse
 
@@ -34,7 +34,7 @@ def cross_entropy_backward(dloss: float, logits: Array, targets: Array, lse: Arr
                            class_weight: Array | None = None) -> Array:  # fmt: skip
     """dlogits = (p - y) dloss weight / sum_N weight: gpt.md (5), t5.md (12), bert.md (15).
     logits (N, V), targets (N,), lse (N,), class_weight (V,) or None -> dlogits (N, V)."""
-    p = np.exp(logits - lse[..., None])  # (N, V)
+    p = np.exp(logits - lse[..., None]).astype(logits.dtype)  # (N, V)
     y, weight = wanted(logits, targets, label_smoothing, class_weight)  # (N, V), (N,)
     share = weight * float(dloss / (weight.sum(dtype=np.float64) or 1))  # (N,)
     return (p - y) * share[..., None]

@@ -22,11 +22,13 @@ def allowed(T: int, S: int, mask: Array | None = None, causal: bool = False, win
 
 
 def log_sum_exp(x: Array) -> Array:
-    """log sum_S exp(x), and -inf for a row that is all -inf.  (..., S) -> (...).  The maximum keeps exp from overflowing."""
+    """log sum_S exp(x), and -inf for a row that is all -inf.  (..., S) -> (...), in float64 for any dtype of x.
+    The maximum keeps exp from overflowing. float32 would round lse to 7 digits, which is too few if x is far from zero:
+    a backward computes exp(x - lse), and an error of 0.001 in lse is one of 0.1 % in every probability."""
     top = x.max(-1, keepdims=True, initial=-np.inf)  # (..., 1)
     top = np.where(top == -np.inf, 0, top)
     with np.errstate(divide="ignore"):
-        return top[..., 0] + np.log(np.exp(x - top).sum(-1))
+        return np.add(top[..., 0], np.log(np.exp(x - top).sum(-1)), dtype=np.float64)
 
 
 def softmax_forward(x: Array, mask: Array | None = None, causal: bool = False) -> Array:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tinyllm.data import DataError, read_dialogues, stdlib_dialogues
+from tinyllm.data import DataError, read_dialogues
 
 HELLO = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
 
@@ -56,11 +56,3 @@ def test_real_files(shared_data):
     assert len(read_dialogues(shared_data / "chatterbot/english.jsonl")) == 861
     assert len(read_dialogues(shared_data / "instructions/dolly_subset.jsonl")) == 3337
     assert len(read_dialogues(shared_data / "instructions/instruction-data.json")) == 935
-
-
-def test_the_embedded_dialogues():
-    dialogues = stdlib_dialogues()
-    assert len(dialogues) > 500
-    assert dialogues == stdlib_dialogues()
-    assert [message["role"] for message in dialogues[0]] == ["user", "assistant"]
-    assert any("shutil.copy" in dialogue[0]["content"] for dialogue in dialogues)

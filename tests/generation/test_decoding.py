@@ -178,7 +178,7 @@ def test_what_is_left_to_draw_from(scores, temperature, top_k, top_p, min_p, pen
     at_the_edge = near_an_edge(sampler, scores, row)
     if not at_the_edge:
         np.testing.assert_array_equal(np.isfinite(kept), np.isfinite(expected))
-        np.testing.assert_allclose(kept, expected, rtol=1e-12)
+        np.testing.assert_allclose(kept, expected - expected.max(), rtol=1e-12, atol=1e-12)
 
 
 def near_an_edge(sampler, scores, row):
@@ -328,8 +328,8 @@ def test_the_models_own_ends():
         ({"max_new_tokens": -1}, "max_new_tokens is -1"),
         ({"num_beams": 0}, "num_beams is 0"),
         ({"num_beams": 2, "temperature": 1}, "beam search"),
-        ({"num_beams": 2, "early_stopping": "soon"}, "early_stopping is soon"),
-        ({"past_limit": "stop"}, "past_limit is stop"),
+        ({"num_beams": 2, "early_stopping": "soon"}, "early_stopping is 'soon'"),
+        ({"past_limit": "stop"}, "past_limit is 'stop'"),
         ({"attention_mask": [[1, 1]]}, "attention_mask must have shape"),
         ({"attention_mask": [[0, 0, 0]]}, "a row of tokens is empty"),
         ({"tokens": [[1, 99]]}, "tokens holds 99"),
@@ -344,7 +344,7 @@ def test_bad_input_gives_one_clear_error(model, options, message):
 def test_a_damaged_model_is_told():
     model = GPT.tiny()
     model.norm.w.data[...] = np.nan
-    with pytest.raises(FloatingPointError, match="NaN"):
+    with pytest.raises(FloatingPointError, match="the first layer whose output is not finite is norm; .* is norm.w"):
         generate(model, [[1]], 3)
 
 

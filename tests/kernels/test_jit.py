@@ -12,8 +12,10 @@ import numba
 import numpy as np
 import pytest
 
+from tinyllm.kernels.cpu import cache as cache_file
 from tinyllm.kernels.cpu import jit as file
-from tinyllm.kernels.cpu.jit import CACHE_FOLDER, Native, call, jit
+from tinyllm.kernels.cpu.cache import CACHE_FOLDER
+from tinyllm.kernels.cpu.jit import Native, call, jit
 
 # A copy of the package, so that its sources may change: kernels/cpu with a kernel that calls a function of another file.
 CODE = """
@@ -55,8 +57,9 @@ SECOND = "from .jit import jit\n\n@jit\ndef helper(x):\n    return x + {}\n"
 def package(tmp_path):
     cpu = tmp_path / "kernels" / "cpu"
     cpu.mkdir(parents=True)
-    for name in ("jit.py", "simd.py"):
+    for name in ("jit.py", "simd.py", "cache.py", "parallel.py"):
         shutil.copy(Path(file.__file__).with_name(name), cpu)
+    shutil.copy(Path(file.__file__).parents[1] / "compiling.py", cpu.parent)
     for folder in (cpu, cpu.parent):
         (folder / "__init__.py").touch()
     (cpu / "first.py").write_text(FIRST, encoding="utf-8")
@@ -88,13 +91,13 @@ def test_the_cache_is_used_and_never_stale(package, tmp_path):
 
 
 def test_old_folders_go(package, tmp_path):
-    for number in range(file.KEPT_CACHES + 3):
+    for number in range(cache_file.KEPT_CACHES + 3):
         folder = tmp_path / "tinyllm-kernels" / str(number)
         folder.mkdir(parents=True)
         os.utime(folder, (number, number))
     run(package, tmp_path)
     folders = {folder.name for folder in (tmp_path / "tinyllm-kernels").iterdir()}
-    assert len(folders) == file.KEPT_CACHES + 1 and {str(file.KEPT_CACHES + 2)} <= folders
+    assert len(folders) == cache_file.KEPT_CACHES + 1 and {str(cache_file.KEPT_CACHES + 2)} <= folders
 
 
 def test_a_cache_that_cannot_be_written_is_said_and_done_without(package, tmp_path):

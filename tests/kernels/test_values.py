@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import ACTIVATIONS, in_layout
 
+from tinyllm.kernels.common import IGNORE
 from tinyllm.kernels.reference.dropout import keep_mask
 from tinyllm.kernels.reference.softmax import allowed
 
@@ -78,7 +79,57 @@ def test_cross_entropy_of_huge_logits(dtype, any_set):
     assert loss == pytest.approx((2e4 + second) / 2, rel=1e-6)
     d = function("cross_entropy_backward", any_set)(2.0, z, np.array([1, 1]), lse)
     p = math.exp(-second)
-    assert error(d, [[1, -1, 0], [(1 - p) / 2, p - 1, (1 - p) / 2]]) < 2e-3  # lse of -1e4 has three digits behind the point
+    assert error(d, [[1, -1, 0], [(1 - p) / 2, p - 1, (1 - p) / 2]]) < (1e-6 if dtype == "float32" else 1e-11)
+
+
+@every_set
+@pytest.mark.parametrize("offset", [0, 1e2, -1e4, 1e4, 1e6])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_of_logits_far_from_zero(offset, smoothing, any_set):
+    """A constant that is added to all logits changes neither the loss nor its gradient."""
+    z = (np.random.default_rng(0).standard_normal((8, 50)) + offset).astype("f4")
+    t = np.arange(8)
+    shifted = z.astype("f8") - offset
+    p = np.exp(shifted) / np.exp(shifted).sum(1, keepdims=True)
+    y = np.full((8, 50), smoothing / 50)
+    y[t, t] += 1 - smoothing
+    loss, lse = function("cross_entropy_forward", any_set)(z, t, smoothing)
+    assert loss == pytest.approx(-(y * np.log(p)).sum() / 8, rel=1e-6)
+    assert np.abs(function("cross_entropy_backward", any_set)(1.0, z, t, lse, smoothing) - (p - y) / 8).max() < 3e-8
+
+
+@every_set
+@pytest.mark.parametrize("offset", [1e4, -1e4])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_linear_cross_entropy_of_logits_far_from_zero(offset, smoothing, any_set):
+    """The same, where the logits come of a bias and are computed again in chunks."""
+    rng = np.random.default_rng(0)
+    x, w, t = rng.integers(-4, 5, (9, 3)), rng.integers(-4, 5, (20, 3)) / 16, np.arange(9)
+    t[4] = IGNORE
+    ours = []
+    for b in (0, offset):  # the logits are whole multiples of 1/16, and so are exact in float32
+        given = x.astype("f4"), w.astype("f4"), np.full(20, b, "f4"), t
+        loss, lse, last = function("linear_cross_entropy_forward", any_set)(*given, smoothing)
+        dw = np.zeros((20, 3), "f4")
+        dx = function("linear_cross_entropy_backward", any_set)(1.0, *given, lse, last, dw, None, smoothing)
+        ours.append((np.float64(loss), dx, dw))
+    assert all(np.abs(a - b).max() < 4e-7 for a, b in zip(*ours))
+
+
+@every_set
+@pytest.mark.parametrize("T", [3, 40])  # row by row and by tiles; in CUDA by stretches and by tiles
+@pytest.mark.parametrize("offset", [1e4, -1e4])
+def test_attention_of_scores_far_from_zero(T, offset, any_set):
+    rng = np.random.default_rng(0)
+    q, k = (rng.integers(-4, 5, (1, T, 2, 8)).astype("f4") for _ in range(2))
+    v, dy = (rng.standard_normal((1, T, 2, 8)).astype("f4") for _ in range(2))
+    ours = []
+    for b in (0, offset):  # the scores are whole multiples of 1/16
+        options = {"scale": 1 / 16, "bias": np.full((2, T, T), b, "f4"), "causal": True}
+        y, lse = function("attention_forward", any_set)(q, k, v, **options)
+        dbias = np.zeros((2, T, T), "f4")
+        ours.append((y, *function("attention_backward", any_set)(dy, q, k, v, y, lse, **options, dbias=dbias), dbias))
+    assert all(np.abs(a - b).max() < 2e-6 for a, b in zip(*ours))
 
 
 def with_nan(*shape):

@@ -109,7 +109,7 @@ def test_published_initialisation():
         (([[0, 1]], [[13]], [[1]]), {}, "target_in holds 13"),
         (([[0, 1]], [[1], [2]], [[1], [2]]), {}, "source has 1 rows and target_in 2"),
         (([[0, 1]], [[1, 2]], [[1]]), {}, r"targets must be integers of shape \(1, 2\)"),
-        (([[0, 1]], [[1]], [[1]]), {"source_mask": [[1]]}, r"source_mask must have the shape of source, \(1, 2\)"),
+        (([[0, 1]], [[1]], [[1]]), {"source_mask": [[1]]}, r"source_mask must have shape \(1, 2\), and has \(1, 1\)"),
     ],
 )
 def test_bad_input_is_named(arguments, options, message):

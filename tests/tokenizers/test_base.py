@@ -54,9 +54,8 @@ def test_special_tokens(tokenizer):
 
 @every
 def test_wrong_input_is_one_clear_sentence(tokenizer):
-    for id in (tokenizer.vocab_size, -1):
-        with pytest.raises(TokenizerError, match=f"id {id} is not in this vocabulary"):
-            tokenizer.decode([id])
+    with pytest.raises(TokenizerError, match="id -1 is not in this vocabulary"):
+        tokenizer.decode([-1])
     with pytest.raises(TypeError, match="one text"):
         tokenizer.encode(["we"])
     with pytest.raises(TypeError, match="takes ids"):

@@ -19,10 +19,9 @@ from tinyllm import cli, kernels, tasks
 from tinyllm.checkpoints import native
 from tinyllm.data import Batches, full_pass
 from tinyllm.kernels.cpu.simd import BFLOAT16
-from tinyllm.models import GPTForSequenceClassification
+from tinyllm.models import GPTForSequenceClassification, nonfinite
 from tinyllm.optim import learning_rate
 from tinyllm.tasks.labelled import LabelData
-from tinyllm.training import nonfinite
 from tinyllm.training.config import TrainConfig
 from tinyllm.training.data import Data
 from tinyllm.training.plots import plot_loss, smoothed

@@ -78,9 +78,9 @@ def vector_units() -> list[str]:
 
 def _threads() -> Iterator[tuple[str, str]]:
     layer = threading_layer()  # first: it imports Numba, with the number of threads that the cpu set chooses
-    import numba
+    from ..kernels.cpu import parallel
 
-    yield "threads", f"{numba.get_num_threads()}, of {physical_cores()} physical cores (--threads, TINYLLM_THREADS)"
+    yield "threads", f"{parallel.threads()}, of {physical_cores()} physical cores (--threads, TINYLLM_THREADS)"
     yield "threading layer", LAYERS.get(layer, layer)
     yield "NumPy's BLAS", blas_name()
 

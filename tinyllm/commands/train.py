@@ -97,7 +97,7 @@ def _watched(out: Path, train_it: Callable[[Any], Any]) -> None:
     _plot(out, watcher)
     evaluations = [record for record in Run.open(out).metrics if "val_loss" in record]
     if sample := evaluations[-1].get("sample"):
-        watcher.console.rule("a sample")
+        watcher.console.rule("samples")
         watcher.console.print(sample, markup=False, soft_wrap=True)
         watcher.console.rule()
     run = Run.open(out)

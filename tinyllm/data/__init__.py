@@ -1,11 +1,12 @@
 """Text, tokens and batches: what a model learns from, from the file to the array."""
 
 from .batches import IGNORED, Batches, full_pass, split
-from .dialogues import read_dialogues, stdlib_dialogues
+from .dialogues import read_dialogues
 from .download import dataset_folder, dataset_path, fetch, is_fetched
 from .examples import Example, ExampleBatches, example, examples_pass, padded, pairs
 from .files import DataError, cache_dir
 from .labelled import Labelled, read_labelled
+from .library import library_dialogues
 from .packing import PackedBatches, pack, packed
 from .registry import DATASETS, Dataset, RemoteFile, find_dataset
 from .sources import open_source
@@ -47,12 +48,12 @@ __all__ = [
     "packed",
     "padded",
     "pairs",
+    "library_dialogues",
     "read_dialogues",
     "read_labelled",
     "read_table",
     "read_text",
     "split",
-    "stdlib_dialogues",
     "stdlib_source",
     "stdlib_text",
     "tokenize",

@@ -1,31 +1,16 @@
-"""Dialogues to learn from: files in the forms that users have, and questions on Python that need no file.
+"""Dialogues to learn from, in the forms of file that users have.
 
 A dialogue is a list of messages, {"role": "user", "content": "Hello"}, as generation/chat.py takes it.
 """
 
-import ast
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from .files import DataError
-from .stdlib import first_sentence, public_definitions
 
 Dialogue = list[dict[str, str]]
-
-GREETINGS = (
-    ("Hello", "Hello! Ask me what something in Python's standard library does."),
-    ("Hi", "Hi! What would you like to know about Python?"),
-    ("Good morning", "Good morning! What are you looking for?"),
-    ("Who are you?", "I am a very small language model, trained on what Python says of itself."),
-    ("What can you do?", "I can tell you in a line what a function or a class of Python's library does."),
-    ("Thank you", "You are welcome."),
-    ("Thanks", "You are welcome."),
-    ("Goodbye", "Goodbye!"),
-    ("Bye", "Goodbye!"),
-)
-QUESTIONS = ("What does {} do?", "What is {}?", "Explain {}.", "Tell me about {}.")
 
 
 def read_dialogues(path: str | Path) -> list[Dialogue]:
@@ -90,14 +75,3 @@ def _alternating(turns: list[Any]) -> list[Any]:
 def exchange(question: str, answer: str) -> Dialogue:
     """A question and its answer as a dialogue."""
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-
-
-def stdlib_dialogues() -> list[Dialogue]:
-    """Questions on the functions and classes of Python's library, answered by the first sentence of their documentation
-    strings, and a few greetings: some thousand dialogues that every Python carries."""
-    asked = []
-    for i, (name, node) in enumerate(public_definitions()):
-        if sentence := first_sentence(ast.get_docstring(node) or "", shortest=20, longest=120):
-            asked.append(exchange(QUESTIONS[i % len(QUESTIONS)].format(name), sentence))
-    greeted = [exchange(*GREETINGS[i % len(GREETINGS)]) for i in range(len(asked) // 20)]
-    return [*asked, *greeted]

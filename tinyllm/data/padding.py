@@ -1,6 +1,7 @@
 """Rows of different lengths as one array."""
 
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ def longest_first(rows: Sequence[Any]) -> list[int]:
 
 def by_length(rows: Sequence[Any], batch_size: int) -> Iterator[list[int]]:
     """The numbers of all rows in batches of rows of like length, the longest first."""
+    if not isinstance(batch_size, Integral) or batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, and must be a whole number, 1 or more")
     order = longest_first(rows)
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 
 from .files import DataError
+from .prose import paragraphs
 from .text import Texts
 
 PASSED_OVER = {"test", "tests", "idle_test", "encodings", "lib2to3", "__phello__"}  # tests, and tables of character sets
@@ -17,11 +18,12 @@ TOPICS = "pydoc_data.topics"  # the language reference that help() shows: a dict
 
 
 def stdlib_source(kind: str = "code", size: int = 2_000_000) -> Texts:
-    """About `size` characters of the standard library, a document a module: its "code", or its "docs" as prose.
+    """Return about `size` characters of the standard library, one document for each module: its "code", or its "docs".
 
-    The order is fixed and mixes the library's subjects, so that any part of it is a sample of the whole; only Python's
-    version and what its packager left out change it. No module is imported. 3.11 has 9.6 million characters of code and
-    2.2 million of docs.
+    The docs are the paragraphs of English prose (`prose.paragraphs`) in the documentation strings and in the language
+    reference, each once. The order is fixed and mixes the library's subjects, so that any part of it is a sample of the
+    whole. Only Python's version and what its packager left out change it. No module is imported. Python 3.11 has 9.6
+    million characters of code and 1.1 million of docs.
     Raises DataError where this Python carries no source.
     """
     if kind not in ("code", "docs"):
@@ -42,18 +44,6 @@ def stdlib_source(kind: str = "code", size: int = 2_000_000) -> Texts:
 def stdlib_text(kind: str = "code", size: int = 2_000_000) -> str:
     """The documents of `stdlib_source` as one string."""
     return stdlib_source(kind, size).read()
-
-
-def public_definitions() -> Iterator[tuple[str, ast.AsyncFunctionDef | ast.FunctionDef | ast.ClassDef]]:
-    """The public functions and classes that stand at the top of the standard library's public modules: ("shutil.copy", its
-    syntax tree), ordered by name."""
-    where = [sysconfig.get_path("stdlib"), *(path for path in sys.path if path.endswith(".zip"))]
-    for spec in _specs(sorted(sys.stdlib_module_names), where):
-        if any(part.startswith("_") for part in spec.name.split(".")) or spec.name == TOPICS:
-            continue
-        for node in _parse(_source(spec)).body:
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-                yield f"{spec.name}.{node.name}", node
 
 
 def stdlib_functions() -> Iterator[ast.AsyncFunctionDef | ast.FunctionDef]:
@@ -77,12 +67,17 @@ def _documents(kind: str) -> Iterator[str]:
     where = [sysconfig.get_path("stdlib"), *(path for path in sys.path if path.endswith(".zip"))]
     specs = {spec.name: spec for spec in _specs(sorted(sys.stdlib_module_names), where)}
     topics = specs.pop(TOPICS, None)
-    chapters = _chapters(_source(topics)) if topics and kind == "docs" else {}
+    if kind == "code":
+        yield from filter(None, (_source(specs[name]) for name in sorted(specs, key=_shuffled)))
+        return
+    chapters = _chapters(_source(topics)) if topics else {}
+    seen: set[str] = set()  # many classes inherit a documentation string
     for name in sorted([*specs, *chapters], key=_shuffled):
-        text = chapters[name] if name in chapters else _source(specs[name])
-        text = _prose(text) if name in specs and kind == "docs" else text
-        if text:
-            yield text
+        text = chapters[name] if name in chapters else _documentation(_source(specs[name]))
+        new = [paragraph for paragraph in paragraphs(text) if paragraph not in seen]
+        seen.update(new)
+        if new:
+            yield "\n\n".join(new)
 
 
 def _shuffled(name: str) -> bytes:
@@ -114,8 +109,8 @@ def _chapters(source: str) -> dict[str, str]:
     return {f"{TOPICS}.{name}": text for chapters in found for name, text in chapters.items()}
 
 
-def _prose(source: str) -> str:
-    """All documentation strings of a module, an empty line between two."""
+def _documentation(source: str) -> str:
+    """All documentation strings of a module, with an empty line between two."""
     found = (ast.get_docstring(node) for node in _definitions(_parse(source)))
     return "\n\n".join(filter(None, found))
 

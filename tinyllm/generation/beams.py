@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from .sampling import Sampler, as_scores, log_softmax, require
+from .options import require, require_number, require_whole
+from .sampling import Sampler, as_scores, log_softmax
 from .sessions import Session
 
 
@@ -37,6 +39,10 @@ def beam_search(
     early_stopping: True ends when num_beams have finished; False when no beam, judged by its length now, can be better than
     the worst of these; "never" judges by the longest that it may become.
     """
+    require_whole("num_beams", num_beams, 1)
+    require_number("length_penalty", length_penalty)
+    most = 700 / math.log(max(max_new_tokens, 2))  # so that the power is a number
+    require(abs(length_penalty) < most, "length_penalty", length_penalty, f"less than {most:.0f} for such lengths")
     require(early_stopping in (True, False, "never"), "early_stopping", early_stopping, "True, False or 'never'")
     searches = [Search(len(row)) for row in session.rows]
     n_candidates = max(2, 1 + len(ends)) * num_beams  # enough, though each beam may end with each of the ends
@@ -51,6 +57,8 @@ def beam_search(
             running: list[tuple[float, int, int]] = []
             ended: list[tuple[float, list[int]]] = []
             for rank, candidate in enumerate(largest(totals, n_candidates)):
+                if totals[candidate] == -np.inf:
+                    break  # the rest cannot be
                 beam, token = divmod(int(candidate), scores.shape[1])
                 if token not in ends and length < max_new_tokens:
                     running.append((totals[candidate], first + beam, token))

@@ -6,20 +6,23 @@ calls `attend` on its way. One token a row is a step that is recorded and replay
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
 
 from .. import kernels
 from ..kernels.device import device_of, moved
-from ..layers import Context, CrossAttention
+from ..layers import Context, CrossAttention, without_dropout
 from .recorded import Step, is_recordable
 
 LEAST = 64  # positions that there is room for at first, if the caller does not say how many will come
 
 
 class KVCache:
-    """Keys and values of all attention layers for the first `length` positions of B sequences.
+    """Keys and values of all attention layers for the first `length` positions of B sequences, of one model.
+
+    A call with another model, after the model's weights changed, or with another number of sequences is a ValueError.
 
     end: during a recorded step an int64 (1,) on the device, the length after that step. `attend` then takes all the room
     that there is for keys and values, and the kernels read from `end` how many there are.
@@ -33,6 +36,8 @@ class KVCache:
         self.length, self.least = 0, least
         self.end: Any = None
         self.step: Step | None = None  # the recorded step that goes on from here
+        self._model: Any = None  # a weak reference to the model that computed what is here,
+        self._weights: list[tuple[Any, int]] = []  # and to each of its Flats, with the version that it computed with
         self._arrays: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # by layer: (B, capacity, G, D), twice
 
     def __getstate__(self) -> dict[str, Any]:
@@ -44,6 +49,7 @@ class KVCache:
 
         tokens (B, T) -> logits (B, T, V), or with last_only (B, 1, V).
         """
+        self.claim(model, len(tokens))
         if is_recordable(model, tokens, self):
             return self.recorded(model, tokens, context)
         h = model.decoder_hidden(tokens, context)  # (B, T, C)
@@ -59,6 +65,36 @@ class KVCache:
         logits = self.step(model, tokens, self, context)
         self.advance(1)
         return logits
+
+    # Whose it is -------------------------------------------------------------------------------------------------------
+
+    def claim(self, model: Any, rows: int) -> None:
+        """Makes this the model's cache of that many sequences. ValueError if it holds keys and values of other ones."""
+        if not self.is_empty and not self.serves(model):
+            what = "weights that the model no longer has" if self._model() is model else "another model"
+            raise ValueError(f"the cache holds keys and values of {what}: begin with a new KVCache, or call `encoded` again")
+        if not self.is_empty and self.rows not in (None, rows):
+            raise ValueError(f"the cache holds {self.rows} sequences, and tokens has {rows} rows: give it one row for each")
+        if not self.serves(model) or self.rows != rows:
+            self._arrays, self.step, self._model = {}, None, weakref.ref(model)
+            others = (flat for flat in model._flats() if flat is not model.flat)
+            self._weights = [(weakref.ref(flat), flat.version) for flat in (model.flat, *others)]
+
+    def serves(self, model: Any) -> bool:
+        """Whether this cache is of this model, with the weights that it has now."""
+        if self._model is None or self._model() is not model or self._weights[0][0]() is not model.flat:
+            return False
+        return all((flat := ref()) is not None and flat.version == version for ref, version in self._weights)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing here that depends on a model."""
+        return self.length == 0
+
+    @property
+    def rows(self) -> int | None:
+        """The number of sequences. None if there is nothing yet."""
+        return next((len(k) for k, _ in self._arrays.values()), None)
 
     # What attention asks for -------------------------------------------------------------------------------------------
 
@@ -78,6 +114,12 @@ class KVCache:
         keys[:, self.length : end] = k
         values[:, self.length : end] = v
         return keys[:, :end], values[:, :end]
+
+    def of_source(self, layer: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Keys and values of a source, which only a SourceCache has."""
+        raise ValueError(
+            "a KVCache holds no source: make the cache by tinyllm.generation.encoded(model, source, source_mask)"
+        )
 
     # Memory ------------------------------------------------------------------------------------------------------------
 
@@ -143,6 +185,14 @@ class SourceCache(KVCache):
         """The keys and values (B, S, H, D) of the source for this layer."""
         return self._source[id(layer)]
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._source
+
+    @property
+    def rows(self) -> int | None:
+        return next((len(k) for k, _ in self._source.values()), None)
+
     def select(self, rows: np.ndarray) -> None:
         super().select(rows)
         self._source = {key: (selected(k, rows), selected(v, rows)) for key, (k, v) in self._source.items()}
@@ -151,9 +201,10 @@ class SourceCache(KVCache):
 
 def encoded(model: Any, source: Any, source_mask: Any = None) -> SourceCache:
     """Runs the encoder of an encoder-decoder once: the cache that its `decode` begins with.  source, source_mask (B, S)."""
-    h, mask = model.encode(source, source_mask)  # (B, S, C), (B, S)
-    cache = SourceCache(None if mask is None else moved(mask, device_of(h)))
-    with model.inference():
+    with without_dropout(), model.inference():
+        h, mask = model.encode(source, source_mask)  # (B, S, C), (B, S)
+        cache = SourceCache(None if mask is None else moved(mask, device_of(h)))
+        cache.claim(model, len(h))
         for layer in model.decoder.layers():
             if isinstance(layer, CrossAttention):
                 cache.hold(layer, *layer.keys_values(h))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy as np
 from ..models.model import LanguageModel, Model
 from ..tokenizers import StreamDecoder, Tokenizer
 from .beams import beam_search
-from .sampling import Sampler, require
+from .options import require, require_whole
+from .sampling import Sampler
 from .sessions import Session, left_padded, start
 from .speculative import grow_assisted
 
@@ -34,6 +36,7 @@ def generate(
     seed: int | None = None,
     eos_id: int | Iterable[int] | None = None,
     pad_id: int | None = None,
+    suppress_tokens: Sequence[int] = (),
     use_cache: bool = True,
     past_limit: str = "slide",
     on_token: OnToken | None = None,
@@ -51,18 +54,22 @@ def generate(
     seed: the same seed, the same draws; a row's own depend on its place in the batch. None: new ones each time.
     eos_id: the tokens that end a row (None: the model's own; (): none). `new` is as long as the longest continuation; rows
     that ended earlier are filled with pad_id (None: the model's own, else the first eos_id, else 0).
+    suppress_tokens: tokens that no row goes on with.
     use_cache: False computes every row anew for each token, which gives the same.
     past_limit: what happens when a row reaches the model's longest sequence. "slide": the model goes on with the row's last
     tokens alone, between half of its limit and all of it; "error": a ValueError, before anything is computed.
     on_token: called with (row, token) for each new token; where it returns true, the row ends. Not with beams.
     assistant_model: a smaller model of the same tokenizer that guesses num_assistant_tokens ahead (speculative.py): the same
     greedy tokens, and draws of the same distribution, sooner where reading the model's weights is what takes the time.
+
+    Dropout is off, whatever the model's mode. ValueError for an option out of its range. FloatingPointError, which names the
+    first layer whose output is not finite, if the logits have NaN or no largest number.
     """
-    require(max_new_tokens >= 0, "max_new_tokens", max_new_tokens, "0 or more")
-    require(num_beams >= 1, "num_beams", num_beams, "1 or more")
+    require_whole("num_beams", num_beams, 1)
     sampler = Sampler(temperature, top_k, top_p, min_p, repetition_penalty, no_repeat_ngram_size)
-    begun, session = start(model, tokens, attention_mask, max_new_tokens, use_cache, past_limit)
     ends = end_tokens(model, eos_id)
+    padding = pad_token(model, pad_id, ends)
+    begun, session = start(model, tokens, attention_mask, max_new_tokens, use_cache, past_limit, suppress_tokens)
     if num_beams > 1:
         if assistant_model is not None:
             raise ValueError("an assistant guesses the next token, and no beams: choose one of them")
@@ -74,7 +81,7 @@ def generate(
         grown = growth(session, sampler, max_new_tokens, ends, seed, on_token, assistant_model, num_assistant_tokens)
         for row, token in grown:
             new[row].append(token)
-    result = np.full((len(begun), begun.shape[1] + max(map(len, new), default=0)), pad_token(model, pad_id, ends), np.int64)
+    result = np.full((len(begun), begun.shape[1] + max(map(len, new), default=0)), padding, np.int64)
     result[:, : begun.shape[1]] = begun
     for row, tokens_of_row in zip(result, new):
         row[begun.shape[1] :][: len(tokens_of_row)] = tokens_of_row
@@ -92,12 +99,14 @@ def growth(
     num_assistant_tokens: int,
 ) -> Iterator[tuple[int, int]]:
     """(row, token) for each new token, with an assistant or without."""
+    if seed is not None:
+        require_whole("seed", seed, 0, "a whole number, 0 or more, or None")
     if assistant is None:
         return grow(session, sampler, max_new_tokens, ends, seed, on_token)
     if not session.use_cache:
         raise ValueError("an assistant needs the cache: leave use_cache=True")
-    rows, model = session.rows, session.model
-    return grow_assisted(model, assistant, rows, sampler, max_new_tokens, ends, seed, num_assistant_tokens, on_token)
+    rows, model, options = session.rows, session.model, (num_assistant_tokens, on_token, session.suppressed)
+    return grow_assisted(model, assistant, rows, sampler, max_new_tokens, ends, seed, *options)
 
 
 def grow(
@@ -136,13 +145,28 @@ def end_tokens(model: Model, eos_id: int | Iterable[int] | None, tokenizer: Toke
         eos_id = tokenizer.eos_id
     if eos_id is None:
         return []
-    return list(eos_id) if isinstance(eos_id, Iterable) else [int(eos_id)]
+    ends = list(eos_id) if isinstance(eos_id, Iterable) else [eos_id]
+    for id in ends:
+        require(isinstance(id, Integral), "eos_id", id, "a whole number, or several")
+    return [int(id) for id in ends]
 
 
 def pad_token(model: Model, pad_id: int | None, ends: Sequence[int]) -> int:
-    """What fills rows that have ended: what is given, else the model's own, else the first of the ends, else 0."""
-    own = getattr(model.config, "pad_token_id", None)
-    return next(id for id in (pad_id, own, *ends, 0) if id is not None)
+    """What fills rows that have ended: what is given, else the model's own, else the first of the ends, else 0.
+
+    ValueError if what is given is not in the vocabulary. The model's own may be -1 in old configurations, for none.
+    """
+    V, own = model.config.vocab_size, getattr(model.config, "pad_token_id", None)
+    if pad_id is not None:
+        require_whole("pad_id", pad_id, 0, wanted := f"a token of the vocabulary, from 0 to {V - 1}, or None")
+        require(pad_id < V, "pad_id", pad_id, wanted)
+        return pad_id
+    return next(id for id in (own, *ends, 0) if id is not None and 0 <= id < V)
+
+
+def tokens_without_text(model: Model, tokenizer: Tokenizer, ends: Sequence[int]) -> list[int]:
+    """Ids of the model's vocabulary that the tokenizer lacks, but for the ends: nothing that is written may hold them."""
+    return [id for id in tokenizer.lacking(model.config.vocab_size) if id not in ends]
 
 
 # Texts -----------------------------------------------------------------------------------------------------------------
@@ -197,6 +221,7 @@ def stream(
     stop: Sequence[str] = (),
     seed: int | None = None,
     eos_id: int | Iterable[int] | None = None,
+    suppress_tokens: Sequence[int] = (),
     use_cache: bool = True,
     past_limit: str = "slide",
     assistant_model: Model | None = None,
@@ -206,12 +231,14 @@ def stream(
     """What the model writes behind a prompt (a text, or its tokens), piece by piece as it comes.
 
     stop: strings before which the text ends. The rest as of `generate`; sampling: the fields of sampling.Sampler.
+    Tokens that the tokenizer does not have, such as those that fill up a model's vocabulary, are never written.
     """
     row = prompt_ids(tokenizer, prompt) if isinstance(prompt, str) else list(prompt)
     ends = end_tokens(model, eos_id, tokenizer)
     writer = Writer(tokenizer, row if isinstance(model, LanguageModel) else [], stop, ends)
     sampler = Sampler(**sampling)
-    _, session = start(model, [row], None, max_new_tokens, use_cache, past_limit)
+    never = [*suppress_tokens, *tokens_without_text(model, tokenizer, ends)]
+    _, session = start(model, [row], None, max_new_tokens, use_cache, past_limit, never)
     grown = growth(session, sampler, max_new_tokens, ends, seed, None, assistant_model, num_assistant_tokens)
     for _, token in grown:
         if text := writer.feed(token):
@@ -232,6 +259,7 @@ def complete(
     """What the model writes behind each prompt. The prompts, of any lengths, are computed as one batch.
 
     stop: strings before which a text ends. options: those of `generate`.
+    Tokens that the tokenizer does not have, such as those that fill up a model's vocabulary, are never written.
     """
     if isinstance(prompts, str):
         raise TypeError("complete takes a list of prompts: put a single one into brackets")
@@ -239,6 +267,7 @@ def complete(
         return []
     rows = [prompt_ids(tokenizer, prompt) for prompt in prompts]
     ends = end_tokens(model, options.pop("eos_id", None), tokenizer)
+    options["suppress_tokens"] = [*options.pop("suppress_tokens", ()), *tokens_without_text(model, tokenizer, ends)]
     reads_on = isinstance(model, LanguageModel)  # an encoder-decoder answers the prompt
     writers = [Writer(tokenizer, row if reads_on else [], stop, ends) for row in rows]
     texts = [""] * len(rows)

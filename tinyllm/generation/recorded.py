@@ -14,13 +14,15 @@ import numpy as np
 
 from .. import kernels
 from ..kernels.device import refill
-from ..layers import Context
+from ..layers import Context, dropout_is_allowed
 
 
 def is_recordable(model: Any, tokens: np.ndarray, cache: Any) -> bool:
     """Whether the logits of tokens (R, T) are a step to record: one token a row, after others in the cache, without dropout,
     and of no more rows than the kernel set can record."""
-    if not model.steady or tokens.shape[1] != 1 or not len(tokens) or cache.length == 0 or model.mode.training:
+    if not model.steady or tokens.shape[1] != 1 or not len(tokens) or cache.length == 0:
+        return False
+    if model.mode.training and dropout_is_allowed():
         return False
     return kernels.can_record(model.flat.data, len(tokens))
 

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .options import LARGEST, require, require_number, require_whole
+
+SMALLEST = float(np.finfo(np.float64).tiny)
+
 
 @dataclass(frozen=True)
 class Sampler:
@@ -27,18 +31,24 @@ class Sampler:
     no_repeat_ngram_size: int = 0
 
     def __post_init__(self) -> None:
-        require(self.temperature >= 0, "temperature", self.temperature, "0 or more")
-        require(self.top_k is None or self.top_k >= 1, "top_k", self.top_k, "1 or more, or None")
-        require(self.top_p is None or 0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1, or None")
-        require(self.min_p is None or 0 <= self.min_p <= 1, "min_p", self.min_p, "from 0 to 1, or None")
-        require(self.repetition_penalty > 0, "repetition_penalty", self.repetition_penalty, "above 0")
-        require(self.no_repeat_ngram_size >= 0, "no_repeat_ngram_size", self.no_repeat_ngram_size, "0 or more")
+        require_number("temperature", self.temperature, "a finite number, 0 (the likeliest token) or more", 0)
+        if self.top_k is not None:
+            require_whole("top_k", self.top_k, 1, "a whole number, 1 or more, or None")
+        if self.top_p is not None:
+            require_number("top_p", self.top_p, wanted := "a number above 0 and at most 1, or None")
+            require(0 < self.top_p <= 1, "top_p", self.top_p, wanted)
+        if self.min_p is not None:
+            require_number("min_p", self.min_p, wanted := "a number from 0 to 1, or None", 0)
+            require(self.min_p <= 1, "min_p", self.min_p, wanted)
+        require_number("repetition_penalty", self.repetition_penalty, wanted := "a finite number above 0")
+        require(self.repetition_penalty > 0, "repetition_penalty", self.repetition_penalty, wanted)
+        require_whole("no_repeat_ngram_size", self.no_repeat_ngram_size, 0)
 
     def choose(self, logits: np.ndarray, row: Sequence[int], random: np.random.Generator) -> int:
         """The token that follows on `row`, given its logits (V,)."""
         if self.temperature == 0 and self.repetition_penalty == 1 and not self.no_repeat_ngram_size:
-            likeliest = int(logits.argmax())
-            as_scores(logits[likeliest])  # NumPy takes NaN for the greatest
+            likeliest = int(logits.argmax())  # the first NaN, if there is one
+            as_scores(logits[likeliest : likeliest + 1])
             return likeliest
         scores = self.penalized(as_scores(logits), row)
         if self.temperature == 0:
@@ -61,8 +71,9 @@ class Sampler:
         return scores
 
     def kept(self, scores: np.ndarray) -> np.ndarray:
-        """Scores (V,) at this temperature, -inf where a token is out of the question."""
-        scores = scores / self.temperature
+        """Scores (V,) at this temperature, less the largest; -inf where a token is out of the question."""
+        with np.errstate(over="ignore"):  # at a low temperature an unlikely token becomes impossible
+            scores = (scores - scores.max()) / max(self.temperature, SMALLEST)
         if self.top_k is not None and self.top_k < len(scores):
             scores = top_k_of(scores, self.top_k)
         if self.top_p is not None and self.top_p < 1:
@@ -72,23 +83,22 @@ class Sampler:
         return scores
 
 
-def require(ok: bool, name: str, value: object, wanted: str) -> None:
-    if not ok:
-        raise ValueError(f"{name} is {value}, and must be {wanted}")
-
-
 def as_scores(logits: np.ndarray) -> np.ndarray:
-    """Logits in float64; FloatingPointError where they are no numbers."""
+    """Logits in float64. FloatingPointError if one is NaN or inf, or all are -inf, which is a token that cannot be."""
     scores = logits.astype(np.float64)
-    if np.isnan(scores).any():
-        raise FloatingPointError("the model's logits are NaN: its weights are damaged, or its training diverged")
+    if not np.isfinite(largest := scores.max()):
+        what = "hold NaN" if np.isnan(largest) else "are all -inf" if largest < 0 else "hold inf"
+        raise FloatingPointError(
+            f"the model's logits {what}, and the largest must be finite: the weights are damaged, or the training diverged"
+        )
     return scores
 
 
 def repetition_penalized(scores: np.ndarray, row: Sequence[int], penalty: float) -> np.ndarray:
     scores, seen = scores.copy(), np.unique(np.asarray(row, np.int64))
-    scores[seen] = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
-    return scores
+    with np.errstate(over="ignore"):
+        scores[seen] = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
+    return np.minimum(scores, LARGEST)
 
 
 def repeats(row: Sequence[int], n: int) -> list[int]:
@@ -143,5 +153,5 @@ def draw(scores: np.ndarray, random: np.random.Generator) -> int:
 
 def pick(weights: np.ndarray, random: np.random.Generator) -> int:
     """A token with a probability in proportion to its weight: where a uniform number falls among the cumulated weights."""
-    cumulated = np.cumsum(weights)
+    cumulated = np.cumsum(weights / weights.max())  # so that no product below underflows
     return int(np.searchsorted(cumulated, random.random() * cumulated[-1], side="right"))

@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.device import to_host
 from ..models.model import LanguageModel
 from .cache import KVCache
-from .sampling import Sampler, pick, require
-from .sessions import start_after_slide
+from .options import require_whole
+from .sampling import Sampler, pick
+from .sessions import next_logits, start_after_slide
+
+NONE = np.zeros(0, np.int64)
 
 
 def grow_assisted(
@@ -32,17 +34,18 @@ def grow_assisted(
     seed: int | None,
     num_assistant_tokens: int = 4,
     on_token: Callable[[int, int], Any] | None = None,
+    suppressed: np.ndarray = NONE,
 ) -> Iterator[tuple[int, int]]:
     """(row, token) for each new token, as generate.grow gives them, one row after the other.
 
     num_assistant_tokens: guesses at a time. Greedy tokens are those of `grow`; draws have its distribution, but are others
     for the same seed. ValueError where the two models have not one vocabulary.
     """
-    require(num_assistant_tokens >= 1, "num_assistant_tokens", num_assistant_tokens, "1 or more")
+    require_whole("num_assistant_tokens", num_assistant_tokens, 1)
     _check(model, assistant)
     for i, row in enumerate(rows):
         random = np.random.default_rng(None if seed is None else [seed, i])
-        writing = Assisted(model, assistant, row, sampler, random, num_assistant_tokens)
+        writing = Assisted(model, assistant, row, sampler, random, num_assistant_tokens, suppressed)
         for token in writing.tokens(max_new_tokens):
             yield i, token
             stopped = on_token is not None and on_token(i, token)
@@ -72,8 +75,9 @@ class Assisted:
         sampler: Sampler,
         random: np.random.Generator,
         n: int,
+        suppressed: np.ndarray = NONE,
     ):
-        self.model, self.assistant, self.row = View(model), View(assistant), row
+        self.model, self.assistant, self.row = View(model, suppressed), View(assistant, suppressed), row
         self.sampler, self.random, self.n = sampler, random, n
 
     def tokens(self, max_new_tokens: int) -> Iterator[int]:
@@ -116,8 +120,9 @@ class Assisted:
 class View:
     """What a model sees of a row: the tokens from `start` on, and in its cache those that it has read."""
 
-    def __init__(self, model: LanguageModel):
+    def __init__(self, model: LanguageModel, suppressed: np.ndarray = NONE):
         self.model, self.limit, self.switches_at = model, model.max_length, model.switches_at or 0
+        self.suppressed = suppressed
         self.restart(0)
 
     def restart(self, start: int) -> None:
@@ -128,19 +133,20 @@ class View:
         self.cache.crop(max(0, length - self.start))
 
     def logits(self, row: Sequence[int], n: int) -> np.ndarray:
-        """(n, V): what follows on each of the row's last n tokens."""
-        if switched := self.cache.length <= self.switches_at < len(row) - self.start:
-            self.cache = KVCache()  # what it holds was computed in another way
-        new = np.array([row[self.start + self.cache.length :]])
-        was_training = self.model.mode.training
-        self.model.eval()
-        try:
+        """(n, V): what follows on each of the row's last n tokens; -inf for the suppressed tokens."""
+        seen = np.array([row[self.start :]])
+
+        def forward() -> Any:
+            switched = self.cache.length <= self.switches_at < seen.shape[1]
+            if switched or not self.cache.serves(self.model):
+                self.cache = KVCache()  # what it holds was computed in another way
+            new = seen[:, self.cache.length :]
             if new.shape[1] > n and not switched:  # a prompt, whose own logits are not needed
                 self.model(new[:, :-n], cache=self.cache, last_only=True)
                 new = new[:, -n:]
-            return to_host(self.model(new, cache=self.cache)[0, -n:])
-        finally:
-            self.model.train(was_training)
+            return self.model(new, cache=self.cache)[0, -n:]
+
+        return next_logits(self.model, forward, lambda: self.model(seen), self.suppressed)
 
 
 def accepted(

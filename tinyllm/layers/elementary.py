@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from .layer import Layer, data_of, grad_of
+from .layer import Layer, data_of, dropout_is_allowed, grad_of
 from .parameter import Parameter, constant, normal
 
 
@@ -190,6 +190,6 @@ class Dropout(Layer):
 
     def draw(self) -> tuple[float, int]:
         """p and a new seed, for this layer or an op that applies dropout itself, such as attention. 0, 0 if it is off."""
-        if not self.mode.training or self.p == 0:
+        if not self.mode.training or not dropout_is_allowed() or self.p == 0:
             return 0.0, 0
         return self.p, int(self.mode.random.integers(1 << 63))

@@ -23,6 +23,7 @@ import functools
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Self
@@ -36,11 +37,30 @@ from .parameter import Flat, Parameter
 class Mode:
     """How a model runs now, and what its layers keep for the backward; one object, shared by all its layers."""
 
-    keeping: bool = True  # layers keep what their backward needs
-    training: bool = False  # dropout is on
+    running: dict[str, int] = field(default_factory=dict)  # the thread that is inside a loss or its backward
+    kept_in: int | None = None  # the thread of the last loss
+    training: bool = False  # dropout is on, but within `without_dropout`
     dtype: Any = None  # dtype of the vectors that quantized embeddings return; None: that of the model's parameters
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))  # source of dropout's seeds
     kept: defaultdict[Layer, list[tuple[Any, ...]]] = field(default_factory=lambda: defaultdict(list))
+
+
+_keeping: ContextVar[bool] = ContextVar("tinyllm_keeping", default=True)
+_dropout: ContextVar[bool] = ContextVar("tinyllm_dropout", default=True)
+dropout_is_allowed = _dropout.get  # () -> False within `without_dropout`, in this thread
+
+
+@contextmanager
+def without_dropout() -> Iterator[None]:
+    """Within the block no model applies dropout in this thread, whatever its mode is: for inference.
+
+    No mode changes, so none has to be restored, and a model may be in training in another thread.
+    """
+    token = _dropout.set(False)
+    try:
+        yield
+    finally:
+        _dropout.reset(token)
 
 
 class Layer:
@@ -73,7 +93,7 @@ class Layer:
 
     def keep(self, *values: Any) -> None:
         """Keeps values for the backward."""
-        if self.mode.keeping:
+        if _keeping.get():
             self.mode.kept[self].append(values)
 
     def kept(self) -> tuple[Any, ...]:
@@ -90,12 +110,12 @@ class Layer:
 
     @contextmanager
     def without_keeping(self) -> Iterator[None]:
-        """Within the block a forward pass keeps nothing: for inference."""
-        before, self.mode.keeping = self.mode.keeping, False
+        """Within the block the forward passes of this thread keep nothing: for inference."""
+        token = _keeping.set(False)
         try:
             yield
         finally:
-            self.mode.keeping = before
+            _keeping.reset(token)
 
     # The tree of layers ------------------------------------------------------------------------------------------------
 

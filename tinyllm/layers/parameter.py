@@ -105,6 +105,8 @@ class Flat:
     data, grad (n,): the first `decayed` numbers are those of matrices. frozen: the parameters are not trained and have no
     gradients; a model with such a part has a second Flat for the rest (LoRA), which is then `model.flat`. rounded (n,): the
     data in bfloat16 while the model computes in it on a GPU, else None. Gradients always have the dtype of the data.
+    version: how often the data were changed, by an optimizer's step, by an assignment to a parameter's data, or by `to` and
+    `cast`: what was computed with another version is out of date.
     """
 
     def __init__(self, parameters: list[Parameter], dtype: np.dtype | str = "float32"):
@@ -113,6 +115,7 @@ class Flat:
         self.decayed = sum(p.size for p in parameters if p.decays)
         self.data = np.zeros(self.size, dtype)
         self.frozen = False
+        self.version = 0
         self.rounded: Any = None
         self._copy: Any = None  # the memory of `rounded`, kept from one use to the next
         self._copied_for: object = None  # the autocast block in which it was filled
@@ -152,8 +155,9 @@ class Flat:
         self._release_views()
 
     def changed(self) -> None:
-        """To be called after the data changed: a rounded copy of them is out of date."""
+        """To be called after the data changed: a rounded copy of them is out of date, and so is a KVCache."""
         self._copied_for = None
+        self.version += 1
 
     def to(self, device: str) -> None:
         """Moves the data to "cpu" or "cuda" and drops the gradients."""
@@ -164,7 +168,8 @@ class Flat:
         self._replace(self.data.astype(dtype))
 
     def _replace(self, data: Any) -> None:
-        self.data, self._grad, self._copy, self._copied_for = data, None, None, None
+        self.data, self._grad, self._copy = data, None, None
+        self.changed()
         self._release_views()
 
     def _release_views(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .layer import Layer
+from .layer import Layer, dropout_is_allowed
 
 
 class Recompute(Layer):
@@ -20,7 +20,7 @@ class Recompute(Layer):
         return self.block.named_parameters(prefix)  # under the same names as without recomputation
 
     def forward(self, *inputs):
-        self.keep(inputs, self.mode.training, self.mode.random.bit_generator.state)
+        self.keep(inputs, self.mode.training and dropout_is_allowed(), self.mode.random.bit_generator.state)
         with self.without_keeping():
             return self.block(*inputs)
 

@@ -13,7 +13,18 @@ from typing import Any, Self
 import numpy as np
 
 from ..kernels.common import IGNORE
-from ..layers import MLP, Attention, Context, Dropout, Embedding, LayerNorm, PositionEmbedding, PostNormBlock, assembled
+from ..layers import (
+    MLP,
+    Attention,
+    Context,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    PositionEmbedding,
+    PostNormBlock,
+    assembled,
+    without_dropout,
+)
 from .bert_config import BERTConfig
 from .bert_heads import HiddenStates, PooledClassifier, PretrainingHead, SpanHead
 from .classification import Classifier
@@ -108,14 +119,9 @@ class BERTBase(Model):
 
     def last_hidden_state(self, tokens, token_types=None, attention_mask=None):
         """What the head is given, (B, T, C), for tokens (B, T); dropout is off meanwhile."""
-        was_training = self.mode.training
         inputs = self._checked(tokens, token_types, attention_mask)
-        self.eval()
-        try:
-            with self.inference():
-                return self.hidden(*inputs)
-        finally:
-            self.train(was_training)
+        with without_dropout(), self.inference():
+            return self.hidden(*inputs)
 
     def loss(self, tokens, targets, token_types=None, attention_mask=None, **options):
         """The head's loss, a Python float, against targets of the shape that the class says."""
@@ -156,7 +162,8 @@ class BERTBase(Model):
             token_types = checked_ids(token_types, self.config.type_vocab_size, "token_types")
             if token_types.shape != (B, T):
                 raise ValueError(f"token_types must have the shape of tokens, {(B, T)}, and has {token_types.shape}")
-        return tokens, token_types, Context(checked_mask(attention_mask, B, T, T), self.positions_of(tokens))
+        mask = checked_mask(attention_mask, (B, T), (B, T, T), (1, T, T))
+        return tokens, token_types, Context(mask, self.positions_of(tokens))
 
     def positions_of(self, tokens):
         """Where each token stands, (T,) or (B, T); RoBERTa counts from behind its padding token's number, and leaves padding
@@ -194,8 +201,10 @@ class BERT(BERTBase):
     def at(self, which, tokens, token_types=None, attention_mask=None):
         """The logits (M, V) of the M positions that `which`, (B, T) bool, says, and nothing computed for the others; with
         them those of the next-sentence head, (B, 2), or None where there is none."""
+        inputs = self._checked(tokens, token_types, attention_mask)
+        which = checked_mask(which, inputs[0].shape, name="which")
         with self.inference():
-            h = self.hidden(*self._checked(tokens, token_types, attention_mask))
+            h = self.hidden(*inputs)
             follows = None if self.head.next_sentence is None else self.head.next_sentence(self.head.pooler(h))
             return self.head.masked(h[which]), follows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Self
@@ -14,6 +15,7 @@ from ..kernels.device import check_device, device_of, moved
 from ..layers import Context, Embedding, Layer, Output, packed_arrays
 from ..layers.parameter import Flat
 from ..layers.quantized import Packed
+from .masks import zeros_and_ones
 
 
 class Model(Layer):
@@ -42,10 +44,12 @@ class Model(Layer):
     def forward_pass(self) -> Iterator[None]:
         """Around the forward pass of a loss. It drops what an earlier loss kept and remembers the precision, which the
         backward uses too, wherever it is called."""
-        self.mode.kept.clear()
-        self._autocast = block = kernels.current_autocast()
-        with nullcontext() if block.dtype == "float32" else self._in_precision(rounds_again=True):
-            yield
+        with self._alone("loss"):
+            self.mode.kept.clear()
+            self.mode.kept_in = threading.get_ident()
+            self._autocast = block = kernels.current_autocast()
+            with nullcontext() if block.dtype == "float32" else self._in_precision(rounds_again=True):
+                yield
 
     @contextmanager
     def backward_pass(self) -> Iterator[None]:
@@ -62,8 +66,27 @@ class Model(Layer):
                 'inference only: load it with dtype="float32" and compute in `with tinyllm.autocast("bfloat16"):`, or add '
                 "LoRA adapters (tinyllm.lora.add) and train these"
             )
-        with kernels.resume_autocast(self._autocast), self._in_precision():
+        with self._alone("backward"), kernels.resume_autocast(self._autocast), self._in_precision():
+            if self.mode.kept_in != threading.get_ident():
+                raise RuntimeError(
+                    "backward() was called in another thread than the last loss() of this model, and may not be of that loss: "
+                    "call both in one thread, and train a model in one thread at a time"
+                )
             yield
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Around a loss or a backward. RuntimeError if another thread is inside one of this model."""
+        me = threading.get_ident()
+        if self.mode.running.setdefault("thread", me) != me:
+            raise RuntimeError(
+                f"{name}() of this model was called while another thread is inside loss() or backward() of it: their "
+                "gradients would mix. Train a model in one thread at a time; use it in as many as you like"
+            )
+        try:
+            yield
+        finally:
+            self.mode.running.pop("thread", None)
 
     @contextmanager
     def inference(self) -> Iterator[None]:
@@ -169,14 +192,14 @@ def checked_ids(
     return array
 
 
-def checked_mask(mask: Any, B: int, T: int, S: int) -> np.ndarray | None:
-    """attention_mask as bool (B, S) or (B, T, S); one clear error otherwise."""
+def checked_mask(mask: Any, *shapes: tuple[int, ...], name: str = "attention_mask") -> np.ndarray | None:
+    """A mask as bool, of one of these shapes: true where a token is real. None stays None; one clear error otherwise."""
     if mask is None:
         return None
     array = np.asarray(mask)
-    if array.shape not in ((B, S), (B, T, S), (1, T, S)):
-        raise ValueError(f"attention_mask must have shape ({B}, {S}) or ({B}, {T}, {S}), and has {array.shape}")
-    return array.astype(bool)
+    if array.shape not in shapes:
+        raise ValueError(f"{name} must have shape {' or '.join(map(str, shapes))}, and has {array.shape}")
+    return array if array.dtype == bool else zeros_and_ones(array, name)
 
 
 class LanguageModel(Model):
@@ -264,6 +287,7 @@ class LanguageModel(Model):
                 f"the sequence has {past + T} tokens, and this model takes at most {self.max_length}: "
                 "shorten it, or use a model with a longer context"
             )
-        mask = checked_mask(attention_mask, B, T, past + T)
+        S = past + T
+        mask = checked_mask(attention_mask, (B, S), (B, T, S), (1, T, S))
         positions = np.arange(past, past + T) if positions is None else np.asarray(positions)
         return tokens, Context(mask, positions, cache)

@@ -33,7 +33,7 @@ from ..layers import (
     assembled,
 )
 from ..layers.parameter import normal, stacked
-from .model import Model, checked_ids
+from .model import Model, checked_ids, checked_mask
 
 
 @dataclass
@@ -178,9 +178,7 @@ class T5(Model):
                 raise ValueError(
                     f"source has {len(source)} rows and target_in {len(target_in)}: each source needs its target"
                 )
-        if source_mask is not None and np.shape(source_mask) != source.shape:
-            raise ValueError(f"source_mask must have the shape of source, {source.shape}, and has {np.shape(source_mask)}")
-        return source, target_in, None if source_mask is None else np.asarray(source_mask).astype(bool)
+        return source, target_in, checked_mask(source_mask, source.shape, name="source_mask")
 
 
 class Stack(Layer):

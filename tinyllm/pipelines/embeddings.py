@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..data.padding import by_length, right_padded
-from ..kernels.device import to_host
+from ..generation.options import require_whole
 from ..models.bert import BERTBase
+from ..models.inference import infer
 from ..tokenizers import Tokenizer
 
 
@@ -28,14 +29,16 @@ def sentence_embeddings(
     """
     if isinstance(texts, str):
         raise TypeError("sentence_embeddings takes a list of texts: put a single one into brackets")
+    if max_length is not None:
+        require_whole("max_length", max_length, 1, "a whole number, 1 or more, or None")
     limit = min(max_length or model.max_length, model.max_length)
     rows = [whole(tokenizer, text, limit) for text in texts]
     vectors = np.zeros((len(rows), model.config.hidden_size), model.dtype)
     for batch in by_length(rows, batch_size):
         tokens, mask = right_padded([rows[i] for i in batch], tokenizer.pad_id or 0)
-        h = to_host(model.last_hidden_state(tokens, attention_mask=mask))  # (B, T, C)
+        h = infer(model, tokens, attention_mask=mask, forward=model.last_hidden_state, real=mask)  # (B, T, C)
         counts = np.maximum(mask.sum(1), 1).astype(h.dtype)
-        vectors[batch] = np.einsum("btc,bt->bc", h, mask.astype(h.dtype)) / counts[:, None]
+        vectors[batch] = np.where(mask[:, :, None], h, 0).sum(1) / counts[:, None]
     if normalize:
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return vectors

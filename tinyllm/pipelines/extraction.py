@@ -20,8 +20,8 @@ from ..data.pair_batches import PairExample, padded_pairs
 from ..data.sentences import sentences
 from ..generation.decoding import end_tokens
 from ..generation.sampling import log_softmax
-from ..kernels.device import to_host
 from ..models import LanguageModel, Model
+from ..models.inference import has_likeliest, infer
 from ..tokenizers import Tokenizer
 from .text2text import Use, prompt, source
 
@@ -52,9 +52,10 @@ def scores(model: Model, tokenizer: Tokenizer, text: str, several: Sequence[str]
         rows = order[first : first + ROWS]
         *inputs, targets, mask = batch(model, tokenizer, text, [summaries[row] for row in rows], use, end)
         learned = targets != IGNORED
-        logits = to_host(model(*inputs, mask))[learned].astype(np.float64)  # (all tokens, V)
+        masked: dict[str, Any] = {"attention_mask" if isinstance(model, LanguageModel) else "source_mask": mask}
+        logits = infer(model, *inputs, **masked, is_right=has_likeliest, real=learned)[learned]  # (all tokens, V)
         likely = np.zeros(targets.shape)
-        likely[learned] = log_softmax(logits)[np.arange(len(logits)), targets[learned]]
+        likely[learned] = log_softmax(logits.astype(np.float64))[np.arange(len(logits)), targets[learned]]
         result[rows] = likely.sum(1) / learned.sum(1) ** use.length_penalty
     return result
 

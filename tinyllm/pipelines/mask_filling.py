@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..data.padding import by_length, right_padded
+from ..generation.options import require_whole
 from ..generation.sampling import softmax
-from ..kernels.device import to_host
 from ..models.bert import BERT
+from ..models.inference import has_likeliest, infer
 from ..tokenizers import Tokenizer
 
 
@@ -29,8 +31,10 @@ def fill_mask(
     """For each text, for each of its gaps, the top_k likeliest tokens, the likeliest first.
 
     A gap is the tokenizer's mask token, [MASK] or <mask>; each is filled as if the others stayed gaps. Texts of like length
-    share a batch. Raises ValueError where the model has no masked-LM head, or a text no gap or too many tokens.
+    share a batch. Tokens that the tokenizer does not have, such as those that fill up a vocabulary, are not offered. Raises
+    ValueError where the model has no masked-LM head, or a text no gap or too many tokens.
     """
+    require_whole("top_k", top_k, 1)
     if isinstance(texts, str):
         raise TypeError("fill_mask takes a list of texts: put a single one into brackets")
     if not isinstance(model, BERT):
@@ -44,14 +48,22 @@ def fill_mask(
         if len(row) > model.max_length:
             raise ValueError(f"{text[:40]!r}... has {len(row)} tokens, and this model takes at most {model.max_length}")
     found: list[list[list[Word]]] = [[] for _ in rows]
+    without_text = tokenizer.lacking(model.config.vocab_size)
     for batch in by_length(rows, batch_size):
         tokens, mask = right_padded([rows[i] for i in batch], tokenizer.pad_id or 0)
         gaps = tokens == tokenizer.mask_id
-        logits, _ = model.at(gaps, tokens, attention_mask=mask)  # (M, V), row after row
-        for (row, place), p in zip(np.argwhere(gaps), softmax(to_host(logits).astype(np.float64))):
-            best = np.argsort(-p, kind="stable")[:top_k].tolist()
+        logits = infer(model, gaps, tokens, attention_mask=mask, forward=_logits_of(model), is_right=has_likeliest)
+        for (row, place), p in zip(np.argwhere(gaps), softmax(logits.astype(np.float64))):
+            offered = p.copy()
+            offered[without_text] = -1
+            best = np.argsort(-offered, kind="stable")[: min(top_k, len(p) - len(without_text))].tolist()
             found[batch[row]].append([_word(tokenizer, rows[batch[row]], place, id, p[id]) for id in best])
     return found
+
+
+def _logits_of(model: BERT) -> Callable[..., Any]:
+    """model.at without the next sentence: logits (M, V), row after row."""
+    return lambda *inputs, **options: model.at(*inputs, **options)[0]
 
 
 def _word(tokenizer: Tokenizer, row: list[int], place: int, id: int, probability: float) -> Word:

@@ -10,8 +10,9 @@ import numpy as np
 from ..data.encoder_rows import stacked
 from ..data.padding import by_length
 from ..data.squad import Question, Window, windows
-from ..kernels.device import to_host
+from ..generation.options import require_whole
 from ..models.bert import BERTForQuestionAnswering
+from ..models.inference import infer
 from ..tokenizers import Tokenizer
 
 LONGEST = 30  # tokens of an answer
@@ -52,6 +53,7 @@ def answer(
     """
     if not isinstance(model, BERTForQuestionAnswering):
         raise ValueError(f"a {type(model).__name__} finds no answers: fine-tune it with --task qa")
+    require_whole("longest", longest, 1)
     asked = [Question(str(i), question, context) for i, (question, context) in enumerate(questions)]
     empty = [i for i, one in enumerate(asked) if not one.context.strip()]
     if empty:
@@ -69,7 +71,7 @@ def span_logits(
     logits: list[np.ndarray] = [np.empty((0, 2))] * len(rows)
     for batch in by_length(rows, batch_size):
         tokens, _, types, mask = stacked([rows[i] for i in batch], pad)
-        for i, values in zip(batch, to_host(model(tokens, types, mask))):
+        for i, values in zip(batch, infer(model, tokens, token_types=types, attention_mask=mask, real=mask)):
             logits[i] = values[: len(rows[i].tokens)].astype(np.float64)
     return logits
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..generation.decoding import end_tokens, generate
+from ..generation.decoding import end_tokens, generate, tokens_without_text
+from ..generation.options import require_number, require_whole
 from ..generation.sessions import left_padded
 from ..models import LanguageModel, Model
 from ..tokenizers import Tokenizer
@@ -30,6 +31,11 @@ class Use:
     no_repeat_ngram_size: int = 0  # no n tokens in a row come twice; 0: they may
     early_stopping: bool = False
     suffix: str = ""  # stands behind each source: a decoder goes on from there
+
+    def __post_init__(self) -> None:
+        for name, least in {"max_source_length": 1, "max_length": 1, "num_beams": 1, "no_repeat_ngram_size": 0}.items():
+            require_whole(name, getattr(self, name), least)
+        require_number("length_penalty", self.length_penalty)
 
     @classmethod
     def of(cls, params: dict[str, Any]) -> Use:
@@ -68,8 +74,10 @@ def answers(
     """
     if isinstance(texts, str):
         raise TypeError("answers takes a list of texts: put a single one into brackets")
+    require_whole("batch_size", batch_size, 1)
     use = use or Use()
-    end = end_tokens(model, None, tokenizer)[:1]
+    ends = end_tokens(model, None, tokenizer)
+    never, end = tokens_without_text(model, tokenizer, ends), ends[:1]
     goes_on = isinstance(model, LanguageModel)  # a decoder continues its prompt; an encoder-decoder begins anew
     rows = [prompt(tokenizer, text, use) if goes_on else source(tokenizer, text, use, end) for text in texts]
     order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
@@ -79,7 +87,8 @@ def answers(
         tokens, mask = left_padded([rows[row] or [0] for row in group])
         result = generate(
             model, tokens, use.max_length, mask, num_beams=use.num_beams, length_penalty=use.length_penalty,
-            no_repeat_ngram_size=use.no_repeat_ngram_size, early_stopping=use.early_stopping,
+            no_repeat_ngram_size=use.no_repeat_ngram_size, early_stopping=use.early_stopping, eos_id=ends,
+            suppress_tokens=never,
         )  # fmt: skip
         begins = tokens.shape[1] if goes_on else 1  # behind the prompt, or the decoder's first token
         for row, ids in zip(group, result[:, begins:].tolist()):

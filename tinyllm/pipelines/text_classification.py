@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..data.padding import by_length, right_padded
+from ..generation.options import require_whole
 from ..generation.sampling import softmax
-from ..kernels.device import to_host
 from ..models import BERTForSequenceClassification, Model
 from ..models.classification import SequenceClassifier, names_of_labels
+from ..models.inference import infer
 from ..tokenizers import Tokenizer
 
 
@@ -41,7 +42,8 @@ def classify(
 
     seconds: the second text of each pair, for a BERT that was trained on pairs. Texts of like length share a batch.
     max_length: longer texts are cut there, special tokens included (None: at the model's own limit). on_batch: called with
-    the number of texts that are done. ValueError where the model is no classifier, or a text is empty.
+    the number of texts that are done. ValueError where the model is no classifier, or a text is empty. FloatingPointError,
+    which names the layer, if the model gives NaN or infinite numbers. Dropout is off, whatever the model's mode.
     """
     label_names(model)
     if isinstance(texts, str) or isinstance(seconds, str):
@@ -50,6 +52,8 @@ def classify(
         raise ValueError(f"there are {len(texts)} texts and {len(seconds)} second texts")
     if seconds is not None and isinstance(model, SequenceClassifier):
         raise ValueError(f"{type(model).__name__} labels single texts: pairs are for BERT")
+    if max_length is not None:
+        require_whole("max_length", max_length, 1, "a whole number, 1 or more, or None")
     limit = min(max_length or model.max_length, model.max_length)  # type: ignore[attr-defined]
     rows = [row_of(tokenizer, text, None if seconds is None else seconds[i], limit) for i, text in enumerate(texts)]
     if empty := [i + 1 for i, (ids, _) in enumerate(rows) if not ids]:
@@ -57,10 +61,10 @@ def classify(
     probabilities, done = np.zeros((len(rows), model.config.num_labels), model.dtype), 0
     for batch in by_length([ids for ids, _ in rows], batch_size):
         tokens, mask = right_padded([rows[i][0] for i in batch], tokenizer.pad_id or 0)
-        inputs = {"attention_mask": mask}
+        inputs: dict[str, Any] = {"attention_mask": mask}
         if not isinstance(model, SequenceClassifier):
             inputs["token_types"] = right_padded([rows[i][1] for i in batch], 0)[0]
-        probabilities[batch] = softmax(to_host(model(tokens, **inputs)))
+        probabilities[batch] = softmax(infer(model, tokens, **inputs))
         done += len(batch)
         if on_batch is not None:
             on_batch(done)

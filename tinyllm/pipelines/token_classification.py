@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..data.padding import by_length, right_padded
-from ..kernels.device import to_host
 from ..models.bert import BERTForTokenClassification
 from ..models.classification import names_of_labels
+from ..models.inference import infer
 from ..tokenizers import Tokenizer
 
 
@@ -49,7 +49,7 @@ def tag(
     tagged: list[list[Tag]] = [[] for _ in texts]
     for batch in by_length(rows, batch_size):
         tokens, mask = right_padded([rows[i] for i in batch], tokenizer.pad_id or 0)
-        labels = to_host(model(tokens, attention_mask=mask)).argmax(-1)
+        labels = infer(model, tokens, attention_mask=mask, real=mask).argmax(-1)
         for i, row in zip(batch, labels):
             tagged[i] = [
                 Tag(match[0], names[str(row[place])], match.start(), match.end())

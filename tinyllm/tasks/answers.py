@@ -17,6 +17,7 @@ from ..data.squad import TOWNS, Question, Window, fingerprint, read_squad, windo
 from ..data.tables import held_out
 from ..files import atomic_file
 from ..kernels.device import to_host
+from ..layers import without_dropout
 from ..pipelines.question_answering import Answer, best_answers, span_logits
 from ..tokenizers import Tokenizer
 from ..training.config import TrainConfig
@@ -74,6 +75,7 @@ class AnswersData(Data):
     rows: list[Window] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
 
+    @without_dropout()
     def evaluate(self, model: Any, batches: Iterable[Batch]) -> dict[str, float]:
         """loss, exact, f1; where some questions have no answer also the best of these over all thresholds for giving none.
 

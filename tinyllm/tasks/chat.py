@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from .. import metrics
-from ..data import ExampleBatches, PackedBatches, examples_pass, read_dialogues, stdlib_dialogues
+from ..data import ExampleBatches, PackedBatches, examples_pass, library_dialogues, read_dialogues
 from ..data.dialogues import Dialogue
 from ..data.tables import held_out, table_path
 from ..data.text import Texts
@@ -97,7 +97,7 @@ def to_a_reply(dialogue: Dialogue, turn: int) -> Dialogue:
 
 
 def dialogues_of(name: str) -> list[Dialogue]:
-    return stdlib_dialogues() if name == STDLIB else read_dialogues(table_path(name))
+    return library_dialogues() if name == STDLIB else read_dialogues(table_path(name))
 
 
 @dataclass

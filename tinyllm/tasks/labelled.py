@@ -15,6 +15,7 @@ from ..data.batches import IGNORED
 from ..data.labelled import REVIEWS, Labelled, read_labelled
 from ..files import atomic_file
 from ..kernels.device import to_host
+from ..layers import without_dropout
 from ..pipelines.text_classification import classify
 from ..training.data import Batch, Data
 from ..training.plots import plot_confusion
@@ -88,6 +89,7 @@ class LabelData(Data):
         labels = batch[self.targets]
         return float(np.asarray(self.loss_options["class_weight"])[labels[labels != IGNORED]].sum())
 
+    @without_dropout()
     def evaluate(self, model: Any, batches: Iterable[Batch]) -> dict[str, float]:
         """loss, accuracy, f1, matthews; the loss without weights of labels."""
         loss, predictions, targets = 0.0, [], []

@@ -15,6 +15,7 @@ from ..data.encoder_rows import EncoderRow
 from ..data.labelled import Labelled, read_labelled
 from ..data.tagged import NOTES, Tagged, read_tagged
 from ..kernels.device import to_host
+from ..layers import without_dropout
 from ..pipelines.text_classification import row_of
 from ..tokenizers import Tokenizer
 from ..training.config import TrainConfig
@@ -102,6 +103,7 @@ def tagged_rows(tokenizer: Tokenizer, part: Tagged, length: int) -> Iterable[Enc
 class TagData(Data):
     """Measured by the words that have the right label, and by the F1 of whole names where labels are B-, I-, O."""
 
+    @without_dropout()
     def evaluate(self, model: Any, batches: Iterable[Batch]) -> dict[str, float]:
         """loss, accuracy, f1."""
         names = [model.config.id2label[str(i)] for i in range(model.config.num_labels)]

@@ -12,6 +12,7 @@ from .. import kernels
 from ..data.batches import IGNORED
 from ..data.masking import MaskedPairs, Sentences
 from ..kernels.device import to_host
+from ..layers import without_dropout
 from ..pipelines.mask_filling import fill_mask
 from ..tokenizers import Tokenizer
 from ..training.config import TrainConfig
@@ -77,6 +78,7 @@ class MaskedTask(Task):
 class MaskedData(Data):
     """Measured by the share of hidden words that are guessed, and of pairs whose kind is told."""
 
+    @without_dropout()
     def evaluate(self, model: Any, batches: Iterable[Batch]) -> dict[str, float]:
         """loss, masked_accuracy, and where pairs are learned next_accuracy."""
         loss, words, right = 0.0, 0, 0

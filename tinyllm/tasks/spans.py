@@ -10,7 +10,7 @@ import numpy as np
 
 from ..data import cached_tokens, split
 from ..data.spans import Noise, SpanBatches, sentinel_ids, spans_pass
-from ..generation.decoding import generate
+from ..generation.decoding import generate, tokens_without_text
 from ..tokenizers import Tokenizer, UnigramTokenizer
 from ..training.config import TrainConfig
 from ..training.data import Data
@@ -83,7 +83,8 @@ def model_fields(tokenizer: Tokenizer) -> dict[str, Any]:
 
 def gaps_filled(model: Any, tokenizer: Tokenizer, noise: Noise, source: np.ndarray, targets: np.ndarray) -> str:
     """Corrupted windows with what the model puts into the gaps, and what stood there: [written | taken out]."""
-    written = generate(model, source, targets.shape[1] + 8)
+    never = tokens_without_text(model, tokenizer, [noise.end])
+    written = generate(model, source, targets.shape[1] + 8, suppress_tokens=never)
     texts = []
     for row, *both in zip(source.tolist(), written.tolist(), targets.tolist()):
         spans = [spans_of(ids, noise) for ids in both]

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ..data import Batches, Source, cached_tokens, full_pass, open_source, split
 from ..generation.decoding import stream
 from ..models import Model
@@ -15,6 +17,7 @@ from ..training.data import Data
 from .task import Task, lasting, learned_or_loaded, listed
 
 LEARN_BPE_FROM = 20_000_000  # characters: more text does not change the merges for the better
+PROMPT_WINDOW = 400  # tokens in which a paragraph is looked for that a sample can begin with
 
 
 @dataclass
@@ -22,12 +25,12 @@ class TextTask(Task):
     """The next token of a text: what GPT, Llama and OPT are trained on."""
 
     # Data
-    data: list[str] = field(default_factory=lambda: ["stdlib"])  # text file, folder, data set's name, stdlib, stdlib:docs
+    data: list[str] = field(default_factory=lambda: ["stdlib:docs"])  # file, folder, data set, stdlib:docs, stdlib:code
     tokenizer: str = "char"  # a token a character: char; a byte: bytes; N learned from the data: bpe:N; or a path
     val_fraction: float = 0.1  # the part of the data, its end, that is held out
     length: int | None = None  # tokens in a training window; the longest that the model takes if not given
-    sample_tokens: int = 200  # that the model writes at each evaluation; 0 for none
-    sample_prompt: str = "\n"  # what it begins them with
+    sample_tokens: int = 80  # tokens of each sample that the model writes at an evaluation; 0 writes none
+    sample_prompt: str | None = None  # what a sample begins with; three beginnings from the held-out text if not given
 
     sets: ClassVar = ("vocab_size", "eos_token_id", "pad_token_id")  # of the model's configuration: no options
 
@@ -48,18 +51,44 @@ class TextTask(Task):
         source = self.source()
         tokens = cached_tokens(source, tokenizer, tokenizer.eos_id)
         train, held_out = split(tokens, self.val_fraction, tokenizer.eos_id)
+        prompts = prompts_of(held_out, tokenizer) if self.sample_prompt is None else [self.sample_prompt]
         return Data(
             batches=Batches(train, config.batch_size, length, config.seed),
             held_out=lambda: full_pass(held_out, config.batch_size, length),
             tokenizer=tokenizer,
             fingerprint=source.fingerprint(),
-            sample=(lambda model: self.sample(model, tokenizer)) if self.sample_tokens else None,
+            sample=(lambda model: self.sample(model, tokenizer, prompts)) if self.sample_tokens else None,
         )
 
-    def sample(self, model: Model, tokenizer: Tokenizer) -> str:
-        """What the model writes now; with the same seed each time, so that one sees it learn."""
-        new = stream(model, tokenizer, self.sample_prompt, self.sample_tokens, temperature=0.6, top_k=200, seed=0)
-        return self.sample_prompt + "".join(new)
+    def sample(self, model: Model, tokenizer: Tokenizer, prompts: list[str]) -> str:
+        """Return what the model writes after each prompt, under a heading. The seed is always the same, so that a reader
+        sees the model learn."""
+        samples = []
+        for i, prompt in enumerate(prompts):
+            new = stream(model, tokenizer, prompt, self.sample_tokens, temperature=0.5, top_k=50, top_p=0.9, seed=0)
+            samples.append(f"sample {i + 1} of {len(prompts)}: {prompt.strip()}\n{prompt}{''.join(new)}")
+        return "\n\n".join(samples)
+
+
+def prompts_of(held_out: np.ndarray, tokenizer: Tokenizer, count: int = 3) -> list[str]:
+    """Return up to `count` different beginnings of paragraphs, from equal parts of the held-out tokens (N,)."""
+    prompts = []
+    for part in np.array_split(held_out, count):
+        ids = part[:PROMPT_WINDOW].tolist()
+        if tokenizer.eos_id in ids:
+            end = ids.index(tokenizer.eos_id)
+            ids = ids[end + 1 :] or ids[:end]
+        prompts.append(first_words(tokenizer.decode(ids)))
+    return [prompt for prompt in dict.fromkeys(prompts) if prompt] or [tokenizer.decode(held_out[:1].tolist())]
+
+
+def first_words(text: str) -> str:
+    """Return the first three words after the first empty line; else after the first line end, or the first space. Text
+    without spaces gives its first ten characters."""
+    for end in ("\n\n", "\n", " "):
+        if rest := text.partition(end)[2].strip():
+            return " ".join(rest.split(maxsplit=3)[:3])[:30]
+    return text[:10]
 
 
 def tokenizer_named(name: str, source: Source) -> Tokenizer:

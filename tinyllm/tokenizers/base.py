@@ -228,7 +228,11 @@ class Tokenizer:
     # Decoding ------------------------------------------------------------------------------------------------------
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
-        """The text of ids. Bytes that are no UTF-8 become U+FFFD; an id outside the vocabulary is a TokenizerError."""
+        """The text of ids. Bytes that are no UTF-8 become U+FFFD.
+
+        An id that the tokenizer does not have gives no text, as in transformers: models fill up their vocabularies. A
+        negative one is a TokenizerError.
+        """
         stream = StreamDecoder(self, skip_special_tokens)
         return "".join([*map(stream.feed, _integers(ids)), stream.finish()])
 
@@ -264,6 +268,12 @@ class Tokenizer:
             return self._added_by_id[id].content
         tokens = self._tokens()
         return tokens[id] if 0 <= id < len(tokens) else None
+
+    def lacking(self, size: int) -> list[int]:
+        """The ids below `size` that have no token here: in a model of that vocabulary they stand for nothing."""
+        tokens, added = self._tokens(), self._added_by_id
+        holes = (id for id, token in enumerate(tokens[:size]) if token is None)
+        return [id for id in (*holes, *range(len(tokens), size)) if id not in added]
 
     def _ids(self) -> dict[str, int]:
         if not hasattr(self, "_ids_by_token"):
@@ -345,7 +355,12 @@ class StreamDecoder:
     def feed(self, id: int) -> str:
         if self._decoder is None:
             return self.tidy(self._utf8.decode(self.piece(operator.index(id))))
-        token = self.tokenizer._spelled(operator.index(id))
+        try:
+            token = self.tokenizer._spelled(operator.index(id))
+        except UnknownId:
+            if id < 0:
+                raise
+            return ""
         if self.skip_special_tokens and token in self.tokenizer._special:
             return ""
         try:
@@ -367,10 +382,15 @@ class StreamDecoder:
             token = replace(token, content=self.tokenizer._normalize(token.content))
         if token is not None and self.skip_special_tokens and token.content in self.tokenizer._special:
             return b""
-        first, self._first = self._first, False
-        if token is not None:
-            return self.tokenizer._added_piece(token, first)
-        return self.tokenizer._piece(id, first)
+        try:
+            added = self.tokenizer._added_piece
+            piece = self.tokenizer._piece(id, self._first) if token is None else added(token, self._first)
+        except UnknownId:
+            if id < 0:
+                raise
+            return b""
+        self._first = False
+        return piece
 
 
 def by_id(vocab: Mapping[str, int]) -> list[str | None]:
@@ -393,9 +413,13 @@ def _width(rows: Sequence[Sequence[int]], padding: Json) -> int:
     return width + -width % (padding.get("pad_to_multiple_of") or 1)
 
 
-def no_such_id(id: int, size: int) -> TokenizerError:
+class UnknownId(TokenizerError):
+    """An id that the vocabulary does not have."""
+
+
+def no_such_id(id: int, size: int) -> UnknownId:
     """The error for an id that the vocabulary does not have."""
-    return TokenizerError(f"id {id} is not in this vocabulary of {size} tokens: is it another tokenizer's?")
+    return UnknownId(f"id {id} is not in this vocabulary of {size} tokens: is it another tokenizer's?")
 
 
 def _integers(ids: Iterable[int]) -> list[int]:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..data.batches import IGNORED
+from ..layers import without_dropout
 from ..models import Model
 from ..tokenizers import Tokenizer
 
@@ -52,6 +53,7 @@ class Data:
         """What a batch counts beside others in a step's loss: as much as its targets, all of which count alike."""
         return self.count(batch)
 
+    @without_dropout()
     def evaluate(self, model: Model, batches: Iterable[Batch]) -> dict[str, float]:
         """The mean loss over all targets of the batches, as "loss". A task adds measures of its own."""
         total, count = 0.0, 0

@@ -6,12 +6,14 @@ Where the output is no terminal but a file or a pipe, the bar becomes a line eve
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from ..kernels import compiling
 from .trainer import Trainer, Watcher
 
 SECONDS_BETWEEN_LINES = 10.0  # where there is no bar
@@ -43,7 +45,7 @@ class Terminal(Watcher):
             disable=not self.console.is_terminal,
             expand=True,
         )
-        self._task = self.bar.add_task("compiling the kernels", total=None, left=None)
+        self._task = self.bar.add_task("starting", total=None, left=None)
         self._shown = 0.0
 
     def __enter__(self) -> Self:
@@ -51,6 +53,8 @@ class Terminal(Watcher):
         return self
 
     def __exit__(self, *_: Any) -> None:
+        with suppress(ValueError):
+            compiling.listeners.remove(self._compiling)
         self.bar.stop()
 
     def say(self, text: str) -> None:
@@ -62,10 +66,14 @@ class Terminal(Watcher):
         self.batches = f"{config.batch_size} x {config.accumulate}" if config.accumulate > 1 else f"{config.batch_size}"
         name = f"{type(model).__name__} with {model.n_parameters:,} parameters"
         self.say(f"{name}, {config.steps:,} steps of {self.batches} sequences")
-        self.say("the kernels are compiled when this machine first uses them: a minute or less, once")
+        compiling.listeners.append(self._compiling)
         self.bar.update(self._task, total=config.steps, completed=trainer.step)
         self.mean: dict[str, float] = {}
         self.began: float | None = None  # after the first step, in which the kernels may have to be compiled
+
+    def _compiling(self) -> None:
+        self.say("compiling the kernels, which this machine uses for the first time: a minute or less, once")
+        self.bar.update(self._task, description="compiling the kernels")
 
     def trained(self, record: dict[str, Any]) -> None:
         for name in ("loss", "grad_norm", "tokens_per_second"):

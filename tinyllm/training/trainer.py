@@ -14,9 +14,8 @@ from typing import Any, Self
 from .. import kernels
 from ..checkpoints import files, native
 from ..data.batches import IGNORED
-from ..models import Model
+from ..models import Model, nonfinite
 from ..optim import clip_factor
-from . import nonfinite
 from .config import TrainConfig
 from .data import Batches, Data
 from .run import Run
@@ -155,7 +154,7 @@ class Trainer:
             self.best_step, self.best, self.waited = self.step, value, 0
         self.evaluated = True
         with kernels.autocast(self.config.dtype):
-            sample = {"sample": self.data.sample(self.model)} if self.data.sample else {}
+            sample = {"sample": self.data.sample(self.model)} if self.data.sample and self.step else {}  # untrained: noise
         self._record({"step": self.step, **{f"val_{name}": value for name, value in measured.items()}, **sample})
         self.save()
 

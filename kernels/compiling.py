@@ -1,0 +1,17 @@
+"""Who is told that kernels are being compiled. The first use of a kernel on a machine takes seconds; later ones find it on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+listeners: list[Callable[[], None]] = []  # each is called once, when the first kernel is compiled after it was added
+
+
+def announce() -> None:
+    """Call all listeners, and forget them."""
+    while listeners:
+        try:
+            listener = listeners.pop()
+        except IndexError:  # another thread was faster
+            return
+        listener()
