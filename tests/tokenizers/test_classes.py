@@ -13,6 +13,7 @@ from tinyllm.tokenizers import (
     WordPieceTokenizer,
     load,
 )
+from tinyllm.tokenizers.classes import CLASSES
 
 TEXTS = (
     "The cat",
@@ -170,9 +171,10 @@ def test_old_directories(transformers, model, config, special, added, tmp_path):
     write(tmp_path, OLD[model] | files | {"config.json": {"model_type": model}})
     ours = compare(transformers, tmp_path, model)
     ours.save(tmp_path / "saved")
-    again = load(tmp_path / "saved")
+    again, theirs = load(tmp_path / "saved"), transformers.AutoTokenizer.from_pretrained(tmp_path / "saved")
     for text in TEXTS:
-        assert again.encode(text, add_special_tokens=True) == ours.encode(text, add_special_tokens=True), text
+        ids = ours.encode(text, add_special_tokens=True)
+        assert again.encode(text, add_special_tokens=True) == theirs(text).input_ids == ids, text
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -204,6 +206,16 @@ def test_the_class_that_reads_a_directory(transformers, specs, name, tmp_path):
     for i, files in enumerate(cases[: 9 if name in ("LlamaTokenizer", "GPT2Tokenizer") else 6]):
         write(tmp_path / str(i), spec | files)
         compare(transformers, tmp_path / str(i), files)
+
+
+def test_other_names_of_the_classes(transformers, specs, tmp_path):
+    """transformers knows some classes by several names."""
+    for name, known_as in CLASSES.items():
+        own = next(own for own in OPTIONS if CLASSES[own] is known_as)
+        config = {"tokenizer_class": name, "add_prefix_space": own == "RobertaTokenizer", "do_lower_case": False}
+        files = {"tokenizer.json": specs[own], "config.json": {"model_type": MODELS[own]}}
+        write(tmp_path / name, files | {"tokenizer_config.json": config})
+        compare(transformers, tmp_path / name, name)
 
 
 def test_files_without_a_name_of_their_class(tmp_path):

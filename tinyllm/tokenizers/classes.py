@@ -232,11 +232,11 @@ T5 = TokenizerClass("Unigram", {"eos": "</s>", "unk": "<unk>", "pad": "<pad>"}, 
 
 CLASSES: dict[str, TokenizerClass] = {
     "GPT2Tokenizer": GPT2,
-    "RobertaTokenizer": ROBERTA,
-    "BertTokenizer": BERT,
-    "DistilBertTokenizer": BERT,
+    **{f"{name}Tokenizer": ROBERTA for name in ("Roberta", "Bart", "LED", "Longformer", "Mvp")},
+    **{f"{name}Tokenizer": BERT for name in ("Bert", "DistilBert", "Electra", "LayoutLM", "Lxmert")},
+    **{f"{name}Tokenizer": BERT for name in ("MobileBert", "SqueezeBert")},
     "Qwen2Tokenizer": QWEN2,
-    "LlamaTokenizer": LLAMA,
+    **{f"{name}Tokenizer": LLAMA for name in ("Llama", "Phi3")},
     "T5Tokenizer": T5,
 }
 
