@@ -48,8 +48,8 @@ LONGEST_DIALOGUE = 5  # exchanges: about what the context of a small model holds
 def library_dialogues() -> list[Dialogue]:
     """Questions about well-known functions and classes, in several wordings, with their answers, and a few greetings.
 
-    Each wording of each question occurs once. A dialogue has one to LONGEST_DIALOGUE exchanges, so that a model learns to answer the
-    last question and not the first.
+    Each wording of each question occurs once. A dialogue has one to LONGEST_DIALOGUE exchanges, so that a model learns to
+    answer the last question and not the first.
     """
     asked = [(question.format(name), answer) for name, answer in explanations().items() for question in QUESTIONS]
     greeted = [GREETINGS[i % len(GREETINGS)] for i in range(len(asked) // GREETED)]

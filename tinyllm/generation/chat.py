@@ -6,17 +6,20 @@ A dialogue is a list of messages, {"role": "user", "content": "Hello"}; the role
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from ..data.examples import Example
 from ..models.model import LanguageModel
 from ..tokenizers import Tokenizer
+from ..tokenizers.base import ROLES as TOKEN_ROLES
 from .decoding import end_tokens, stream
+from .typed import Typed, control_tokens, free_mark, normalizer, unmarked
+
+if TYPE_CHECKING:
+    from .sandbox import ChatTemplate
 
 Message = Mapping[str, str]
 ROLES = ("system", "user", "assistant")
@@ -101,11 +104,17 @@ class PlainFormat(ChatFormat):
 
 
 class TemplateFormat(ChatFormat):
-    """The format of a checkpoint's chat_template, Jinja as transformers runs it, in Jinja's sandbox."""
+    """The format of a checkpoint's chat_template, Jinja as transformers runs it, within the limits of sandbox.py.
+
+    What people write is text alone, as in our own format: a special token that a message spells stays text. So does, except
+    in what the assistant says, another added token that the template writes, such as <think>.
+    """
 
     def __init__(self, tokenizer: Tokenizer, template: str):
         super().__init__(tokenizer)
         self.template = compiled(template)
+        special, control = control_tokens(tokenizer, self.template.literals)
+        self.special, self.control = Typed(special, normalizer(tokenizer)), Typed(control, normalizer(tokenizer))
         self.ends = [*dict.fromkeys([*self._end(), *([] if tokenizer.eos_id is None else [tokenizer.eos_id])])]
 
     def _end(self) -> list[int]:
@@ -116,79 +125,85 @@ class TemplateFormat(ChatFormat):
         return [id for id in behind if id in self.tokenizer.special_tokens.values()]
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
-        import jinja2  # here, because only a chat needs it, and it is an extra
+        """The dialogue as text."""
+        mark = free_mark(messages)
+        return unmarked(self._marked(messages, add_generation_prompt, mark), mark)[0]
 
-        tokens = {
-            f"{role}_token": self._spelling(getattr(self.tokenizer, f"{role}_id")) for role in ("bos", "eos", "unk", "pad")
-        }
-        try:
-            return self.template.render(messages=messages, add_generation_prompt=add_generation_prompt, **tokens)
-        except (jinja2.TemplateError, TypeError) as error:
-            raise ValueError(f"the checkpoint's chat template does not take this dialogue: {error}") from None
+    def _marked(self, messages: Sequence[Message], add_generation_prompt: bool, mark: str) -> str:
+        """The dialogue as text, with the mark after characters that people typed and that a special token would need."""
+        ids = {f"{role}_token": getattr(self.tokenizer, f"{role}_id") for role in TOKEN_ROLES}
+        tokens = {name: self.tokenizer.id_to_token(id) for name, id in ids.items() if id is not None}
+        return self.template.render(
+            messages=[self._typed(message, mark) for message in messages],
+            tools=None,
+            documents=None,
+            add_generation_prompt=add_generation_prompt,
+            **tokens,
+        )
 
-    def _spelling(self, id: int | None) -> str:
-        return "" if id is None else self.tokenizer.id_to_token(id) or ""
+    def _typed(self, message: Message, mark: str) -> dict[str, Any]:
+        typed = self.special if message["role"] == "assistant" else self.control
+        fields = {key: value for key, value in message.items() if value is not None}
+        return {key: value if key == "role" else typed.marked(value, mark) for key, value in fields.items()}
 
     def parts(self, messages):
-        done = ""
+        done, mark = "", free_mark(messages)
         for i, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
-            before, after = self.render(messages[:i], add_generation_prompt=True), self.render(messages[: i + 1])
+            before, after = self._marked(messages[:i], True, mark), self._marked(messages[: i + 1], False, mark)
             if not (before.startswith(done) and after.startswith(before)):
                 raise ValueError(
                     "the checkpoint's chat template writes earlier messages anew for later ones, so that what the model is "
                     "to learn cannot be told apart: give it dialogues with one reply, or another template"
                 )
-            yield self._ids(before[len(done) :]), False
-            reply = self._ids(after[len(before) :])
+            yield self._ids(before[len(done) :], mark), False
+            reply = self._ids(after[len(before) :], mark)
             end = next((place + 1 for place, id in enumerate(reply) if id in self.ends), len(reply))
             yield reply[:end], True
             yield reply[end:], False
             done = after
 
     def prompt(self, messages):
-        return self._ids(self.render(messages, add_generation_prompt=True))
+        mark = free_mark(messages)
+        return self._ids(self._marked(messages, True, mark), mark)
 
-    def _ids(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, allow_special=True)
+    def _ids(self, text: str, mark: str) -> list[int]:
+        text, typed = unmarked(text, mark)
+        return self.tokenizer.encode(text, allow_special=True, typed=typed)
 
 
-def chat_format(tokenizer: Tokenizer | None) -> ChatFormat:
-    """The format that comes with a tokenizer. ValueError where none does."""
-    if tokenizer is None or tokenizer.chat_template is None:
+def chat_format(tokenizer: Tokenizer | None, name: str | None = None) -> ChatFormat:
+    """The format that comes with a tokenizer; `name`: one of its templates with a name. ValueError where there is none."""
+    named = {} if tokenizer is None else tokenizer.named_templates
+    if tokenizer is not None and name in (None, "default") and tokenizer.chat_template is not None:
+        template = tokenizer.chat_template
+    elif tokenizer is not None and name in named:
+        template = named[name]
+    elif named:
+        raise ValueError(
+            f"this model has the chat templates {', '.join(sorted(named))}, and no {name or 'default'}: pass the name of "
+            "one to chat_format or Chat, or to the option --template"
+        )
+    else:
         raise ValueError(
             "this model has no chat format: its tokenizer has no chat_template. Use `tinyllm generate`, or fine-tune it on "
             "dialogue (chat.extend gives it the format)"
         )
-    template = tokenizer.chat_template
     return PlainFormat(tokenizer) if template == TEMPLATE else TemplateFormat(tokenizer, template)
 
 
-def compiled(template: str) -> Any:
-    """A Jinja template as transformers compiles it; a checkpoint's is a stranger's program, so it runs in the sandbox."""
+def compiled(template: str) -> ChatTemplate:
+    """A Jinja template as transformers compiles it, in the sandbox."""
     try:
-        import jinja2  # here, because it is an extra: tinyllm[chat]
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
+        import jinja2  # noqa: F401  here, because it is an extra: tinyllm[chat]
+
+        from .sandbox import ChatTemplate
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
             "this model's chat format is a Jinja template, which needs jinja2: pip install 'tinyllm[chat]'"
         ) from None
-
-    def raise_exception(message: str) -> None:
-        raise jinja2.TemplateError(message)
-
-    def tojson(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, **options)
-
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
-    environment.filters["tojson"] = tojson
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = lambda format: datetime.datetime.now().strftime(format)
-    try:
-        return environment.from_string(template)
-    except jinja2.TemplateSyntaxError as error:
-        raise ValueError(f"the checkpoint's chat template is no valid Jinja ({error}, line {error.lineno})") from None
+    return ChatTemplate(template)
 
 
 def checked(messages: Sequence[Message]) -> Sequence[Message]:
@@ -228,13 +243,27 @@ def extend(model: LanguageModel, tokenizer: Tokenizer) -> LanguageModel:
 
 
 class Chat:
-    """A conversation: `reply` to what the user says, turn by turn. options: those of generate.stream."""
+    """A conversation: `reply` to what the user says, turn by turn.
 
-    def __init__(self, model: LanguageModel, tokenizer: Tokenizer | None, system: str | None = None, **options: Any):
-        self.format = chat_format(tokenizer)
+    template: the name of one of the tokenizer's chat templates, if it has several. options: those of generate.stream.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer | None,
+        system: str | None = None,
+        template: str | None = None,
+        **options: Any,
+    ):
+        self.format = chat_format(tokenizer, template)
         if not isinstance(model, LanguageModel):
             raise ValueError(f"{type(model).__name__} does not chat: that takes a decoder such as GPT or Llama")
         self.model, self.options = model, options
+        self.instruct(system)
+
+    def instruct(self, system: str | None) -> None:
+        """Begin again with this system message, or with none."""
         self.system = [{"role": "system", "content": system}] if system else []
         self.reset()
 

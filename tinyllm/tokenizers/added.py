@@ -1,6 +1,6 @@
 """Tokens that stand beside a vocabulary: found in the text as they are written, before anything else looks at it."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import regex
@@ -43,15 +43,18 @@ class AddedTokens:
             self.tokens[spelled] = token
         self.pattern = any_of(self.tokens)
 
-    def split(self, text: str, allow_special: bool = True) -> list[tuple[str, AddedToken | None, int]]:
+    def split(
+        self, text: str, allow_special: bool = True, typed: Collection[int] = ()
+    ) -> list[tuple[str, AddedToken | None, int]]:
         """The text as (part, its added token or None, where it starts); special tokens are plain text unless allowed.
 
         A match counts even if the one before it has swallowed white space that belongs to it, as in the tokenizers
         library: such white space is then in both parts.
+        typed: the places of characters that belong to no token.
         """
         parts: list[tuple[str, AddedToken | None, int]] = []
         done = 0
-        for match in self.pattern.finditer(text) if self.pattern else ():
+        for match in self._matches(text, typed):
             token = self.tokens[match[0]]
             start, end = match.span()
             if token.special and not allow_special:
@@ -70,6 +73,32 @@ class AddedTokens:
         if done < len(text):
             parts.append((text[done:], None, done))
         return parts
+
+    def _matches(self, text: str, typed: Collection[int]) -> Iterator[regex.Match[str]]:
+        """The tokens in a text without a character of `typed`, none over another."""
+        match = self.pattern.search(text) if self.pattern else None
+        while self.pattern and match:
+            allowed = not typed or not any(place in typed for place in range(*match.span()))
+            if allowed:
+                yield match
+            match = self.pattern.search(text, match.end() if allowed else match.start() + 1)
+
+    def carried(self, typed: Collection[int], start: int, raw: str, text: str) -> Collection[int]:
+        """`typed`, which are places of the whole text, for a part that begins at `start`: `text`, normalised from `raw`.
+
+        Where the two differ, the tokens of one are compared with those of the other, in order. If they are not the same
+        tokens, the part has none.
+        """
+        here = {place - start for place in typed if 0 <= place - start < len(raw)}
+        if not here or raw == text:
+            return here
+        written = any_of(token.content for token in self.tokens.values())
+        before = list(written.finditer(raw)) if written else []
+        after = list(self.pattern.finditer(text)) if self.pattern else []
+        if [match[0] for match in before] != [self.tokens[match[0]].content for match in after]:
+            return range(len(text))
+        pairs = [(old.span(), new.span()) for old, new in zip(before, after)]
+        return {place for old, new in pairs if here.intersection(range(*old)) for place in range(*new)}
 
 
 def any_of(strings: Iterable[str]) -> regex.Pattern[str] | None:

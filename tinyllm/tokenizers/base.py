@@ -2,7 +2,7 @@
 
 import codecs
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from .added import AddedToken, AddedTokens, well_formed
+from .cleanup import Cleanup
 from .decoders import Decoder, JsonDecoder
 from .files import TokenizerError, write_json
 from .json_steps import Json
 from .patterns import LimitError
 
+CLEAN_UP = "clean_up_tokenization_spaces"
 ROLES = ("bos", "eos", "pad", "unk", "cls", "sep", "mask")
 
 # What a special token is for, where nothing but its spelling tells.
@@ -59,8 +61,9 @@ class Settings:
     decoder: Sequence[Json] | None = None  # the steps of a tokenizer.json's decoder; None: that of the tokenizer's class
     truncation: Json | None = None  # what encode_batch cuts off
     padding: Json | None = None  # how encode_batch fills up
-    roles: dict[str, str] = field(default_factory=dict)  # "eos" -> "</s>"
+    roles: Mapping[str, str | None] = field(default_factory=dict)  # "eos" -> "</s>"; None: it has no such token
     chat_template: str | None = None
+    named_templates: dict[str, str] = field(default_factory=dict)  # chat templates for other uses: "tool_use", "rag"
     parse_special: bool = True  # text that spells a special token becomes that token
     config: dict[str, Any] = field(default_factory=dict)  # tokenizer_config.json as it was read
     file: Path | None = None  # where the tokenizer comes from, for messages
@@ -69,9 +72,12 @@ class Settings:
 class Tokenizer:
     """Text to ids and back. A subclass gives `_encode_part`, `_piece` and `_tokens`; see each for what it promises."""
 
+    cleans_up = True  # heeds clean_up_tokenization_spaces: byte-pair encoding does not, because its spaces are the text's
+
     def __init__(self, settings: Settings | None = None):
         self.settings = settings or Settings()
         self.chat_template = self.settings.chat_template
+        self.named_templates = dict(self.settings.named_templates)
         self._raw_added = AddedTokens(token for token in self.settings.added if not token.normalized)
         normalized = [token for token in self.settings.added if token.normalized]
         self._normalized_added = AddedTokens(normalized, self._normalize) if normalized else None
@@ -122,16 +128,23 @@ class Tokenizer:
 
     # Encoding ------------------------------------------------------------------------------------------------------
 
-    def encode(self, text: str, add_special_tokens: bool = False, allow_special: bool | None = None) -> list[int]:
+    def encode(
+        self,
+        text: str,
+        add_special_tokens: bool = False,
+        allow_special: bool | None = None,
+        typed: Collection[int] = (),
+    ) -> list[int]:
         """The ids of a text.
 
         add_special_tokens puts the model's own tokens around it (<s>, [CLS] ... [SEP], </s>; GPT-2 has none).
         allow_special: whether text that spells a special token, "</s>", becomes it. None: as the library does whose
         files these are; Hugging Face's tokenizer.json says yes; OpenAI's vocab.bpe and SentencePiece's .model say no.
         Pass False for text that a stranger wrote. Half a surrogate pair, which is no text, becomes U+FFFD.
+        typed: the places of characters that belong to no special or added token, in a text that only partly is a stranger's.
         The ids are those of the whole text: only encode_batch cuts texts, if tokenizer.json has a section "truncation".
         """
-        ids = self._encode(text, allow_special)
+        ids = self._encode(text, allow_special, typed)
         return self.wrap(ids)[0] if add_special_tokens else ids
 
     def encode_pair(self, first: str, second: str, allow_special: bool | None = None) -> tuple[list[int], list[int]]:
@@ -180,19 +193,19 @@ class Tokenizer:
             ids = ids[max(len(ids) - room, 0) :] if left else ids[:room]
         return self.wrap(ids)[0] if add_special_tokens else ids
 
-    def _encode(self, text: str, allow_special: bool | None) -> list[int]:
+    def _encode(self, text: str, allow_special: bool | None, typed: Collection[int] = ()) -> list[int]:
         if not isinstance(text, str):
             raise TypeError(f"encode takes one text (str), not {type(text).__name__}; encode_batch takes several")
         allow_special = self.settings.parse_special if allow_special is None else allow_special
         try:
-            return self._encode_text(well_formed(text), allow_special)
+            return self._encode_text(well_formed(text), allow_special, typed)
         except LimitError as error:
             raise self._with_file(error) from None
 
-    def _encode_text(self, text: str, allow_special: bool) -> list[int]:
+    def _encode_text(self, text: str, allow_special: bool, typed: Collection[int]) -> list[int]:
         ids: list[int] = []
         encode = self._encode_part if allow_special else self._encode_plain
-        for raw, token, start in self._raw_added.split(text, allow_special):
+        for raw, token, start in self._raw_added.split(text, allow_special, typed):
             if token is not None:
                 ids.append(token.id)
                 continue
@@ -201,7 +214,8 @@ class Tokenizer:
             if self._normalized_added is None:
                 ids += encode(part, first)
                 continue
-            for inner, inner_token, inner_start in self._normalized_added.split(part, allow_special):
+            inside = self._normalized_added.carried(typed, start, raw, part) if typed else ()
+            for inner, inner_token, inner_start in self._normalized_added.split(part, allow_special, inside):
                 if inner_token is None:
                     ids += encode(inner, first and inner_start == 0)
                 else:
@@ -268,7 +282,8 @@ class Tokenizer:
         return self._ids_by_token
 
     def _role(self, role: str) -> int | None:
-        return self._ids().get(self._roles[role]) if role in self._roles else None
+        content = self._roles.get(role)
+        return None if content is None else self._ids().get(content)
 
     bos_id = property(lambda self: self._role("bos"), doc="Id of the token that begins a text, or None.")
     eos_id = property(lambda self: self._role("eos"), doc="Id of the token that ends a text, or None.")
@@ -307,13 +322,17 @@ class Tokenizer:
         write_json(directory / "tokenizer_config.json", self._to_config())
 
     def _to_config(self) -> dict[str, Any]:
-        config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", CLEAN_UP: False}
         config |= self.settings.config
         config |= {f"{role}_token": self._roles[role] for role in ROLES if role in self._roles}
         if not self.settings.parse_special:
             config["split_special_tokens"] = True
+        config.pop("chat_template", None)
         if self.chat_template is not None:
             config["chat_template"] = self.chat_template
+        if self.named_templates:
+            named = self.named_templates | ({} if self.chat_template is None else {"default": self.chat_template})
+            config["chat_template"] = [{"name": name, "template": template} for name, template in named.items()]
         return config
 
 
@@ -331,23 +350,30 @@ class StreamDecoder:
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._decoder = tokenizer._decoder()
 
+        self._cleanup = Cleanup() if tokenizer.cleans_up and tokenizer.settings.config.get(CLEAN_UP) else None
+
     def feed(self, id: int) -> str:
         if self._decoder is None:
-            return self._utf8.decode(self.piece(operator.index(id)))
+            return self.tidy(self._utf8.decode(self.piece(operator.index(id))))
         try:
             token = self.tokenizer._spelled(operator.index(id))
-            if self.skip_special_tokens and token in self.tokenizer._special:
-                return ""
-            return self._decoder.feed(token, id)
         except UnknownId:
             if id < 0:
                 raise
             return ""
+        if self.skip_special_tokens and token in self.tokenizer._special:
+            return ""
+        try:
+            return self.tidy(self._decoder.feed(token, id))
         except LimitError as error:
             raise self.tokenizer._with_file(error) from None
 
     def finish(self) -> str:
-        return self._utf8.decode(b"", final=True) if self._decoder is None else self._decoder.finish()
+        return self.tidy(self._utf8.decode(b"", final=True) if self._decoder is None else self._decoder.finish(), True)
+
+    def tidy(self, text: str, last: bool = False) -> str:
+        """Decoded text as clean_up_tokenization_spaces has it."""
+        return text if self._cleanup is None else self._cleanup.feed(text, last)
 
     def piece(self, id: int) -> bytes:
         """The bytes that the next token adds."""

@@ -40,6 +40,8 @@ class BPETokenizer(Tokenizer):
     such bytes vanish, as in the tokenizers library. A vocabulary with all 256 bytes, as train gives, has nothing unknown.
     """
 
+    cleans_up = False
+
     def __init__(
         self,
         vocab: Mapping[str, int],

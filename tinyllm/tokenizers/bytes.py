@@ -12,6 +12,8 @@ from .json_steps import Json
 class ByteTokenizer(Tokenizer):
     """Byte b has id b; special tokens come after, from 256 on."""
 
+    cleans_up = False
+
     def __init__(self, special_tokens: Sequence[str] = ("<|endoftext|>",), settings: Settings | None = None):
         check_special(special_tokens, BYTE_TO_CHARACTER)
         added = [AddedToken(content, 256 + i) for i, content in enumerate(special_tokens)]

@@ -26,6 +26,13 @@ def envelope(tokenizer: Tokenizer, **parts: Any) -> Json:
     }
 
 
+def model_type(model: Json) -> str:
+    """The model's name; files older than tokenizers 0.8 do not give it."""
+    if "type" in model:
+        return model["type"]
+    return "BPE" if "merges" in model else "Unigram" if isinstance(model.get("vocab"), list) else "WordPiece"
+
+
 def read_merges(model: Json) -> list[tuple[str, str]]:
     """The merges of a BPE model. Those with the unknown token, or with bytes in place of characters, are refused."""
     merges = [read_merge(merge) for merge in model["merges"]]

@@ -1,16 +1,18 @@
 """Which file of a directory holds its tokenizer, and what kind of file one is."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from .added import WHITE_SPACE
-from .base import Settings, Template, Tokenizer
+from .added import WHITE_SPACE, AddedToken
+from .base import CONVENTIONS, Settings, Tokenizer
 from .bert_characters import BertNormalizer
 from .bpe import BPETokenizer
-from .config import added_tokens, read_config, roles_of
+from .classes import BERT, GPT2, ROBERTA, chosen_class
+from .config import read_config, roles_of
 from .files import TokenizerError, read_json, read_text
 from .sentencepiece_files import read_llama2c, read_model
-from .tokenizer_json import read_tokenizer_json
+from .tokenizer_json import as_transformers_reads, read_tokenizer_json
 from .wordpiece import WordPieceTokenizer, bert_vocabulary
 
 
@@ -46,7 +48,7 @@ def is_llama2c(path: Path) -> bool:
     return path.suffix == ".bin" and path.name.startswith("tok")
 
 
-def read_gpt2(path: Path) -> BPETokenizer:
+def read_gpt2(path: Path) -> Tokenizer:
     """vocab.json and merges.txt (GPT-2, OPT, RoBERTa), or OpenAI's encoder.json and vocab.bpe, given either of the two."""
     names = ("encoder.json", "vocab.bpe") if path.name in ("encoder.json", "vocab.bpe") else ("vocab.json", "merges.txt")
     vocab_path, merges_path = (path.parent / name for name in names)
@@ -62,42 +64,38 @@ def read_gpt2(path: Path) -> BPETokenizer:
         if not (left and right) or " " in right:
             raise TokenizerError(f"{merges_path}, line {number}: {line!r} is not a merge, two tokens with a space between")
         merges.append((left, right))
+    spec = {"model": {"type": "BPE", "vocab": vocab, "merges": merges}}
     config = read_config(path.parent)
-    roles = roles_of(config)
-    settings = Settings(
-        added=added_tokens(path.parent, config, vocab),
-        template=_with_bos(vocab[roles["bos"]]) if config.get("add_bos_token") else Template(),
-        roles=roles,
-        chat_template=config.get("chat_template"),
-        parse_special=not config.get("split_special_tokens", not config),
-        config=config,
-    )
-    return BPETokenizer(vocab, merges, settings, add_prefix_space=config.get("add_prefix_space", False))
+    chosen = chosen_class(path.parent, config)
+    if chosen is None or chosen.model != "BPE":  # nothing names the class
+        if not config:
+            return BPETokenizer(vocab, merges, Settings(conventional_tokens(vocab), parse_special=False))
+        guess = ROBERTA if {"<s>", "</s>", "<mask>"} <= vocab.keys() else GPT2
+        chosen = replace(guess, tokens={role: token for role, token in guess.tokens.items() if token in vocab})
+    return as_transformers_reads(vocab_path, spec, chosen)
 
 
-def _with_bos(bos: int) -> Template:
-    return Template(((bos, 0), ("A", 0)), ((bos, 0), ("A", 0), (bos, 0), ("B", 0)))
+def conventional_tokens(vocab: dict[str, int]) -> list[AddedToken]:
+    """The tokens of a vocabulary that are special by their spelling."""
+    return [AddedToken(content, id) for content, id in vocab.items() if content in CONVENTIONS]
 
 
-def read_vocab_txt(path: Path) -> WordPieceTokenizer:
+def read_vocab_txt(path: Path) -> Tokenizer:
     """BERT's vocab.txt, one token a line.
 
-    tokenizer_config.json beside it says whether text is lower-cased; without one, it is unless a token has a capital letter.
+    tokenizer_config.json beside it says whether text is lower-cased, and text is if it does not. A vocab.txt that is
+    alone lower-cases unless a token has a capital letter.
     """
     lines = read_text(path).removesuffix("\n").split("\n")
     vocab, settings = bert_vocabulary([line.rstrip(WHITE_SPACE) for line in lines])
-    if "[UNK]" not in vocab:
-        raise TokenizerError(f"{path} is not a WordPiece vocabulary: it has no line [UNK]")
     config = read_config(path.parent)
-    cased = any(token != token.lower() for token in vocab if not (token.startswith("[") and token.endswith("]")))
-    settings.added = added_tokens(path.parent, config, vocab)
-    settings.roles, settings.config, settings.chat_template = roles_of(config), config, config.get("chat_template")
-    normalizer = BertNormalizer(
-        lowercase=config.get("do_lower_case", not cased),
-        strip_accents=config.get("strip_accents"),
-        handle_chinese_chars=config.get("tokenize_chinese_chars", True),
-    )
-    return WordPieceTokenizer(vocab, settings, normalizer=normalizer)
+    chosen = chosen_class(path.parent, config)
+    if roles_of(config).get("unk", "[UNK]") not in vocab:
+        raise TokenizerError(f"{path} is not a WordPiece vocabulary: it has no line {roles_of(config).get('unk', '[UNK]')}")
+    if not config and chosen is None:
+        cased = any(token != token.lower() for token in vocab if not (token.startswith("[") and token.endswith("]")))
+        return WordPieceTokenizer(vocab, settings, normalizer=BertNormalizer(lowercase=not cased))
+    return as_transformers_reads(path, {"model": {"type": "WordPiece", "vocab": vocab}}, BERT)
 
 
 READERS: dict[str, Callable[[Path], Tokenizer]] = {

@@ -65,8 +65,8 @@ class Pattern:
 
     def _stopped(self, text: str) -> LimitError:
         return LimitError(
-            f"the pattern {self.pattern!r} was stopped after {seconds_for(text):.0f} s on a text of {len(text):,} characters: "
-            "it backtracks without end. Correct it in the file"
+            f"the pattern {self.pattern!r} was stopped after {seconds_for(text):.0f} s on a text of {len(text):,} "
+            "characters: it backtracks without end. Correct it in the file"
         )
 
 

@@ -136,6 +136,8 @@ class SentencePieceBPETokenizer(SentencePieceTokenizer):
     ignore_merges: a word that is a piece as a whole is that piece.
     """
 
+    cleans_up = False
+
     def __init__(
         self,
         pieces: Sequence[str | None],

@@ -4,6 +4,7 @@ import base64
 import binascii
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from .added import AddedToken
 from .base import Settings, Tokenizer
 from .bpe import BPETokenizer
 from .byte_characters import to_characters
-from .config import read_config, roles_of
+from .config import added_by_config, read_config, roles_of, templates_of
 from .decoders import SPACE
 from .files import TokenizerError, read_bytes, read_json
 from .protobuf import (
@@ -42,9 +43,26 @@ def read_model(path: Path) -> Tokenizer:
     try:
         if data[:1] != b"\n" and b"\0" not in data[:1000] and len(data.split(b"\n", 1)[0].split()) == 2:
             return from_tiktoken(data)
-        return from_sentencepiece(parse_model(data), read_config(path.parent), sentinels_of(path.parent), source=data)
+        tokenizer = from_sentencepiece(parse_model(data), read_config(path.parent), sentinels_of(path.parent), source=data)
+        return with_configured_tokens(tokenizer, path.parent)
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from None
+
+
+def with_configured_tokens(tokenizer: Tokenizer, directory: Path) -> Tokenizer:
+    """The same tokenizer with the tokens that the files beside a .model add to its pieces, such as <pad> or <|im_end|>.
+
+    Text that spells a special token becomes it, as in transformers, if there is a tokenizer_config.json.
+    """
+    config, settings, ids = read_config(directory), tokenizer.settings, tokenizer._ids()
+    if config:
+        added = added_by_config(directory, config, (), settings.added, ids)
+        added = [token for token in added if token.special or token.content not in ids]  # SentencePiece finds its own
+        parse = settings.parse_special or (directory / "tokenizer_config.json").is_file()
+        parse = parse and not config.get("split_special_tokens", False)
+        Tokenizer.__init__(tokenizer, replace(settings, added=added, parse_special=parse))
+        del tokenizer._ids_by_token
+    return tokenizer
 
 
 def settings_of(model: SentencePieceModel, config: dict[str, Any], sentinels: int = 0) -> Settings:
@@ -53,13 +71,13 @@ def settings_of(model: SentencePieceModel, config: dict[str, Any], sentinels: in
     ids = roles_in(model)
     bos, eos = ids.get("bos"), ids.get("eos")
     add_bos = config.get("add_bos_token", bos is not None)
-    add_eos = config.get("add_eos_token", bos is None)
+    add_eos = sentinels > 0 or config.get("add_eos_token", bos is None)  # T5 has no such option
     special = [id for id, (_, _, kind) in enumerate(model.pieces) if kind in (CONTROL, UNKNOWN)]
     return Settings(
         added=[*(AddedToken(pieces[id], id) for id in special), *sentinel_tokens(len(pieces), sentinels)],
         template=template_of(bos if add_bos else None, eos if add_eos else None),
-        roles={role: pieces[id] for role, id in ids.items()} | roles_of(config),
-        chat_template=config.get("chat_template"),
+        roles={**{role: pieces[id] for role, id in ids.items()}, **roles_of(config)},
+        **templates_of(config),
         parse_special=sentinels > 0,
         config=config,
     )

@@ -13,10 +13,11 @@ from .bpe import BPETokenizer
 from .byte_characters import BYTE_TO_CHARACTER
 from .bytes import ByteTokenizer
 from .character import EVERY_CHARACTER, CharacterTokenizer
-from .config import read_config, roles_of
+from .classes import TokenizerClass, chosen_class, rebuilt
+from .config import read_config, roles_of, templates_of
 from .decoders import decoder_steps
 from .files import TokenizerError, read_json
-from .json_parts import ADDED_KEYS, read_merges, read_template
+from .json_parts import ADDED_KEYS, model_type, read_merges, read_template
 from .json_steps import Json, flat, refuse
 from .sentencepiece import SOURCE
 from .sentencepiece_json import read_sentencepiece_bpe, read_source, read_unigram
@@ -29,8 +30,18 @@ def read_tokenizer_json(path: Path) -> Tokenizer:
     spec = read_json(path)
     if not isinstance(spec, dict) or not isinstance(spec.get("model"), dict):
         raise TokenizerError(f"{path} is not a tokenizer.json: it has no 'model'")
+    return as_transformers_reads(path, spec)
+
+
+def as_transformers_reads(path: Path, spec: Json, chosen: TokenizerClass | None = None) -> Tokenizer:
+    """The tokenizer of a tokenizer.json, as a class of transformers changes it; None: the class that AutoTokenizer takes."""
     try:
-        return from_json(spec, read_config(path.parent), path)
+        config = read_config(path.parent)
+        if SOURCE in spec["model"]:  # a SentencePiece model that tinyllm saved
+            return from_json(spec, config, path)
+        in_bytes = any(step["type"] == "ByteLevel" for step in flat(spec.get("pre_tokenizer"), "pretokenizers"))
+        chosen = chosen or chosen_class(path.parent, config, in_bytes)
+        return from_json(*rebuilt(spec, config, chosen, path.parent), path)
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from None
     except (KeyError, TypeError, AttributeError) as error:
@@ -47,7 +58,7 @@ def from_json(spec: Json, config: Json | None = None, file: Path | None = None) 
         truncation=read_truncation(spec.get("truncation")),
         padding=read_padding(spec.get("padding")),
         roles=roles_of(config),
-        chat_template=config.get("chat_template"),
+        **templates_of(config),
         parse_special=not config.get("split_special_tokens", False),
         config=config,
         file=file,
@@ -63,13 +74,6 @@ def from_json(spec: Json, config: Json | None = None, file: Path | None = None) 
         if id not in (None, token.id):
             raise TokenizerError(f"the added token {token.content!r} has the id {token.id}, in its vocabulary it has {id}")
     return tokenizer
-
-
-def model_type(model: Json) -> str:
-    """The model's name; files older than tokenizers 0.8 do not give it."""
-    if "type" in model:
-        return model["type"]
-    return "BPE" if "merges" in model else "Unigram" if isinstance(model.get("vocab"), list) else "WordPiece"
 
 
 def read_truncation(part: Json | None) -> Json | None:
