@@ -55,13 +55,13 @@ def test_tied_weight_is_one_parameter():
 
 def test_loss_twice_then_backward_is_of_the_last():
     model = GPT.tiny()
-    tokens, targets, mask = model.example(np.random.default_rng(0))
-    model.loss(tokens, targets, mask)
+    (tokens, targets), options = model.example(np.random.default_rng(0)), model.example_options(np.random.default_rng(0))
+    model.loss(tokens, targets, **options)
     model.backward()
     expected = model.flat.grad.copy()
     model.zero_grad()
-    model.loss(targets.clip(0), targets)
-    model.loss(tokens, targets, mask)
+    model.loss(tokens[::-1], targets)
+    model.loss(tokens, targets, **options)
     model.backward()
     np.testing.assert_array_equal(model.flat.grad, expected)
 
@@ -112,6 +112,6 @@ def test_bad_targets_and_configuration_are_named():
 
 def test_float32_stays_float32():
     model = GPT.tiny()
-    tokens, targets, mask = model.example(np.random.default_rng(0))
-    assert model(tokens, mask).dtype == np.float32
-    assert isinstance(model.loss(tokens, targets, mask), float)
+    (tokens, targets), options = model.example(np.random.default_rng(0)), model.example_options(np.random.default_rng(0))
+    assert model(tokens, **options).dtype == np.float32
+    assert isinstance(model.loss(tokens, targets, **options), float)

@@ -151,7 +151,7 @@ class SourceCache(KVCache):
 
 def encoded(model: Any, source: Any, source_mask: Any = None) -> SourceCache:
     """Runs the encoder of an encoder-decoder once: the cache that its `decode` begins with.  source, source_mask (B, S)."""
-    h, mask = model.encode(source, source_mask)  # (B, S, C), (B, S)
+    h, mask = model.encode(source, source_mask=source_mask)  # (B, S, C), (B, S)
     cache = SourceCache(None if mask is None else moved(mask, device_of(h)))
     with model.inference():
         for layer in model.decoder.layers():

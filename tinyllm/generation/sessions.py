@@ -78,7 +78,7 @@ class DecoderSession(Session):
         if self.mask.all():
             return self.model(tokens, cache=self.cache, last_only=True)
         positions = np.maximum(self.mask.cumsum(1) - 1, 0)[:, -tokens.shape[1] :]
-        return self.model(tokens, self.mask, positions, self.cache, last_only=True)
+        return self.model(tokens, attention_mask=self.mask, positions=positions, cache=self.cache, last_only=True)
 
     def select(self, rows):
         super().select(rows)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Self
 
@@ -14,17 +16,26 @@ from ..kernels.device import check_device, device_of, moved
 from ..layers import Context, Embedding, Layer, Output, packed_arrays
 from ..layers.parameter import Flat
 from ..layers.quantized import Packed
+from .checks import by_name, described, unchanged, warn_if_unshifted
+from .config import changing
 
 
 class Model(Layer):
     """A network with a loss. Training knows of it only `loss`, `backward`, its flat buffers and its mode."""
 
-    config: Any
-    flat: Flat
+    config: Any  # never changed, nor replaced by another: its class is a Config (config.py)
+    flat: Flat  # the weights that are trained
+    base: Flat | None = None  # the frozen weights beside adapters
+    arguments: tuple[str, ...] = ("tokens", "targets", "attention_mask", "positions")  # of `loss`, as batches hold them
     bits: int | None = None  # of its matrices, if they are quantized (checkpoints/quantization.py)
+    warned: bool = False  # that targets are not shifted
     lora: Any = None  # the LoRAConfig of its adapters, if it has some (checkpoints/lora.py)
     head_names: tuple[str, ...] = ()  # how the names of a head's parameters begin that is fresh on a pretrained body
-    _autocast: Any = None  # the autocast block of the last loss
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "config" and "config" in vars(self):
+            raise AttributeError(changing(f"{type(self).__name__}.config"))
+        super().__setattr__(name, value)
 
     def loss(self, *args: Any, **options: Any) -> float:
         raise NotImplementedError
@@ -32,29 +43,60 @@ class Model(Layer):
     def backward(self, dloss: float = 1.0) -> None:
         raise NotImplementedError
 
+    def named(self, batch: Sequence[Any]) -> dict[str, Any]:
+        """The arrays of a batch by the names of loss's arguments: model.loss(**model.named(batch))."""
+        return dict(zip(self.arguments, batch))
+
     def example(self, random: np.random.Generator) -> tuple[Any, ...]:
-        """A small random batch, as the arguments of `loss`: for gradcheck and tests."""
+        """A small random batch, as the positional arguments of `loss`: for gradcheck and tests."""
         raise NotImplementedError
+
+    def example_options(self, random: np.random.Generator) -> dict[str, Any]:
+        """What `loss` takes by name beside that example, such as a mask with padding."""
+        return {}
+
+    def with_config(self, **fields: Any) -> Self:
+        """A fresh model with other values of these fields of its configuration, and copies of the weights.
+
+        ValueError if a field changes the shape of a weight, or if the model is quantized or has adapters.
+        """
+        if self.bits is not None or self.lora is not None:
+            raise ValueError(
+                "with_config() copies the weights of an ordinary model, and this one is quantized or has adapters: change "
+                "the configuration before tinyllm.lora.add or quantize"
+            )
+        model = type(self)(dataclasses.replace(self.config, **fields), seed=None, dtype=str(self.dtype))  # type: ignore[call-arg]
+        theirs = {p.name: p for p in self.parameters()}
+        if theirs.keys() != {p.name for p in model.parameters()}:
+            raise ValueError(f"with {fields} the model has other weights: make a fresh one, {type(self).__name__}(config)")
+        model.to(self.device)
+        for parameter in model.parameters():
+            parameter.data = theirs[parameter.name].data
+        model.mode.training, model.mode.random = self.mode.training, copy.deepcopy(self.mode.random)
+        return model
 
     # How it computes ---------------------------------------------------------------------------------------------------
 
     @contextmanager
     def forward_pass(self) -> Iterator[None]:
-        """Around the forward pass of a loss. It drops what an earlier loss kept and remembers the precision, which the
-        backward uses too, wherever it is called."""
-        self.mode.kept.clear()
-        self._autocast = block = kernels.current_autocast()
+        """Around the forward pass of a loss. It drops what an earlier loss kept and remembers what the backward relies on:
+        the precision, what the layers kept, and the weights."""
+        mode = self.mode
+        mode.kept.clear()
+        mode.last_loss, block = None, kernels.current_autocast()
         with nullcontext() if block.dtype == "float32" else self._in_precision(rounds_again=True):
             yield
+        weights = [(flat, flat.version, [part.copy() for part in flat.watched]) for flat in (self.flat, self.base) if flat]
+        mode.last_loss = block, [values for layer in mode.kept.values() for values in layer], weights
 
     @contextmanager
     def backward_pass(self) -> Iterator[None]:
         """Around the backward pass of the last loss, in the precision of that loss.
 
-        RuntimeError without a loss before it. ValueError if the matrices are packed in a few bits and nothing is trained
-        beside them.
+        RuntimeError without a loss before it, or if the weights have changed or layers were called since then. ValueError if
+        the matrices are packed in a few bits and nothing is trained beside them.
         """
-        if self._autocast is None:
+        if self.mode.last_loss is None:
             raise RuntimeError(f"{type(self).__name__}.backward() needs a forward pass before it: call loss() first")
         if self.bits is not None and self.lora is None:
             raise ValueError(
@@ -62,8 +104,31 @@ class Model(Layer):
                 'inference only: load it with dtype="float32" and compute in `with tinyllm.autocast("bfloat16"):`, or add '
                 "LoRA adapters (tinyllm.lora.add) and train these"
             )
-        with kernels.resume_autocast(self._autocast), self._in_precision():
+        block = self._same_as_in_loss()
+        with kernels.resume_autocast(block), self._in_precision():
             yield
+
+    def _same_as_in_loss(self) -> Any:
+        """The autocast block of the last loss, after checking that its backward would be that of the same function."""
+        block, kept, weights = self.mode.last_loss
+        self.mode.last_loss = None  # each loss has one backward, which frees what was kept
+        now = [flat for flat in (self.flat, self.base) if flat]
+        same = [flat is used and flat.version == version for flat, (used, version, _) in zip(now, weights, strict=False)]
+        if len(now) != len(weights) or not all(same) or not all(unchanged(flat.watched, seen) for flat, _, seen in weights):
+            self.forget()
+            raise RuntimeError(
+                "the weights have changed since loss(), and backward() would mix old and new ones: call backward() before "
+                "the optimizer's step, before weights are loaded, assigned, moved or converted, and before lora.add, "
+                "lora.merge and quantize; or call loss() again"
+            )
+        current = [values for layer in self.mode.kept.values() for values in layer]
+        if len(current) != len(kept) or any(a is not b for a, b in zip(current, kept)):
+            self.forget()
+            raise RuntimeError(
+                "layers of this model were called since loss(), and have kept other values than its backward() needs: call "
+                "them in `with model.inference():`, or call loss() again"
+            )
+        return block
 
     @contextmanager
     def inference(self) -> Iterator[None]:
@@ -122,7 +187,12 @@ class Model(Layer):
 
     def _flats(self) -> list[Flat]:
         """The memory of all parameters: one Flat, or with adapters two."""
-        return list({id(p.flat): p.flat for p in self.parameters() if p.flat}.values())
+        return [flat for flat in (self.flat, self.base) if flat]
+
+    def changed(self) -> None:
+        """To be called after weights were written without a Parameter, such as into what `arrays` returns."""
+        for flat in self._flats():
+            flat.changed()
 
     @property
     def device(self) -> str:
@@ -144,6 +214,9 @@ class Model(Layer):
         """The number of trained parameters. A tied weight counts once."""
         return self.flat.size
 
+    def __repr__(self) -> str:
+        return described(self)
+
 
 def checked_ids(
     ids: Any, size: int, name: str = "tokens", shape: tuple[int, ...] | None = None, may_ignore: bool = False
@@ -152,7 +225,7 @@ def checked_ids(
 
     shape: what is expected, any (B, T) by default. may_ignore: -100 is allowed too, for a target that does not count.
     """
-    array = np.asarray(ids)
+    array = np.array(ids)  # a copy: a caller may fill its own array with the next batch before the backward
     fits = array.ndim == 2 if shape is None else array.shape == shape
     if not fits or not np.issubdtype(array.dtype, np.integer):
         expected = "(B, T)" if shape is None else shape
@@ -203,10 +276,16 @@ class LanguageModel(Model):
     def hidden_backward(self, dh: np.ndarray) -> None:
         raise NotImplementedError
 
-    def loss(self, tokens, targets, attention_mask=None, positions=None, label_smoothing=0.0):
+    def loss(self, tokens, targets, *unnamed, attention_mask=None, positions=None, label_smoothing=0.0):
         """Mean cross-entropy, a Python float, of predicting targets (B, T). Targets of -100 are ignored."""
+        if unnamed:
+            raise TypeError(by_name("loss", "tokens and targets", "attention_mask"))
         tokens, context = self._checked(tokens, attention_mask, positions)
         targets = checked_ids(targets, self.config.vocab_size, "targets", tokens.shape, may_ignore=True)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {label_smoothing}, and must lie in [0, 1)")
+        if ((targets == tokens) | (targets == IGNORE)).all():
+            warn_if_unshifted(self, tokens, targets)
         with self.forward_pass():
             return self.output.loss(self.hidden(tokens, context), targets, label_smoothing)
 
@@ -215,13 +294,15 @@ class LanguageModel(Model):
         with self.backward_pass():
             self.hidden_backward(self.output.backward(dloss))
 
-    def __call__(self, tokens, attention_mask=None, positions=None, cache=None, last_only=False):
+    def __call__(self, tokens, *unnamed, attention_mask=None, positions=None, cache=None, last_only=False):
         """logits (B, T, V) of tokens (B, T).
 
         attention_mask (B, S) or (B, T, S): true for real tokens; S is the length with the cache's. positions (B, T): needed
         if they do not simply count up. cache: a KVCache (generation/cache.py) that holds the tokens before and receives
         these. last_only: return the logits of the last token alone, (B, 1, V).
         """
+        if unnamed:
+            raise TypeError(by_name("a call", "tokens", "attention_mask"))
         tokens, context = self._checked(tokens, attention_mask, positions, cache)
         with self.inference():
             if cache is not None:
@@ -234,12 +315,16 @@ class LanguageModel(Model):
         return self.hidden(tokens, context)
 
     def example(self, random):
-        B, T = 2, min(7, self.max_length)
-        tokens, targets = random.integers(0, self.vocab_size, (2, B, T))
+        T = min(7, self.max_length)
+        tokens, targets = random.integers(0, self.vocab_size, (2, 2, T))
         targets[0, T // 2] = IGNORE
-        attention_mask = np.ones((B, T), bool)
+        return tokens, targets
+
+    def example_options(self, random):
+        T = min(7, self.max_length)
+        attention_mask = np.ones((2, T), bool)
         attention_mask[0, : T // 3] = False  # padding on the left of the first row
-        return tokens, targets, attention_mask
+        return {"attention_mask": attention_mask}
 
     @property
     def vocab_size(self) -> int:
@@ -265,5 +350,5 @@ class LanguageModel(Model):
                 "shorten it, or use a model with a longer context"
             )
         mask = checked_mask(attention_mask, B, T, past + T)
-        positions = np.arange(past, past + T) if positions is None else np.asarray(positions)
+        positions = np.arange(past, past + T) if positions is None else np.array(positions)
         return tokens, Context(mask, positions, cache)

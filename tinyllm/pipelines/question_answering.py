@@ -69,7 +69,7 @@ def span_logits(
     logits: list[np.ndarray] = [np.empty((0, 2))] * len(rows)
     for batch in by_length(rows, batch_size):
         tokens, _, types, mask = stacked([rows[i] for i in batch], pad)
-        for i, values in zip(batch, to_host(model(tokens, types, mask))):
+        for i, values in zip(batch, to_host(model(tokens, token_types=types, attention_mask=mask))):
             logits[i] = values[: len(rows[i].tokens)].astype(np.float64)
     return logits
 
