@@ -195,3 +195,20 @@ def test_other_bad_input_is_named():
 def test_names_of_labels_say_how_many_there_are():
     config = BERTConfig(id2label={0: "no", 1: "yes", 2: "perhaps"})
     assert config.num_labels == 3 and config.id2label == {"0": "no", "1": "yes", "2": "perhaps"}
+
+
+@pytest.mark.parametrize("made", CLASSES)
+def test_masks_and_segments_go_by_name(made):
+    """Hugging Face's order is bert(ids, mask, types): by position a mask would be read as segments."""
+    model, ones = made.tiny(), np.ones((3, 7), int)
+    tokens, targets = model.example(np.random.default_rng(0))
+    for call in (lambda: model(tokens, ones), lambda: model(tokens, ones, ones), lambda: model.loss(tokens, targets, ones)):
+        with pytest.raises(TypeError, match="all else by name: write token_types=... and attention_mask=..."):
+            call()
+    with pytest.raises(TypeError):
+        model.last_hidden_state(tokens, ones)
+
+
+def test_targets_may_be_the_tokens_themselves():
+    tokens = np.random.default_rng(0).integers(1, 13, (2, 6))
+    assert BERT.tiny().loss(tokens, tokens) > 0  # some words that a masked-LM loss asks for are left as they are

@@ -143,3 +143,11 @@ def test_regression_is_refused(tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"problem_type": "regression"}))
     with pytest.raises(ValueError, match="problem_type is 'regression'"):
         tinyllm.load(tmp_path)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_masks_go_by_name(cls):
+    model, mask = cls.tiny(), [[True, True]]
+    for call in (lambda: model([[1, 2]], mask), lambda: model.loss([[1, 2]], [1], mask)):
+        with pytest.raises(TypeError, match="all else by name: write attention_mask=..."):
+            call()

@@ -124,3 +124,19 @@ def test_bad_configuration_is_named():
         T5.tiny(feed_forward_proj="gated-mish")
     with pytest.raises(ValueError, match="feed_forward_proj is 'double-relu': it must be an activation"):
         T5.tiny(feed_forward_proj="double-relu")
+
+
+def test_the_mask_goes_by_name():
+    model, tokens = T5.tiny(), [[1, 2, 3]]
+    for call in (lambda: model(tokens, tokens, tokens), lambda: model.loss(tokens, tokens, [[2, 3, 4]], tokens)):
+        with pytest.raises(TypeError, match="by position, and all else by name: write source_mask=..."):
+            call()
+    with pytest.raises(TypeError):
+        model.encode(tokens, tokens)
+
+
+def test_unshifted_targets_are_warned_of():
+    model, tokens = T5.tiny(), [[1, 2, 3]]
+    with pytest.warns(UserWarning, match="the targets are the tokens themselves"):
+        model.loss([[4, 5]], tokens, tokens)
+    model.loss(tokens, [[0, 1, 2]], tokens)  # to copy the source is all right

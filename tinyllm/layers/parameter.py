@@ -119,8 +119,8 @@ class Parameter:
         value = value if hasattr(value, "dtype") else np.asarray(value)
         if value.shape != self.shape:
             raise ValueError(
-                f"the {what} of parameter {self.name!r} has shape {self.shape}, and what was assigned has {value.shape}: nothing "
-                f"is broadcast here; write p.{what} = np.full(p.shape, number) to fill it with one number"
+                f"the {what} of parameter {self.name!r} has shape {self.shape}, and what was assigned has {value.shape}: "
+                f"nothing is broadcast here; write p.{what} = np.full(p.shape, number) to fill it with one number"
             )
         if not np.can_cast(value.dtype, array.dtype, "same_kind"):
             raise TypeError(f"the {what} of parameter {self.name!r} is {array.dtype}, and {value.dtype} cannot become that")
