@@ -62,11 +62,12 @@ def test_gradients_are_float32s(name):
     almost cancel out are off by the roundings of what they are the difference of, and ReLU by its corner."""
     model = TINY[name]().to("cuda")
     model.flat.data[...] = model.flat.data.astype(bfloat16)
-    batch, gradients = model.example(np.random.default_rng(5)), []
+    random, gradients = np.random.default_rng(6), []
+    batch, options = model.example(random), model.example_options(random)
     for narrow in (False, True):
         model.zero_grad()
         with tinyllm.autocast("bfloat16" if narrow else "float32"):
-            model.loss(*batch)
+            model.loss(*batch, **options)
             model.backward()
         gradients.append({p.name: device.to_host(p.grad).copy() for p in model.parameters()})
     whole = np.sqrt(sum((g**2).sum() for g in gradients[0].values()))

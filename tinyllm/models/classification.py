@@ -43,8 +43,8 @@ class Classifier(Layer):
 
 def checked_class_weight(class_weight: Any, logits: np.ndarray) -> np.ndarray:
     array = np.array(class_weight, logits.dtype)
-    if array.shape != logits.shape[-1:] or not (array >= 0).all():
-        raise ValueError(f"class_weight must be {logits.shape[-1]} numbers, none negative, and is {class_weight}")
+    if array.shape != logits.shape[-1:] or not (np.isfinite(array) & (array >= 0)).all():
+        raise ValueError(f"class_weight must be {logits.shape[-1]} finite numbers, none negative, and is {class_weight}")
     return array
 
 

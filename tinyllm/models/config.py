@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import FrozenInstanceError, fields
 from typing import Any, NoReturn
 
@@ -22,7 +23,9 @@ class Config:
 
     def __post_init__(self) -> None:
         for field in fields(self):  # type: ignore[arg-type]  # of the subclass, a dataclass
-            setattr(self, field.name, frozen(field.name, getattr(self, field.name)))
+            value = frozen(field.name, getattr(self, field.name))
+            check_range(field.name, value)
+            setattr(self, field.name, value)
         self._frozen = True
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -43,15 +46,13 @@ def changing(what: str, field: str = "field") -> str:
     )
 
 
-def check_number(name: str, value: Any) -> None:
+def check_range(name: str, value: Any) -> None:
     """ValueError if a field of this name cannot have this number. What is not a number is not looked at."""
-    if not isinstance(value, (int, float)):
+    if not isinstance(value, numbers.Real):
         return
-    if not math.isfinite(value):
-        raise ValueError(f"{name} is {value}, and must be a finite number")
     if "drop" in name and not 0 <= value < 1:
         raise ValueError(f"{name} is {value}, and must lie in [0, 1): it is the share of numbers that dropout sets to 0")
-    if ("eps" in name or name.endswith(("_std", "_range", "_factor"))) and value < 0:
+    if name.endswith(("_eps", "_epsilon", "_std", "_range", "_factor")) and value < 0:
         raise ValueError(f"{name} is {value}, and must be at least 0")
 
 
@@ -59,15 +60,16 @@ def check_number(name: str, value: Any) -> None:
 
 
 def frozen(name: str, value: Any) -> Any:
-    """The value of a field, its numbers checked. A list or dict is copied, with those in it, into one that cannot change.
+    """The value of a field. A list or dict is copied, with those in it, into one that cannot change.
 
-    It is still a list or dict, for JSON too.
+    It is still a list or dict, for JSON too. ValueError for a number that is not finite.
     """
     if isinstance(value, dict):
         return FrozenDict({key: frozen(f"{name}[{key!r}]", item) for key, item in value.items()})
     if isinstance(value, list):
         return FrozenList(frozen(f"{name}[{i}]", item) for i, item in enumerate(value))
-    check_number(name, value)
+    if isinstance(value, numbers.Real) and not math.isfinite(value):
+        raise ValueError(f"{name} is {value}, and must be a finite number")
     return value
 
 

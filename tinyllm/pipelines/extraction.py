@@ -50,9 +50,10 @@ def scores(model: Model, tokenizer: Tokenizer, text: str, several: Sequence[str]
     result = np.zeros(len(several))
     for first in range(0, len(order), ROWS):
         rows = order[first : first + ROWS]
-        *inputs, targets, mask = batch(model, tokenizer, text, [summaries[row] for row in rows], use, end)
+        inputs = model.named(batch(model, tokenizer, text, [summaries[row] for row in rows], use, end))
+        targets = inputs.pop("targets")
         learned = targets != IGNORED
-        logits = to_host(model(*inputs, mask))[learned].astype(np.float64)  # (all tokens, V)
+        logits = to_host(model(**inputs))[learned].astype(np.float64)  # (all tokens, V)
         likely = np.zeros(targets.shape)
         likely[learned] = log_softmax(logits)[np.arange(len(logits)), targets[learned]]
         result[rows] = likely.sum(1) / learned.sum(1) ** use.length_penalty
