@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import FrozenInstanceError, fields
 from typing import Any, NoReturn
+
+import numpy as np
 
 
 class Config:
@@ -48,7 +49,7 @@ def changing(what: str, field: str = "field") -> str:
 
 def check_range(name: str, value: Any) -> None:
     """ValueError if a field of this name cannot have this number. What is not a number is not looked at."""
-    if not isinstance(value, numbers.Real):
+    if not isinstance(value, (int, float, np.floating)):
         return
     if "drop" in name and not 0 <= value < 1:
         raise ValueError(f"{name} is {value}, and must lie in [0, 1): it is the share of numbers that dropout sets to 0")
@@ -68,7 +69,7 @@ def frozen(name: str, value: Any) -> Any:
         return FrozenDict({key: frozen(f"{name}[{key!r}]", item) for key, item in value.items()})
     if isinstance(value, list):
         return FrozenList(frozen(f"{name}[{i}]", item) for i, item in enumerate(value))
-    if isinstance(value, numbers.Real) and not math.isfinite(value):
+    if isinstance(value, (int, float, np.floating)) and not math.isfinite(value):
         raise ValueError(f"{name} is {value}, and must be a finite number")
     return value
 
