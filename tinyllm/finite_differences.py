@@ -55,7 +55,7 @@ def gradcheck(
     random = np.random.default_rng(seed)
     layer = in_float64(layer)
     if isinstance(layer, Model) and not inputs:
-        inputs = layer.example(random)
+        inputs, options = layer.example(random), {**layer.example_options(random), **options}
     if randomize:
         for parameter in layer.parameters():
             parameter.data[...] = order_one(random, parameter)

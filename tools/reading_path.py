@@ -60,11 +60,11 @@ def reading_path(name: str) -> ReadingPath:
     path = ReadingPath()
     with kernels.use("reference"):
         model = MODELS[name].tiny()
-        batch = model.example(np.random.default_rng(0))
-        model.loss(*batch)  # what is made on first use is not part of the path
+        batch, options = model.example(np.random.default_rng(0)), model.example_options(np.random.default_rng(0))
+        model.loss(*batch, **options)  # what is made on first use is not part of the path
         sys.settrace(path.trace)
         try:
-            model.loss(*batch)
+            model.loss(*batch, **options)
         finally:
             sys.settrace(None)
     return path

@@ -81,7 +81,7 @@ def test_the_adapters_alone_are_trained():
     optimizer = tinyllm.Adam(model, lr=0.01, weight_decay=0.1)
     for _ in range(2):
         model.zero_grad()
-        model.loss(*model.example(np.random.default_rng(0)))
+        model.loss(*model.example(np.random.default_rng(0)), **model.example_options(np.random.default_rng(0)))
         model.backward()
         tinyllm.clip_grad_norm(model, 1.0)
         optimizer.step()

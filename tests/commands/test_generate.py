@@ -96,7 +96,7 @@ def test_a_conversation(tmp_path):
     optimizer = tinyllm.Adam(model, lr=1e-2)
     for _ in range(80):
         model.zero_grad()
-        model.loss(tokens, targets, mask)
+        model.loss(tokens, targets, attention_mask=mask)
         model.backward()
         optimizer.step()
     tinyllm.save(tmp_path / "chat", model, tokenizer)

@@ -44,7 +44,7 @@ def test_the_model_learns_what_it_would_from_each_alone(model_class):
     batch, losses, gradients = packed(pack(examples, 16)), [], []
     for arguments in (batch, padded(examples)):
         model.zero_grad()
-        losses.append(model.loss(*arguments))
+        losses.append(model.loss(**model.named(arguments)))
         model.backward()
         gradients.append(model.flat.grad.copy())
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)

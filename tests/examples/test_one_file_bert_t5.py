@@ -132,7 +132,7 @@ def relative_errors(grads: dict, expected: dict) -> dict[str, float]:
 def of_tinyllm(model, batch):
     """tinyllm's loss and gradients."""
     with kernels.use("reference"):
-        loss = model.loss(*batch)
+        loss = model.loss(**model.named(batch))
         model.backward()
     return loss, huggingface.state_dict(model, grads=True)
 
@@ -283,7 +283,7 @@ def test_adam_equals_tinyllm(name):
         for step in (1, 2, 3):
             FILES[name].adam(params, of_the_file(name, config, params, batch)[1], m, v, step, 0.01)
             model.zero_grad()
-            model.loss(*batch)
+            model.loss(**model.named(batch))
             model.backward()
             tinyllm.clip_grad_norm(model, 1.0)
             optimizer.step()

@@ -228,7 +228,7 @@ def test_a_conversation():
     optimizer = tinyllm.Adam(model, lr=1e-2)
     for _ in range(80):
         model.zero_grad()
-        loss = model.loss(tokens, targets, mask)
+        loss = model.loss(tokens, targets, attention_mask=mask)
         model.backward()
         optimizer.step()
     assert loss < 0.1

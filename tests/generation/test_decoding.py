@@ -276,10 +276,10 @@ def test_a_mask_may_have_its_padding_anywhere(model):
 
 def test_dropout_is_off_and_training_goes_on_undisturbed(model):
     model = lively(GPT.tiny(vocab_size=VOCABULARY, n_positions=LIMIT, tie_word_embeddings=False))
-    tokens, targets, mask = model.example(np.random.default_rng(0))
+    tokens, targets = model.example(np.random.default_rng(0))
     expected = generate(model, tokens, 5)
     model.train()
-    model.loss(tokens, targets, mask)
+    model.loss(tokens, targets)
     state = model.mode.random.bit_generator.state
     np.testing.assert_array_equal(generate(model, tokens, 5), expected)
     assert model.mode.training and model.mode.random.bit_generator.state == state
@@ -311,7 +311,7 @@ def test_on_token_sees_all_and_may_end_a_row(model):
 def test_the_models_own_ends():
     model = lively(GPT.tiny(vocab_size=VOCABULARY, n_positions=LIMIT, tie_word_embeddings=False))
     (row,) = generate(model, [[1, 2]], 10)
-    model.config.eos_token_id, model.config.pad_token_id = [28, int(row[4])], 3
+    model = model.with_config(eos_token_id=[28, int(row[4])], pad_token_id=3)
     (ended,) = generate(model, [[1, 2]], 10)
     np.testing.assert_array_equal(ended, row[: list(row).index(row[4], 2) + 1])
     np.testing.assert_array_equal(generate(model, [[1, 2]], 10, eos_id=())[0], row)

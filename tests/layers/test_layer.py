@@ -101,7 +101,7 @@ def test_views_follow_the_memory():
     before = layer.w.data
     layer.flat.cast("float64")
     assert layer.w.data.dtype == np.float64 and before.dtype == np.float32
-    layer.w.data = 5
+    layer.w.data = np.full((3, 3), 5)
     assert (layer.flat.data[:9] == 5).all() and (layer.w.data == 5).all()
     with pytest.raises(RuntimeError, match="has no memory yet"):
         _ = Linear(3, 3).w.data

@@ -22,13 +22,14 @@ pytestmark = pytest.mark.usefixtures("cupy_on_cpu")
 
 
 def losses(model, optimizer, dtype="float32"):
-    batch, optimizer = model.example(np.random.default_rng(5)), optimizer(model, lr=1e-2)
+    batch, options = model.example(np.random.default_rng(5)), model.example_options(np.random.default_rng(5))
+    optimizer = optimizer(model, lr=1e-2)
     model.train()
     result = []
     for _ in range(3):
         model.zero_grad()
         with tinyllm.autocast(dtype):
-            result.append(model.loss(*batch))
+            result.append(model.loss(*batch, **options))
             model.backward()
         tinyllm.clip_grad_norm(model, 0.5)
         optimizer.step()

@@ -53,22 +53,21 @@ def test_gradients(name, kernel_set):
 @pytest.mark.parametrize("made", [BERTForSequenceClassification, BERTForTokenClassification])
 def test_gradients_with_class_weights(made):
     model = made.tiny()
-    batch = model.example(np.random.default_rng(0))
-    for check in tinyllm.gradcheck(model, *batch, samples=3, class_weight=[0.5, 2.0, 0.0]):
+    for check in tinyllm.gradcheck(model, samples=3, class_weight=[0.5, 2.0, 0.0]):
         assert check.error < 1e-6, check
 
 
 @pytest.mark.parametrize("made", CLASSES)
 def test_call_and_loss_agree(made, random):
-    """The shapes that the class promises, by keyword as by position, and a loss that is that of the call's result."""
+    """The shapes that the class promises, and a loss that is that of the call's result."""
     model = made.tiny()
-    tokens, targets, token_types, mask = model.example(random)
-    y = model(tokens, token_types=token_types, attention_mask=mask)
+    (tokens, targets), options = model.example(random), model.example_options(random)
+    y = model(tokens, **options)
     (B, T), c = tokens.shape, model.config
     last = {BERT: (T, c.vocab_size), BERTForSequenceClassification: (3,), BERTForTokenClassification: (T, 3)}
     assert y.shape == (B, *{**last, BERTForQuestionAnswering: (T, 2), BERTEncoder: (T, c.hidden_size)}[made])
     assert y.dtype == np.float32
-    loss = model.loss(tokens, targets, token_types=token_types, attention_mask=mask)
+    loss = model.loss(tokens, targets, **options)
     assert isinstance(loss, float)
     if made is BERTEncoder:
         assert loss == pytest.approx(np.mean((y - targets) ** 2), rel=1e-5)
@@ -92,20 +91,20 @@ def test_padding_and_what_follows_change_nothing(random):
 def test_segments_default_to_the_first(random):
     model = BERT.tiny()
     tokens = random.integers(1, 13, (2, 5))
-    np.testing.assert_array_equal(model(tokens), model(tokens, np.zeros((2, 5), int)))
-    assert (model(tokens) != model(tokens, np.ones((2, 5), int))).any()
+    np.testing.assert_array_equal(model(tokens), model(tokens, token_types=np.zeros((2, 5), int)))
+    assert (model(tokens) != model(tokens, token_types=np.ones((2, 5), int))).any()
 
 
 def test_segments_are_ignored_where_the_model_has_none(random):
     model = BERT.tiny(type_vocab_size=0, model_type="distilbert")
     tokens = random.integers(1, 13, (2, 5))
-    np.testing.assert_array_equal(model(tokens), model(tokens, np.ones((2, 5), int)))
+    np.testing.assert_array_equal(model(tokens), model(tokens, token_types=np.ones((2, 5), int)))
 
 
 def test_masked_words_alone_are_transformed(random):
     """The loss with two targets in 21 runs its head over two rows."""
     model = BERT.tiny()
-    tokens, targets, *_ = model.example(random)
+    tokens, targets = model.example(random)
     targets[...] = -100
     assert model.loss(tokens, targets) == 0.0
     model.backward()
@@ -118,10 +117,11 @@ def test_masked_words_alone_are_transformed(random):
 
 def test_both_losses_are_added(random):
     model = BERT.tiny(next_sentence=True)
-    tokens, targets, token_types, mask, labels = model.example(random)
-    masked = model.loss(tokens, targets, token_types, mask)
-    both = model.loss(tokens, targets, token_types, mask, next_sentence=labels)
-    logits = model.next_sentence(tokens, token_types, mask)
+    (tokens, targets), options = model.example(random), model.example_options(random)
+    labels = options.pop("next_sentence")
+    masked = model.loss(tokens, targets, **options)
+    both = model.loss(tokens, targets, next_sentence=labels, **options)
+    logits = model.next_sentence(tokens, **options)
     nll = np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(labels)), labels]
     assert both - masked == pytest.approx(nll.mean(), rel=1e-5)
 
@@ -195,3 +195,20 @@ def test_other_bad_input_is_named():
 def test_names_of_labels_say_how_many_there_are():
     config = BERTConfig(id2label={0: "no", 1: "yes", 2: "perhaps"})
     assert config.num_labels == 3 and config.id2label == {"0": "no", "1": "yes", "2": "perhaps"}
+
+
+@pytest.mark.parametrize("made", CLASSES)
+def test_masks_and_segments_go_by_name(made):
+    """Hugging Face's order is bert(ids, mask, types): by position a mask would be read as segments."""
+    model, ones = made.tiny(), np.ones((3, 7), int)
+    tokens, targets = model.example(np.random.default_rng(0))
+    for call in (lambda: model(tokens, ones), lambda: model(tokens, ones, ones), lambda: model.loss(tokens, targets, ones)):
+        with pytest.raises(TypeError, match="all else by name: write token_types=... and attention_mask=..."):
+            call()
+    with pytest.raises(TypeError):
+        model.last_hidden_state(tokens, ones)
+
+
+def test_targets_may_be_the_tokens_themselves():
+    tokens = np.random.default_rng(0).integers(1, 13, (2, 6))
+    assert BERT.tiny().loss(tokens, tokens) > 0  # some words that a masked-LM loss asks for are left as they are

@@ -32,14 +32,14 @@ TINY = {
 
 def losses(model, steps=4, narrow=True, lr=1e-2):
     """Of a few steps, dropout, clipping and weight decay included."""
-    batch = model.example(np.random.default_rng(5))
+    batch, options = model.example(np.random.default_rng(5)), model.example_options(np.random.default_rng(5))
     optimizer = tinyllm.Adam(model, lr=lr, weight_decay=0.1)
     model.train()
     result = []
     for _ in range(steps):
         model.zero_grad()
         with tinyllm.autocast("bfloat16" if narrow else "float32"):
-            result.append(model.loss(*batch))
+            result.append(model.loss(*batch, **options))
             model.backward()
         tinyllm.clip_grad_norm(model, 0.5)
         optimizer.step()
@@ -62,11 +62,12 @@ def test_gradients_are_float32s(name):
     almost cancel out are off by the roundings of what they are the difference of, and ReLU by its corner."""
     model = TINY[name]().to("cuda")
     model.flat.data[...] = model.flat.data.astype(bfloat16)
-    batch, gradients = model.example(np.random.default_rng(5)), []
+    random, gradients = np.random.default_rng(6), []
+    batch, options = model.example(random), model.example_options(random)
     for narrow in (False, True):
         model.zero_grad()
         with tinyllm.autocast("bfloat16" if narrow else "float32"):
-            model.loss(*batch)
+            model.loss(*batch, **options)
             model.backward()
         gradients.append({p.name: device.to_host(p.grad).copy() for p in model.parameters()})
     whole = np.sqrt(sum((g**2).sum() for g in gradients[0].values()))
@@ -103,7 +104,7 @@ def test_the_rounded_copy_follows_the_weights():
 
     with tinyllm.autocast("bfloat16"):
         before = logits()
-        weight.data = 2
+        weight.data = np.full(weight.shape, 2)
         assert (device.to_host(weight.data) == 2).all() and (logits() != before).any()
         before = logits()
         model.loss(*batch)
@@ -148,7 +149,7 @@ def test_activations_and_attention_are_of_bfloat16(monkeypatch):
     losses(model, steps=1)  # T 7: the forward is decoding's
     tokens = np.arange(32).reshape(2, 16) % 13
     with tinyllm.autocast("bfloat16"):
-        model.loss(tokens, tokens)
+        model.loss(tokens, np.roll(tokens, -1))
         model.backward()
     assert {("attention_tensor.cu", "bfloat16"), ("linear.cu", "bfloat16"), ("norm.cu", "bfloat16")} < seen
     assert {file for file, dtype in seen if dtype != "bfloat16"} == {"optimizer.cu"}

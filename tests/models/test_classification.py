@@ -97,9 +97,10 @@ def test_a_causal_model_is_written_without_labels(tmp_path):
 def test_gradients(cls, kernel_set):
     model = cls.tiny(num_labels=3, **({"embd_pdrop": 0.2} if cls is GPTForSequenceClassification else {}))
     model.train()
-    tokens, _, mask = model.example(np.random.default_rng(0))
+    tokens, _ = model.example(np.random.default_rng(0))
+    options = {**model.example_options(np.random.default_rng(0)), "class_weight": [0.5, 1.0, 3.0]}
     with kernels.use(kernel_set):
-        for check in tinyllm.gradcheck(model, tokens, np.array([2, -100, 0]), mask, class_weight=[0.5, 1.0, 3.0], samples=3):
+        for check in tinyllm.gradcheck(model, tokens, np.array([2, -100, 0]), samples=3, **options):
             assert check.error < 1e-6, check
 
 
@@ -109,18 +110,19 @@ def test_padding_behind_a_text_does_not_change_its_label(cls):
     tokens = np.random.default_rng(0).integers(1, 13, (1, 5))
     alone, padded = model(tokens), np.pad(tokens, ((0, 0), (0, 3)))
     np.testing.assert_allclose(model(padded), alone, atol=1e-6)  # found by the padding token
-    np.testing.assert_allclose(model(padded, np.arange(8)[None] < 5), alone, atol=1e-6)  # or by the mask
+    np.testing.assert_allclose(model(padded, attention_mask=np.arange(8)[None] < 5), alone, atol=1e-6)  # or by the mask
     assert np.abs(model(np.pad(tokens, ((0, 0), (0, 3)), constant_values=1)) - alone).max() > 1e-4
 
 
 def test_class_weights_weigh_the_mean():
     torch, _ = peers()
     model = GPTForSequenceClassification.tiny(num_labels=3)
-    tokens, labels, mask = model.example(np.random.default_rng(3))
+    tokens, _ = model.example(np.random.default_rng(3))
+    options = model.example_options(np.random.default_rng(3))
     labels, weight = np.array([0, 2, 2]), np.array([1.0, 1.0, 5.0])
-    logits = torch.tensor(model(tokens, mask))
+    logits = torch.tensor(model(tokens, **options))
     expected = torch.nn.functional.cross_entropy(logits, torch.tensor(labels), torch.tensor(weight, dtype=torch.float32))
-    assert model.loss(tokens, labels, mask, class_weight=weight) == pytest.approx(expected.item(), rel=1e-5)
+    assert model.loss(tokens, labels, class_weight=weight, **options) == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_what_it_does_not_do_is_named():
@@ -128,7 +130,7 @@ def test_what_it_does_not_do_is_named():
     with pytest.raises(ValueError, match="OPTForSequenceClassification gives labels, and does not generate"):
         tinyllm.generate(model, [[1, 2]])
     with pytest.raises(ValueError, match=r"attention_mask must have the shape of tokens, \(1, 2\), to classify"):
-        model([[1, 2]], np.ones((1, 2, 2)))
+        model([[1, 2]], attention_mask=np.ones((1, 2, 2)))
     with pytest.raises(ValueError, match="targets holds 2; each must lie in"):
         model.loss([[1, 2]], [2])
     with pytest.raises(ValueError, match="class_weight must be 2 numbers"):
@@ -141,3 +143,11 @@ def test_regression_is_refused(tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"problem_type": "regression"}))
     with pytest.raises(ValueError, match="problem_type is 'regression'"):
         tinyllm.load(tmp_path)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_masks_go_by_name(cls):
+    model, mask = cls.tiny(), [[True, True]]
+    for call in (lambda: model([[1, 2]], mask), lambda: model.loss([[1, 2]], [1], mask)):
+        with pytest.raises(TypeError, match="all else by name: write attention_mask=..."):
+            call()

@@ -55,13 +55,13 @@ def test_tied_weight_is_one_parameter():
 
 def test_loss_twice_then_backward_is_of_the_last():
     model = GPT.tiny()
-    tokens, targets, mask = model.example(np.random.default_rng(0))
-    model.loss(tokens, targets, mask)
+    (tokens, targets), options = model.example(np.random.default_rng(0)), model.example_options(np.random.default_rng(0))
+    model.loss(tokens, targets, **options)
     model.backward()
     expected = model.flat.grad.copy()
     model.zero_grad()
-    model.loss(targets.clip(0), targets)
-    model.loss(tokens, targets, mask)
+    model.loss(tokens[::-1], targets)
+    model.loss(tokens, targets, **options)
     model.backward()
     np.testing.assert_array_equal(model.flat.grad, expected)
 
@@ -112,6 +112,43 @@ def test_bad_targets_and_configuration_are_named():
 
 def test_float32_stays_float32():
     model = GPT.tiny()
-    tokens, targets, mask = model.example(np.random.default_rng(0))
-    assert model(tokens, mask).dtype == np.float32
-    assert isinstance(model.loss(tokens, targets, mask), float)
+    (tokens, targets), options = model.example(np.random.default_rng(0)), model.example_options(np.random.default_rng(0))
+    assert model(tokens, **options).dtype == np.float32
+    assert isinstance(model.loss(tokens, targets, **options), float)
+
+
+# Targets that are not shifted ------------------------------------------------------------------------------------------
+
+
+def test_unshifted_targets_are_warned_of_once():
+    model, tokens = GPT.tiny(), np.random.default_rng(0).integers(0, 13, (2, 8))
+    labels = tokens.copy()
+    labels[:, :3] = -100  # as Hugging Face's models take them, which shift themselves
+    for targets in (tokens, tokens.copy(), tokens.tolist(), labels):
+        model.warned = False
+        with pytest.warns(UserWarning, match=r"targets are the tokens themselves.*loss\(text\[:, :-1\], text\[:, 1:\]\)"):
+            model.loss(tokens, targets)
+        model.loss(tokens, targets)  # once
+
+
+@pytest.mark.parametrize(
+    ("tokens", "targets"),
+    [
+        ([[1, 2, 3]], [[2, 3, 4]]),
+        ([[5, 5, 5], [2, 2, 2]], [[5, 5, 5], [2, 2, 2]]),  # a text of one letter, shifted
+        ([[5], [6]], [[5], [6]]),  # a letter that comes twice
+        ([[1, 2, 3]], [[-100, -100, 3]]),  # likewise, at the end
+        ([[1, 2, 2]], [[-100, 2, 2]]),
+        ([[1, 2, 3]], [[-100, -100, -100]]),
+    ],
+)
+def test_others_are_not(tokens, targets):
+    GPT.tiny().loss(tokens, targets)  # a warning would be an error here
+
+
+@pytest.mark.parametrize("made", [GPT, tinyllm.Llama, tinyllm.OPT])
+def test_masks_go_by_name(made):
+    model, tokens, mask = made.tiny(), [[1, 2, 3]], [[True, True, True]]
+    for call in (lambda: model(tokens, mask), lambda: model.loss(tokens, [[2, 3, 4]], mask)):
+        with pytest.raises(TypeError, match="by position, and all else by name: write attention_mask=..."):
+            call()

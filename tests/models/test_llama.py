@@ -73,10 +73,10 @@ def test_distances_alone_count():
     np.testing.assert_allclose(model(TOKENS[:, :5], positions=np.arange(5) + 50), alone, atol=1e-5)
 
     padded, mask = np.pad(TOKENS[:, :5], ((0, 0), (3, 0))), np.arange(8)[None].repeat(2, 0) >= 3
-    np.testing.assert_allclose(model(padded, mask)[:, 3:], alone, atol=1e-5)
+    np.testing.assert_allclose(model(padded, attention_mask=mask)[:, 3:], alone, atol=1e-5)
 
     packed, blocks = TOKENS[:, :5].reshape(1, 10), np.kron(np.eye(2), np.ones((5, 5)))[None].astype(bool)
-    np.testing.assert_allclose(model(packed, blocks)[0], np.concatenate(alone), atol=1e-5)
+    np.testing.assert_allclose(model(packed, attention_mask=blocks)[0], np.concatenate(alone), atol=1e-5)
 
 
 def test_a_window_forgets_what_lies_behind_it():

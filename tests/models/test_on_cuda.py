@@ -27,13 +27,13 @@ TINY = {
 
 def losses(model, steps=3):
     """Of a few steps, dropout, clipping and weight decay included."""
-    batch = model.example(np.random.default_rng(5))
+    batch, options = model.example(np.random.default_rng(5)), model.example_options(np.random.default_rng(5))
     optimizer = tinyllm.Adam(model, lr=1e-2, weight_decay=0.1)
     model.train()
     result = []
     for _ in range(steps):
         model.zero_grad()
-        result.append(model.loss(*batch))
+        result.append(model.loss(*batch, **options))
         model.backward()
         tinyllm.clip_grad_norm(model, 0.5)
         optimizer.step()

@@ -45,7 +45,7 @@ def test_packed_examples_are_what_they_are_alone():
     a, b = np.random.default_rng(0).integers(0, 13, (2, 1, 4))
     mask = np.zeros((1, 7, 7), bool)
     mask[0, :4, :4] = mask[0, 4:, 4:] = True
-    packed = model(np.concatenate([a, b[:, :3]], 1), mask)
+    packed = model(np.concatenate([a, b[:, :3]], 1), attention_mask=mask)
     alone = np.concatenate([model(a), model(b[:, :3])], 1)
     np.testing.assert_allclose(packed, alone, atol=1e-6)
 
@@ -54,7 +54,7 @@ def test_padding_on_the_left_changes_nothing():
     model = OPT.tiny()
     tokens = np.random.default_rng(0).integers(0, 13, (1, 5))
     padded, mask = np.pad(tokens, ((0, 0), (3, 0))), np.arange(8)[None] >= 3
-    np.testing.assert_allclose(model(padded, mask)[:, 3:], model(tokens), atol=1e-6)
+    np.testing.assert_allclose(model(padded, attention_mask=mask)[:, 3:], model(tokens), atol=1e-6)
 
 
 def test_padding_token_has_no_gradient_as_an_input():

@@ -26,41 +26,41 @@ def test_gradients(name, kernel_set):
     with kernels.use(kernel_set):
         for check in tinyllm.gradcheck(model, samples=3):
             assert check.error < 1e-6, check
-        for check in tinyllm.gradcheck(model, *model.example(np.random.default_rng(0)), samples=3, label_smoothing=0.1):
+        for check in tinyllm.gradcheck(model, samples=3, label_smoothing=0.1):
             assert check.error < 1e-6, check
 
 
 def example(**options):
     model = T5.tiny(**options)
     model.flat.data += 0.3 * np.random.default_rng(1).standard_normal(model.flat.size)
-    return model, *model.example(np.random.default_rng(0))
+    return model, *model.example(np.random.default_rng(0)), model.example_options(np.random.default_rng(0))
 
 
 def test_gradients_accumulate_over_two_passes():
-    model, *batch = example()
-    model.loss(*batch)
+    model, *batch, options = example()
+    model.loss(*batch, **options)
     model.backward()
     once = model.flat.grad.copy()
-    model.loss(*batch)
+    model.loss(*batch, **options)
     model.backward(2.0)
     np.testing.assert_allclose(model.flat.grad, 3 * once, rtol=1e-4, atol=1e-6)
 
 
 def test_padding_changes_nothing():
-    model, source, target_in, _, mask = example()
-    logits = model(source, target_in, mask)
+    model, source, target_in, _, options = example()
+    logits = model(source, target_in, **options)
     alone = model(source[:1, :5], target_in[:1])
     np.testing.assert_allclose(logits[:1], alone, atol=1e-5)
     longer = np.pad(target_in, ((0, 0), (0, 4)), constant_values=7)
-    np.testing.assert_allclose(model(source, longer, mask)[:, :5], logits, atol=1e-5)
+    np.testing.assert_allclose(model(source, longer, **options)[:, :5], logits, atol=1e-5)
 
 
 @pytest.mark.parametrize("kernel_set", ["reference", "cpu"])
 def test_decoding_step_by_step_is_the_whole(kernel_set):
-    model, source, target_in, _, mask = example(num_decoder_layers=3)
+    model, source, target_in, _, options = example(num_decoder_layers=3)
     with kernels.use(kernel_set):
-        whole = model(source, target_in, mask)
-        cache = encoded(model, source, mask)
+        whole = model(source, target_in, **options)
+        cache = encoded(model, source, **options)
         first = model.decode(target_in[:, :2], cache)
         np.testing.assert_allclose(first, whole[:, :2], atol=1e-5)
         rows = np.array([1, 0, 1])
@@ -124,3 +124,19 @@ def test_bad_configuration_is_named():
         T5.tiny(feed_forward_proj="gated-mish")
     with pytest.raises(ValueError, match="feed_forward_proj is 'double-relu': it must be an activation"):
         T5.tiny(feed_forward_proj="double-relu")
+
+
+def test_the_mask_goes_by_name():
+    model, tokens = T5.tiny(), [[1, 2, 3]]
+    for call in (lambda: model(tokens, tokens, tokens), lambda: model.loss(tokens, tokens, [[2, 3, 4]], tokens)):
+        with pytest.raises(TypeError, match="by position, and all else by name: write source_mask=..."):
+            call()
+    with pytest.raises(TypeError):
+        model.encode(tokens, tokens)
+
+
+def test_unshifted_targets_are_warned_of():
+    model, tokens = T5.tiny(), [[1, 2, 3]]
+    with pytest.warns(UserWarning, match="the targets are the tokens themselves"):
+        model.loss([[4, 5]], tokens, tokens)
+    model.loss(tokens, [[0, 1, 2]], tokens)  # to copy the source is all right

@@ -112,7 +112,7 @@ def test_pairs(bert, tmp_path):
     model, tokenizer = bert
     pair = classify(model, tokenizer, ["the cat"], ["it is"])
     ids, types = tokenizer.encode_pair("the cat", "it is")
-    logits = model(np.array([ids]), np.array([types]))
+    logits = model(np.array([ids]), token_types=np.array([types]))
     np.testing.assert_allclose(pair, np.exp(logits) / np.exp(logits).sum(), rtol=1e-5)
     tinyllm.save(tmp_path / "bert", model, tokenizer)
     (tmp_path / "pairs.txt").write_text("the cat\tit is\n\nso\tis it\n", encoding="utf-8")

@@ -54,11 +54,12 @@ def test_pretraining_is_measured_by_words_and_pairs(pretrained):
         assert record["sample"].count("[MASK]") == record["sample"].count("\n") + 1
     assert evaluations[-1]["val_loss"] < evaluations[0]["val_loss"]
     model, tokenizer = tinyllm.load(pretrained)
-    loss = model.loss(*(batch := next(iter(masked_pass(pretrained, tokenizer)))))
-    hidden = batch[1] != -100
-    logits, follows = model.at(hidden, batch[0], *batch[2:4])
-    np.testing.assert_allclose(logits, model(batch[0], *batch[2:4])[hidden], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(follows, model.next_sentence(batch[0], *batch[2:4]), rtol=1e-4, atol=1e-5)
+    batch = model.named(next(iter(masked_pass(pretrained, tokenizer))))
+    loss = model.loss(**batch)
+    hidden, inputs = batch["targets"] != -100, {name: batch[name] for name in ("tokens", "token_types", "attention_mask")}
+    logits, follows = model.at(hidden, **inputs)
+    np.testing.assert_allclose(logits, model(**inputs)[hidden], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(follows, model.next_sentence(**inputs), rtol=1e-4, atol=1e-5)
     assert np.isfinite(loss)
 
 
@@ -137,12 +138,13 @@ def test_sequences_from_files(tmp_path):
     tokens, labels, types, mask = next(data.batches)
     assert types.any() and data.best == "f1"
     np.testing.assert_allclose(data.loss_options["class_weight"], [24 / (2 * 18), 24 / (2 * 6)])
-    model.loss(tokens, labels, types, mask, **data.loss_options)
+    model.loss(tokens, labels, token_types=types, attention_mask=mask, **data.loss_options)
     measured = data.evaluate(model, data.held_out())
-    said = np.concatenate([model(tokens, types, mask).argmax(-1) for tokens, _, types, mask in data.held_out()])
+    logits = [model(tokens, token_types=types, attention_mask=mask) for tokens, _, types, mask in data.held_out()]
+    said = np.concatenate(logits).argmax(-1)
     true = np.concatenate([labels for _, labels, _, _ in data.held_out()])
     assert measured["accuracy"] == metrics.accuracy(said, true) and measured["f1"] == metrics.f1(said, true)
-    losses = [model.loss(*batch) * len(batch[0]) for batch in data.held_out()]
+    losses = [model.loss(**model.named(batch)) * len(batch[0]) for batch in data.held_out()]
     assert measured["loss"] == pytest.approx(sum(losses) / 12, rel=1e-5)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from ..layers import Adapter, Layer, Linear, LoRA, QuantizedLinear
 from ..layers.parameter import Flat, Parameter
 from ..models import LanguageModel, Model
+from ..models.config import Config
 from .families import Named
 from .files import CheckpointError, read_json, write_json
 from .huggingface import family_of, replacing
@@ -33,7 +34,7 @@ ALL_LINEAR = "all-linear"
 
 
 @dataclass
-class LoRAConfig:
+class LoRAConfig(Config):
     """Fields are named as in PEFT's LoraConfig."""
 
     r: int = 8  # rank
@@ -45,6 +46,7 @@ class LoRAConfig:
     def __post_init__(self) -> None:
         if self.r < 1:
             raise ValueError(f"r is {self.r}: the rank must be at least 1")
+        super().__post_init__()
 
     @property
     def scale(self) -> float:
@@ -109,6 +111,7 @@ def add(model: Model, config: LoRAConfig | None = None, seed: int | None = 0) ->
         raise ValueError(f"no module is called {config.target_modules}; there are {', '.join(known)}")
     head = [(p, p.data.copy()) for p in head_parameters(model)]
     model.flat.freeze()
+    model.base = model.flat
     model.lora, model.flat = config, Flat([*new, *(p for p, _ in head)], model.dtype)
     for p, data in head:
         p.data = data
@@ -142,7 +145,7 @@ def merge(model: Model) -> None:
         for p, value in zip(parameters, values):
             p.data = value
     body.freeze(False)
-    model.lora, model.flat = None, body
+    model.lora, model.flat, model.base = None, body, None
 
 
 def head_parameters(model: Model) -> list[Parameter]:
@@ -225,7 +228,7 @@ def load(path: str | Path, model: Model) -> None:
     if foreign := sorted(modules - known):
         raise CheckpointError(f"{path / WEIGHTS} has an adapter of {foreign[0]}, which {type(model).__name__} does not have")
     if modules != {module for module in known if config.chooses(module)}:
-        config.target_modules = sorted(modules)
+        config = dataclasses.replace(config, target_modules=sorted(modules))
     add(model, config, seed=None)
     head = {PREFIX + name: p.data for name, p in head_names(model).items()}
     into = {name: array for name, array in head.items() if name in file.entries}  # the head may be left as it was

@@ -63,6 +63,7 @@ def read_model(directory: Path, dtype: str = "float32") -> Model:
 
 def read_parameters(directory: Path, model: Model) -> None:
     read_tensors(directory / MODEL, model.arrays())
+    model.changed()
 
 
 def empty_model(directory: Path, dtype: str = "float32") -> Model:

@@ -44,6 +44,10 @@ class KVCache:
         """A copy goes on by itself: the recorded step reads and writes the arrays of the original."""
         return {**vars(self), "step": None}
 
+    def __repr__(self) -> str:
+        layers = f", {len(self._arrays)} layers" if self._arrays else ""
+        return f"{type(self).__name__}({self.length:,} positions{layers})"
+
     def logits(self, model: Any, tokens: np.ndarray, context: Context, last_only: bool = False) -> Any:
         """Runs the model on the next T tokens of each sequence and keeps their keys and values.
 

@@ -38,11 +38,15 @@ class Mode:
     """How a model runs now, and what its layers keep for the backward; one object, shared by all its layers."""
 
     running: dict[str, int] = field(default_factory=dict)  # the thread that is inside a loss or its backward
-    kept_in: int | None = None  # the thread of the last loss
     training: bool = False  # dropout is on, but within `without_dropout`
     dtype: Any = None  # dtype of the vectors that quantized embeddings return; None: that of the model's parameters
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))  # source of dropout's seeds
     kept: defaultdict[Layer, list[tuple[Any, ...]]] = field(default_factory=lambda: defaultdict(list))
+    last_loss: Any = None  # what the backward of the last loss relies on (models/model.py: forward_pass)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy of a model begins without what a loss kept."""
+        return {**vars(self), "running": {}, "kept": defaultdict(list), "last_loss": None}
 
 
 _keeping: ContextVar[bool] = ContextVar("tinyllm_keeping", default=True)
@@ -107,6 +111,7 @@ class Layer:
     def forget(self) -> None:
         """Drops all that the model has kept for a backward that never came."""
         self.mode.kept.clear()
+        self.mode.last_loss = None
 
     @contextmanager
     def without_keeping(self) -> Iterator[None]:
@@ -116,6 +121,20 @@ class Layer:
             yield
         finally:
             _keeping.reset(token)
+
+    def __repr__(self) -> str:
+        """The class, with the numbers, parameters and layers in its attributes, such as Linear(w=(8, 4), b=(8,))."""
+        parts = []
+        for name, value in vars(self).items():
+            if isinstance(value, Layer):
+                parts.append(f"{name}={type(value).__name__}")
+            elif isinstance(value, list) and value and isinstance(value[0], Layer):
+                parts.append(f"{name}={len(value)} x {type(value[0]).__name__}")
+            elif hasattr(value, "shape"):
+                parts.append(f"{name}={tuple(value.shape)}")
+            elif isinstance(value, (bool, int, float, str)):
+                parts.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     # The tree of layers ------------------------------------------------------------------------------------------------
 

@@ -8,29 +8,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from ..kernels.device import bfloat16, moved
+from ..kernels.device import bfloat16, device_of, moved, to_device
+
+WATCHED = 4096  # numbers of the matrices, and as many of the vectors
 
 Initial = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 
 def normal(std: float) -> Initial:
     """Initial values from a normal distribution with mean 0."""
-    return lambda random, shape: random.standard_normal(shape, np.float32) * np.float32(std)
+    return partial(normal_values, std)
 
 
 def constant(value: float) -> Initial:
     """Initial values that are all the same."""
-    return lambda random, shape: np.full(shape, value, np.float32)
+    return partial(constant_values, value)
 
 
 def stacked(*parts: tuple[int, Initial]) -> Initial:
     """Initial values of a matrix whose rows are of several kinds: (number of rows, their initial values), top down."""
-    return lambda random, shape: np.concatenate([initial(random, (n, *shape[1:])) for n, initial in parts])
+    return partial(stacked_values, parts)
+
+
+def normal_values(std: float, random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return random.standard_normal(shape, np.float32) * np.float32(std)
+
+
+def constant_values(value: float, random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return np.full(shape, value, np.float32)
+
+
+def stacked_values(parts: Sequence[tuple[int, Initial]], random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return np.concatenate([initial(random, (n, *shape[1:])) for n, initial in parts])
 
 
 class Parameter:
@@ -38,6 +53,9 @@ class Parameter:
 
     data: the weight itself; assigning to it writes into the Flat. While a model computes in bfloat16 on a GPU it is a
     rounded copy of the weight (Flat.rounded). grad: None if the Flat is frozen, and kernels then skip the gradient.
+
+    What is assigned to data or grad must have the parameter's shape (else ValueError), and is converted to the dtype of the
+    model. TypeError for what is not a real number, such as complex.
     """
 
     def __init__(self, shape: Sequence[int], initial: Initial):
@@ -81,7 +99,7 @@ class Parameter:
 
     def _set_data(self, value: np.ndarray) -> None:
         flat = self._placed()
-        self.view(flat.data)[...] = value  # so that `p.data -= step` works and the view stays a view
+        self._write(value, flat.data, "data")  # so that `p.data -= step` works and the view stays a view
         flat.changed()
 
     data = property(attrgetter("_data"), _set_data)
@@ -93,10 +111,26 @@ class Parameter:
 
     @grad.setter
     def grad(self, value: np.ndarray) -> None:
-        self.grad[...] = value
+        if not self.trained:
+            raise RuntimeError(f"parameter {self.name!r} is frozen and has no gradient: assign to those with `trained` set")
+        self._write(value, self._placed().grad, "grad")
+
+    def _write(self, value: Any, array: np.ndarray, what: str) -> None:
+        value = value if hasattr(value, "dtype") else np.asarray(value)
+        if value.shape != self.shape:
+            raise ValueError(
+                f"the {what} of parameter {self.name!r} has shape {self.shape}, and what was assigned has {value.shape}: "
+                f"nothing is broadcast here; write p.{what} = np.full(p.shape, number) to fill it with one number"
+            )
+        if not np.can_cast(value.dtype, array.dtype, "same_kind"):
+            raise TypeError(f"the {what} of parameter {self.name!r} is {array.dtype}, and {value.dtype} cannot become that")
+        self.view(array)[...] = to_device(value, array)
 
     def __repr__(self) -> str:
-        return f"Parameter({self.name!r}, {self.shape})"
+        if self.flat is None:
+            return f"Parameter({self.name!r}, {self.shape}, not initialized)"
+        frozen = ", frozen" if self.flat.frozen else ""
+        return f"Parameter({self.name!r}, {self.shape}, {self.flat.data.dtype} on {device_of(self.flat.data)}{frozen})"
 
 
 class Flat:
@@ -105,8 +139,11 @@ class Flat:
     data, grad (n,): the first `decayed` numbers are those of matrices. frozen: the parameters are not trained and have no
     gradients; a model with such a part has a second Flat for the rest (LoRA), which is then `model.flat`. rounded (n,): the
     data in bfloat16 while the model computes in it on a GPU, else None. Gradients always have the dtype of the data.
-    version: how often the data were changed, by an optimizer's step, by an assignment to a parameter's data, or by `to` and
-    `cast`: what was computed with another version is out of date.
+
+    version: the number of changes of the data so far: optimizer steps, assignments, `to` and `cast`. A KVCache of another
+    version is out of date, and a backward refuses weights that its loss has not seen. Code that writes into the data without
+    a Parameter calls `changed`. watched: a few thousand of the numbers, as views; most writes without that call show there.
+    On a GPU none are watched, because a step would wait for them.
     """
 
     def __init__(self, parameters: list[Parameter], dtype: np.dtype | str = "float32"):
@@ -124,7 +161,7 @@ class Flat:
         for p in self.parameters:
             p.flat, p.start = self, start
             start += p.size
-        self._release_views()
+        self._make_views()
 
     @property
     def grad(self) -> np.ndarray:
@@ -135,6 +172,7 @@ class Flat:
     def freeze(self, on: bool = True) -> None:
         """Stops (or resumes) training of these parameters and drops their gradients."""
         self.frozen, self._grad = on, None
+        self.changed()
 
     def round(self, block: object, again: bool = False) -> None:
         """Computes with the data rounded to bfloat16 from now on, until `unround`.
@@ -155,7 +193,7 @@ class Flat:
         self._release_views()
 
     def changed(self) -> None:
-        """To be called after the data changed: a rounded copy of them is out of date, and so is a KVCache."""
+        """To be called after the data changed: a rounded copy, a KVCache and the last loss are out of date."""
         self._copied_for = None
         self.version += 1
 
@@ -170,8 +208,32 @@ class Flat:
     def _replace(self, data: Any) -> None:
         self.data, self._grad, self._copy = data, None, None
         self.changed()
+        self._make_views()
+
+    def _make_views(self) -> None:
+        """Watches the data that are there now. Parameters make their own views again when they need them."""
+        parts = self.data[: self.decayed], self.data[self.decayed :]
+        steps = [part.size // WATCHED | 1 for part in parts]  # odd, so that they do not follow a column
+        self.watched = [] if device_of(self.data) == "cuda" else [part[::step] for part, step in zip(parts, steps)]
         self._release_views()
+
+    def watched_copy(self) -> list[bytes]:
+        """The watched numbers as they are now."""
+        return [part.tobytes() for part in self.watched]
 
     def _release_views(self) -> None:
         for p in self.parameters:
             vars(p).pop("_data", None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy begins without rounded data, which belong to an autocast block, and makes its own views."""
+        return {**vars(self), "rounded": None, "_copy": None, "_copied_for": None, "watched": []}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._make_views()
+
+    def __repr__(self) -> str:
+        frozen = ", frozen" if self.frozen else ""
+        numbers = f"{self.size:,} numbers of {len(self.parameters)} parameters"
+        return f"Flat({numbers}, {self.data.dtype} on {device_of(self.data)}{frozen})"

@@ -27,6 +27,7 @@ from ..layers import (
 )
 from .bert_config import BERTConfig
 from .bert_heads import HiddenStates, PooledClassifier, PretrainingHead, SpanHead
+from .checks import by_name
 from .classification import Classifier
 from .model import Model, checked_ids, checked_mask
 
@@ -37,6 +38,7 @@ class BERTBase(Model):
     A class adds its `head` (bert_heads.py), and says which targets this takes.
     """
 
+    arguments = ("tokens", "targets", "token_types", "attention_mask", "next_sentence")
     head: Any
 
     def __init__(self, config: BERTConfig):
@@ -107,24 +109,28 @@ class BERTBase(Model):
             dx = self.token_types.backward(dx)
         self.tokens.backward(self.positions.backward(dx))
 
-    def __call__(self, tokens, token_types=None, attention_mask=None):
+    def __call__(self, tokens, *unnamed, token_types=None, attention_mask=None):
         """What the head gives for tokens (B, T).
 
         token_types (B, T): the segment of each, 0 by default, ignored where the model has no segments; attention_mask (B, T)
         or (B, T, T), true for real tokens.
         """
+        if unnamed:
+            raise TypeError(by_name("a call", "tokens", "token_types=... and attention_mask"))
         inputs = self._checked(tokens, token_types, attention_mask)
         with self.inference():
             return self.head(self.hidden(*inputs))
 
-    def last_hidden_state(self, tokens, token_types=None, attention_mask=None):
+    def last_hidden_state(self, tokens, *, token_types=None, attention_mask=None):
         """What the head is given, (B, T, C), for tokens (B, T); dropout is off meanwhile."""
         inputs = self._checked(tokens, token_types, attention_mask)
         with without_dropout(), self.inference():
             return self.hidden(*inputs)
 
-    def loss(self, tokens, targets, token_types=None, attention_mask=None, **options):
+    def loss(self, tokens, targets, *unnamed, token_types=None, attention_mask=None, **options):
         """The head's loss, a Python float, against targets of the shape that the class says."""
+        if unnamed:
+            raise TypeError(by_name("loss", "tokens and targets", "token_types=... and attention_mask"))
         inputs = self._checked(tokens, token_types, attention_mask)
         targets = self.checked_targets(targets, inputs[0].shape)
         with self.forward_pass():
@@ -143,10 +149,14 @@ class BERTBase(Model):
         B, T = 3, min(7, self.max_length)
         tokens = random.integers(1, self.config.vocab_size, (B, T))
         tokens[tokens == self.config.pad_token_id] = 0  # whose gradient is left out
+        return tokens, self.example_targets(random, B, T)
+
+    def example_options(self, random):
+        B, T = 3, min(7, self.max_length)
         token_types = random.integers(0, max(1, self.config.type_vocab_size), (B, T))
         attention_mask = np.ones((B, T), bool)
         attention_mask[0, -(T // 3) :] = False  # padding on the right of the first row
-        return tokens, self.example_targets(random, B, T), token_types, attention_mask
+        return {"token_types": token_types, "attention_mask": attention_mask}
 
     def example_targets(self, random, B, T):
         raise NotImplementedError
@@ -191,14 +201,13 @@ class BERT(BERTBase):
     def checked_targets(self, targets, shape):
         return checked_ids(targets, self.config.vocab_size, "targets", shape, may_ignore=True)
 
-    def loss(self, tokens, targets, token_types=None, attention_mask=None, next_sentence=None):  # type: ignore[override]
-        if next_sentence is None:
-            return super().loss(tokens, targets, token_types, attention_mask)
-        self._needs_next_sentence()
-        next_sentence = checked_ids(next_sentence, 2, "next_sentence", np.shape(tokens)[:1], may_ignore=True)
-        return super().loss(tokens, targets, token_types, attention_mask, next_sentence=next_sentence)
+    def loss(self, tokens, targets, *unnamed, next_sentence=None, **options):
+        if next_sentence is not None:
+            self._needs_next_sentence()
+            next_sentence = checked_ids(next_sentence, 2, "next_sentence", np.shape(tokens)[:1], may_ignore=True)
+        return super().loss(tokens, targets, *unnamed, next_sentence=next_sentence, **options)
 
-    def at(self, which, tokens, token_types=None, attention_mask=None):
+    def at(self, which, tokens, *, token_types=None, attention_mask=None):
         """The logits (M, V) of the M positions that `which`, (B, T) bool, says, and nothing computed for the others; with
         them those of the next-sentence head, (B, 2), or None where there is none."""
         inputs = self._checked(tokens, token_types, attention_mask)
@@ -208,7 +217,7 @@ class BERT(BERTBase):
             follows = None if self.head.next_sentence is None else self.head.next_sentence(self.head.pooler(h))
             return self.head.masked(h[which]), follows
 
-    def next_sentence(self, tokens, token_types=None, attention_mask=None):
+    def next_sentence(self, tokens, *, token_types=None, attention_mask=None):
         """logits (B, 2) of the next-sentence head: the second segment follows the first, or it does not."""
         self._needs_next_sentence()
         with self.inference():
@@ -219,9 +228,9 @@ class BERT(BERTBase):
         if self.head.next_sentence is None:
             raise ValueError("this BERT has no next-sentence head: make it with BERTConfig(next_sentence=True)")
 
-    def example(self, random):
-        batch = super().example(random)
-        return (*batch, random.integers(0, 2, len(batch[0]))) if self.config.next_sentence else batch
+    def example_options(self, random):
+        options = super().example_options(random)
+        return {**options, "next_sentence": random.integers(0, 2, 3)} if self.config.next_sentence else options
 
     def example_targets(self, random, B, T):
         targets = random.integers(0, self.config.vocab_size, (B, T))
@@ -287,7 +296,7 @@ class BERTEncoder(BERTBase):
         self.initialize(seed, dtype)
 
     def checked_targets(self, targets, shape):
-        array = np.asarray(targets)
+        array = np.array(targets)
         if array.shape != (*shape, self.config.hidden_size):
             raise ValueError(f"targets must have shape {(*shape, self.config.hidden_size)}, and has {array.shape}")
         return array

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .classification import name_labels
+from .config import Config
 
 
 @dataclass
-class BERTConfig:
+class BERTConfig(Config):
     """BERT-base, uncased; large has 24 layers, 16 heads, 1024 channels, 4096 inner."""
 
     vocab_size: int = 30522  # WordPiece
@@ -39,6 +40,7 @@ class BERTConfig:
                 f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"
             )
         name_labels(self)
+        super().__post_init__()
 
     @property
     def head_dropout(self) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import kernels
 from ..layers import Dropout, Layer, Linear
+from .checks import by_name
 from .model import LanguageModel, checked_ids
 
 
@@ -41,9 +42,9 @@ class Classifier(Layer):
 
 
 def checked_class_weight(class_weight: Any, logits: np.ndarray) -> np.ndarray:
-    array = np.asarray(class_weight, logits.dtype)
-    if array.shape != logits.shape[-1:] or not (array >= 0).all():
-        raise ValueError(f"class_weight must be {logits.shape[-1]} numbers, none negative, and is {class_weight}")
+    array = np.array(class_weight, logits.dtype)
+    if array.shape != logits.shape[-1:] or not (np.isfinite(array) & (array >= 0)).all():
+        raise ValueError(f"class_weight must be {logits.shape[-1]} finite numbers, none negative, and is {class_weight}")
     return array
 
 
@@ -60,18 +61,24 @@ class SequenceClassifier(LanguageModel):
     def add_head(self, C: int, std: float) -> None:
         self.score = Classifier(C, self.config.num_labels, bias=False, std=std)
 
-    def __call__(self, tokens, attention_mask=None, positions=None):  # type: ignore[override]
+    def __call__(self, tokens, *unnamed, attention_mask=None, positions=None):  # type: ignore[override]
         """logits (B, labels) of tokens (B, T)."""
+        if unnamed:
+            raise TypeError(by_name("a call", "tokens", "attention_mask"))
         tokens, context = self._checked(tokens, attention_mask, positions)
         with self.inference():
             h = self.hidden(tokens, context)  # (B, T, C)
             return self.score(kernels.embedding_forward(self.last(tokens, context.mask), h.reshape(-1, h.shape[-1])))
 
-    def loss(self, tokens, targets, attention_mask=None, positions=None, class_weight=None):
+    def loss(  # type: ignore[override]  # of labels
+        self, tokens, targets, *unnamed, attention_mask=None, positions=None, class_weight=None
+    ):
         """Mean cross-entropy, a Python float, against targets (B,); -100 is ignored.
 
         class_weight (labels,): how much a row of each label counts in the mean, for labels of unequal number.
         """
+        if unnamed:
+            raise TypeError(by_name("loss", "tokens and targets", "attention_mask"))
         tokens, context = self._checked(tokens, attention_mask, positions)
         targets = checked_ids(targets, self.config.num_labels, "targets", tokens.shape[:1], may_ignore=True)
         with self.forward_pass():
@@ -97,10 +104,14 @@ class SequenceClassifier(LanguageModel):
         return np.arange(B) * T + (real * np.arange(T)).max(1)
 
     def example(self, random):
-        B, T = 3, min(7, self.max_length)
-        attention_mask = np.ones((B, T), bool)
+        T = min(7, self.max_length)
+        return random.integers(0, self.vocab_size, (3, T)), random.integers(0, self.config.num_labels, 3)
+
+    def example_options(self, random):
+        T = min(7, self.max_length)
+        attention_mask = np.ones((3, T), bool)
         attention_mask[0, : T // 3] = attention_mask[1, -(T // 3) :] = False  # padding on the left, and on the right
-        return random.integers(0, self.vocab_size, (B, T)), random.integers(0, self.config.num_labels, B), attention_mask
+        return {"attention_mask": attention_mask}
 
 
 def name_labels(config: Any) -> None:

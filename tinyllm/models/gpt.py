@@ -12,11 +12,12 @@ from typing import Any
 
 from ..layers import MLP, Attention, Dropout, Embedding, LayerNorm, PositionEmbedding, PreNormBlock, assembled
 from .classification import SequenceClassifier, name_labels
+from .config import Config
 from .model import LanguageModel
 
 
 @dataclass
-class GPTConfig:
+class GPTConfig(Config):
     """GPT-2 small; medium has 24 layers, 16 heads, 1024 channels; large 36, 20, 1280; XL 48, 25, 1600."""
 
     vocab_size: int = 50257  # 256 bytes, 50,000 merges, <|endoftext|>
@@ -49,6 +50,7 @@ class GPTConfig:
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd {self.n_embd} must be a multiple of n_head {self.n_head}")
         name_labels(self)
+        super().__post_init__()
 
 
 class GPT(LanguageModel):

@@ -12,11 +12,12 @@ from typing import Any
 
 from ..layers import Attention, Embedding, GatedMLP, PreNormBlock, RMSNorm, Rotary, assembled
 from .classification import SequenceClassifier, name_labels
+from .config import Config
 from .model import LanguageModel
 
 
 @dataclass
-class LlamaConfig:
+class LlamaConfig(Config):
     """LLaMA 7B; 13B has 40 layers, 40 heads, 5120 channels, 13824 features; LLaMA 3 8B 32, 32 and 8, 4096, 14336."""
 
     vocab_size: int = 32000
@@ -76,6 +77,7 @@ class LlamaConfig:
             if kind not in ("full_attention", "sliding_attention"):
                 raise ValueError(f"layer_types has {kind!r}; there are full_attention and sliding_attention")
         name_labels(self)
+        super().__post_init__()
 
     @property
     def rotated(self) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Self
 
@@ -15,18 +16,28 @@ from ..kernels.device import check_device, device_of, moved
 from ..layers import Context, Embedding, Layer, Output, packed_arrays
 from ..layers.parameter import Flat
 from ..layers.quantized import Packed
+from .checks import by_name, described, warn_if_unshifted
+from .config import changing
+from .last_loss import LastLoss, alone
 from .masks import zeros_and_ones
 
 
 class Model(Layer):
     """A network with a loss. Training knows of it only `loss`, `backward`, its flat buffers and its mode."""
 
-    config: Any
-    flat: Flat
+    config: Any  # never changed, nor replaced by another: its class is a Config (config.py)
+    flat: Flat  # the weights that are trained
+    base: Flat | None = None  # the frozen weights beside adapters
+    arguments: tuple[str, ...] = ("tokens", "targets", "attention_mask", "positions")  # of `loss`, as batches hold them
     bits: int | None = None  # of its matrices, if they are quantized (checkpoints/quantization.py)
+    warned: bool = False  # that targets are not shifted
     lora: Any = None  # the LoRAConfig of its adapters, if it has some (checkpoints/lora.py)
     head_names: tuple[str, ...] = ()  # how the names of a head's parameters begin that is fresh on a pretrained body
-    _autocast: Any = None  # the autocast block of the last loss
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "config" and "config" in vars(self):
+            raise AttributeError(changing(f"{type(self).__name__}.config"))
+        super().__setattr__(name, value)
 
     def loss(self, *args: Any, **options: Any) -> float:
         raise NotImplementedError
@@ -34,31 +45,59 @@ class Model(Layer):
     def backward(self, dloss: float = 1.0) -> None:
         raise NotImplementedError
 
+    def named(self, batch: Sequence[Any]) -> dict[str, Any]:
+        """The arrays of a batch by the names of loss's arguments: model.loss(**model.named(batch))."""
+        return dict(zip(self.arguments, batch))
+
     def example(self, random: np.random.Generator) -> tuple[Any, ...]:
-        """A small random batch, as the arguments of `loss`: for gradcheck and tests."""
+        """A small random batch, as the positional arguments of `loss`: for gradcheck and tests."""
         raise NotImplementedError
+
+    def example_options(self, random: np.random.Generator) -> dict[str, Any]:
+        """What `loss` takes by name beside that example, such as a mask with padding."""
+        return {}
+
+    def with_config(self, **fields: Any) -> Self:
+        """A fresh model with other values of these fields of its configuration, and copies of the weights.
+
+        ValueError if a field changes the shape of a weight, or if the model is quantized or has adapters.
+        """
+        if self.bits is not None or self.lora is not None:
+            raise ValueError(
+                "with_config() copies the weights of an ordinary model, and this one is quantized or has adapters: change "
+                "the configuration before tinyllm.lora.add or quantize"
+            )
+        model = type(self)(dataclasses.replace(self.config, **fields), seed=None, dtype=str(self.dtype))  # type: ignore[call-arg]
+        theirs = {p.name: p for p in self.parameters()}
+        if theirs.keys() != {p.name for p in model.parameters()}:
+            raise ValueError(f"with {fields} the model has other weights: make a fresh one, {type(self).__name__}(config)")
+        model.to(self.device)
+        for parameter in model.parameters():
+            parameter.data = theirs[parameter.name].data
+        model.mode.training, model.mode.random = self.mode.training, copy.deepcopy(self.mode.random)
+        return model
 
     # How it computes ---------------------------------------------------------------------------------------------------
 
     @contextmanager
     def forward_pass(self) -> Iterator[None]:
-        """Around the forward pass of a loss. It drops what an earlier loss kept and remembers the precision, which the
-        backward uses too, wherever it is called."""
-        with self._alone("loss"):
+        """Around the forward pass of a loss. It drops what an earlier loss kept and remembers what the backward relies on:
+        the precision, the thread, the weights, and what the layers kept."""
+        with alone(self.mode, "loss"):
             self.mode.kept.clear()
-            self.mode.kept_in = threading.get_ident()
-            self._autocast = block = kernels.current_autocast()
+            self.mode.last_loss, block = None, kernels.current_autocast()
             with nullcontext() if block.dtype == "float32" else self._in_precision(rounds_again=True):
                 yield
+            self.mode.last_loss = LastLoss(self, block)
 
     @contextmanager
     def backward_pass(self) -> Iterator[None]:
         """Around the backward pass of the last loss, in the precision of that loss.
 
-        RuntimeError without a loss before it. ValueError if the matrices are packed in a few bits and nothing is trained
-        beside them.
+        RuntimeError without a loss before it, or if the weights have changed or layers were called since then. ValueError if
+        the matrices are packed in a few bits and nothing is trained beside them.
         """
-        if self._autocast is None:
+        if self.mode.last_loss is None:
             raise RuntimeError(f"{type(self).__name__}.backward() needs a forward pass before it: call loss() first")
         if self.bits is not None and self.lora is None:
             raise ValueError(
@@ -66,27 +105,11 @@ class Model(Layer):
                 'inference only: load it with dtype="float32" and compute in `with tinyllm.autocast("bfloat16"):`, or add '
                 "LoRA adapters (tinyllm.lora.add) and train these"
             )
-        with self._alone("backward"), kernels.resume_autocast(self._autocast), self._in_precision():
-            if self.mode.kept_in != threading.get_ident():
-                raise RuntimeError(
-                    "backward() was called in another thread than the last loss() of this model, and would be that of this "
-                    "loss: call both in one thread, and train a model in one thread at a time"
-                )
+        last = self.mode.last_loss
+        last.check(self)
+        self.mode.last_loss = None  # each loss has one backward, which frees what was kept
+        with alone(self.mode, "backward"), kernels.resume_autocast(last.block), self._in_precision():
             yield
-
-    @contextmanager
-    def _alone(self, name: str) -> Iterator[None]:
-        """Around a loss or a backward. RuntimeError if another thread is inside one of this model."""
-        me = threading.get_ident()
-        if self.mode.running.setdefault("thread", me) != me:
-            raise RuntimeError(
-                f"{name}() of this model was called while another thread is inside loss() or backward() of it: their "
-                "gradients would mix. Train a model in one thread at a time; use it in as many as you like"
-            )
-        try:
-            yield
-        finally:
-            self.mode.running.pop("thread", None)
 
     @contextmanager
     def inference(self) -> Iterator[None]:
@@ -145,7 +168,12 @@ class Model(Layer):
 
     def _flats(self) -> list[Flat]:
         """The memory of all parameters: one Flat, or with adapters two."""
-        return list({id(p.flat): p.flat for p in self.parameters() if p.flat}.values())
+        return [flat for flat in (self.flat, self.base) if flat]
+
+    def changed(self) -> None:
+        """To be called after weights were written without a Parameter, such as into what `arrays` returns."""
+        for flat in self._flats():
+            flat.changed()
 
     @property
     def device(self) -> str:
@@ -167,6 +195,9 @@ class Model(Layer):
         """The number of trained parameters. A tied weight counts once."""
         return self.flat.size
 
+    def __repr__(self) -> str:
+        return described(self)
+
 
 def checked_ids(
     ids: Any, size: int, name: str = "tokens", shape: tuple[int, ...] | None = None, may_ignore: bool = False
@@ -175,7 +206,7 @@ def checked_ids(
 
     shape: what is expected, any (B, T) by default. may_ignore: -100 is allowed too, for a target that does not count.
     """
-    array = np.asarray(ids)
+    array = np.array(ids)  # a copy: a caller may fill its own array with the next batch before the backward
     fits = array.ndim == 2 if shape is None else array.shape == shape
     if not fits or not np.issubdtype(array.dtype, np.integer):
         expected = "(B, T)" if shape is None else shape
@@ -199,7 +230,7 @@ def checked_mask(mask: Any, *shapes: tuple[int, ...], name: str = "attention_mas
     array = np.asarray(mask)
     if array.shape not in shapes:
         raise ValueError(f"{name} must have shape {' or '.join(map(str, shapes))}, and has {array.shape}")
-    return array if array.dtype == bool else zeros_and_ones(array, name)
+    return array.copy() if array.dtype == bool else zeros_and_ones(array, name)  # a copy, as of ids
 
 
 class LanguageModel(Model):
@@ -226,10 +257,16 @@ class LanguageModel(Model):
     def hidden_backward(self, dh: np.ndarray) -> None:
         raise NotImplementedError
 
-    def loss(self, tokens, targets, attention_mask=None, positions=None, label_smoothing=0.0):
+    def loss(self, tokens, targets, *unnamed, attention_mask=None, positions=None, label_smoothing=0.0):
         """Mean cross-entropy, a Python float, of predicting targets (B, T). Targets of -100 are ignored."""
+        if unnamed:
+            raise TypeError(by_name("loss", "tokens and targets", "attention_mask"))
         tokens, context = self._checked(tokens, attention_mask, positions)
         targets = checked_ids(targets, self.config.vocab_size, "targets", tokens.shape, may_ignore=True)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {label_smoothing}, and must lie in [0, 1)")
+        if ((targets == tokens) | (targets == IGNORE)).all():
+            warn_if_unshifted(self, tokens, targets)
         with self.forward_pass():
             return self.output.loss(self.hidden(tokens, context), targets, label_smoothing)
 
@@ -238,13 +275,15 @@ class LanguageModel(Model):
         with self.backward_pass():
             self.hidden_backward(self.output.backward(dloss))
 
-    def __call__(self, tokens, attention_mask=None, positions=None, cache=None, last_only=False):
+    def __call__(self, tokens, *unnamed, attention_mask=None, positions=None, cache=None, last_only=False):
         """logits (B, T, V) of tokens (B, T).
 
         attention_mask (B, S) or (B, T, S): true for real tokens; S is the length with the cache's. positions (B, T): needed
         if they do not simply count up. cache: a KVCache (generation/cache.py) that holds the tokens before and receives
         these. last_only: return the logits of the last token alone, (B, 1, V).
         """
+        if unnamed:
+            raise TypeError(by_name("a call", "tokens", "attention_mask"))
         tokens, context = self._checked(tokens, attention_mask, positions, cache)
         with self.inference():
             if cache is not None:
@@ -257,12 +296,16 @@ class LanguageModel(Model):
         return self.hidden(tokens, context)
 
     def example(self, random):
-        B, T = 2, min(7, self.max_length)
-        tokens, targets = random.integers(0, self.vocab_size, (2, B, T))
+        T = min(7, self.max_length)
+        tokens, targets = random.integers(0, self.vocab_size, (2, 2, T))
         targets[0, T // 2] = IGNORE
-        attention_mask = np.ones((B, T), bool)
+        return tokens, targets
+
+    def example_options(self, random):
+        T = min(7, self.max_length)
+        attention_mask = np.ones((2, T), bool)
         attention_mask[0, : T // 3] = False  # padding on the left of the first row
-        return tokens, targets, attention_mask
+        return {"attention_mask": attention_mask}
 
     @property
     def vocab_size(self) -> int:
@@ -289,5 +332,5 @@ class LanguageModel(Model):
             )
         S = past + T
         mask = checked_mask(attention_mask, (B, S), (B, T, S), (1, T, S))
-        positions = np.arange(past, past + T) if positions is None else np.asarray(positions)
+        positions = np.arange(past, past + T) if positions is None else np.array(positions)
         return tokens, Context(mask, positions, cache)

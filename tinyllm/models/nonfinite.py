@@ -39,7 +39,7 @@ def in_output(model: Model, run: Callable[[], Any]) -> str:
 
 
 def in_loss(model: Model, batch: Sequence[Any], random_state: Any = None) -> str:
-    """What is the first thing that is not finite in model.loss(*batch): a parameter, or else a layer's output.
+    """What is the first thing that is not finite in the loss of a batch: a parameter, or else a layer's output.
 
     random_state: the model's before it computed that loss, so that dropout is the same.
     """
@@ -47,7 +47,7 @@ def in_loss(model: Model, batch: Sequence[Any], random_state: Any = None) -> str
         return bad
     if random_state is not None:
         model.mode.random.bit_generator.state = random_state
-    layer = first_layer(model, lambda: model.loss(*batch))
+    layer = first_layer(model, lambda: model.loss(**model.named(batch)))
     model.forget()
     return f"the first layer whose output is not finite is {layer}" if layer else "all layers' outputs are finite"
 

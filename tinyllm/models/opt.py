@@ -25,13 +25,14 @@ from ..layers import (
     assembled,
 )
 from .classification import SequenceClassifier, name_labels
+from .config import Config
 from .model import LanguageModel
 
 OFFSET = 2  # the first rows of the position table are fairseq's own: no token, padding
 
 
 @dataclass
-class OPTConfig:
+class OPTConfig(Config):
     """OPT-125M; 350M has 24 layers, 16 heads, 1024 channels, do_layer_norm_before=False, word_embed_proj_dim=512; 1.3B has
     24, 32, 2048; 2.7B 32, 32, 2560; 6.7B 32, 32, 4096; ffn_dim is 4 channels everywhere."""
 
@@ -65,6 +66,7 @@ class OPTConfig:
                 f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"
             )
         name_labels(self)
+        super().__post_init__()
 
 
 class OPT(LanguageModel):

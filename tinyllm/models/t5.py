@@ -33,11 +33,13 @@ from ..layers import (
     assembled,
 )
 from ..layers.parameter import normal, stacked
+from .checks import by_name, warn_if_unshifted
+from .config import Config
 from .model import Model, checked_ids, checked_mask
 
 
 @dataclass
-class T5Config:
+class T5Config(Config):
     """T5-small; base has 12 layers, 12 heads, 768 channels, 3072 inner."""
 
     vocab_size: int = 32128  # SentencePiece's 32,000 and 100 sentinels, filled up to a multiple of 128
@@ -73,6 +75,7 @@ class T5Config:
                 f"relative_attention_num_buckets {n} must be 4 at least, and half of it less than the distance that they "
                 f"reach to, relative_attention_max_distance {distance}"
             )
+        super().__post_init__()
 
 
 class T5(Model):
@@ -118,19 +121,29 @@ class T5(Model):
         self.tokens.backward(self.decoder.backward(dh))
         self.tokens.backward(self.encoder.backward(encoded.grad))
 
-    def __call__(self, source, target_in, source_mask=None):
+    arguments = ("source", "target_in", "targets", "source_mask")
+
+    def __call__(self, source, target_in, *unnamed, source_mask=None):
         """logits (B, T, V) of source (B, S) and target_in (B, T): decoder_start_token_id, then the target without its end.
 
         source_mask (B, S): true for real tokens. (Padding after a target needs no mask, because no token looks ahead.)
         """
+        if unnamed:
+            raise TypeError(by_name("a call", "source and target_in", "source_mask"))
         inputs = self._checked(source, target_in, source_mask)
         with self.inference():
             return self.output(self.hidden(*inputs))
 
-    def loss(self, source, target_in, targets, source_mask=None, label_smoothing=0.0):
+    def loss(self, source, target_in, targets, *unnamed, source_mask=None, label_smoothing=0.0):
         """Mean cross-entropy, a Python float, of predicting targets (B, T). Targets of -100 are ignored."""
+        if unnamed:
+            raise TypeError(by_name("loss", "source, target_in and targets", "source_mask"))
         source, target_in, mask = self._checked(source, target_in, source_mask)
         targets = checked_ids(targets, self.config.vocab_size, "targets", target_in.shape, may_ignore=True)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {label_smoothing}, and must lie in [0, 1)")
+        if ((targets == target_in) | (targets == IGNORE)).all():
+            warn_if_unshifted(self, target_in, targets)
         with self.forward_pass():
             return self.output.loss(self.hidden(source, target_in, mask), targets, label_smoothing)
 
@@ -139,7 +152,7 @@ class T5(Model):
         with self.backward_pass():
             self.hidden_backward(self.output.backward(dloss))
 
-    def encode(self, source, source_mask=None):
+    def encode(self, source, *, source_mask=None):
         """Runs the encoder alone: its last hidden state (B, S, C), and source_mask (B, S) as bool or None."""
         source, _, mask = self._checked(source, None, source_mask)
         with self.inference():
@@ -165,9 +178,12 @@ class T5(Model):
         source = random.integers(0, self.vocab_size, (B, S))
         target_in, targets = random.integers(0, self.vocab_size, (2, B, T))
         targets[1, -2:] = IGNORE  # a shorter target
-        source_mask = np.ones((B, S), bool)
+        return source, target_in, targets
+
+    def example_options(self, random):
+        source_mask = np.ones((2, 7), bool)
         source_mask[0, -2:] = False  # a shorter source
-        return source, target_in, targets, source_mask
+        return {"source_mask": source_mask}
 
     def _checked(self, source, target_in, source_mask):
         """The three as arrays of the right kind, the mask as bool or None. target_in may be None, for the encoder alone."""

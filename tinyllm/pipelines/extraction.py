@@ -50,10 +50,10 @@ def scores(model: Model, tokenizer: Tokenizer, text: str, several: Sequence[str]
     result = np.zeros(len(several))
     for first in range(0, len(order), ROWS):
         rows = order[first : first + ROWS]
-        *inputs, targets, mask = batch(model, tokenizer, text, [summaries[row] for row in rows], use, end)
+        inputs = model.named(batch(model, tokenizer, text, [summaries[row] for row in rows], use, end))
+        targets = inputs.pop("targets")
         learned = targets != IGNORED
-        masked: dict[str, Any] = {"attention_mask" if isinstance(model, LanguageModel) else "source_mask": mask}
-        logits = infer(model, *inputs, **masked, is_right=has_likeliest, real=learned)[learned]  # (all tokens, V)
+        logits = infer(model, **inputs, is_right=has_likeliest, real=learned)[learned]  # (all tokens, V)
         likely = np.zeros(targets.shape)
         likely[learned] = log_softmax(logits.astype(np.float64))[np.arange(len(logits)), targets[learned]]
         result[rows] = likely.sum(1) / learned.sum(1) ** use.length_penalty

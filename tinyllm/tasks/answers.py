@@ -83,7 +83,7 @@ class AnswersData(Data):
         """
         loss, logits, targets = 0.0, [], 0
         for tokens, spans, types, mask in batches:
-            y = model(tokens, types, mask)  # (B, T, 2)
+            y = model(tokens, token_types=types, attention_mask=mask)  # (B, T, 2)
             loss += kernels.cross_entropy_forward(y.transpose(0, 2, 1), spans)[0] * len(spans)
             logits += [values[real].astype(np.float64) for values, real in zip(to_host(y), mask)]
             targets += len(spans)

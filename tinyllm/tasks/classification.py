@@ -37,7 +37,7 @@ class ClassificationTask(LabelledTexts, Task):
 
     def fitted(self, model: Any, tokenizer: Tokenizer) -> Any:
         if model.config.pad_token_id is None:  # by which transformers finds the last token of a row
-            model.config.pad_token_id = tokenizer.eos_id if tokenizer.pad_id is None else tokenizer.pad_id
+            return model.with_config(pad_token_id=tokenizer.eos_id if tokenizer.pad_id is None else tokenizer.pad_id)
         return model
 
     def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> LabelData:

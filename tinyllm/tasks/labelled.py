@@ -93,8 +93,10 @@ class LabelData(Data):
     def evaluate(self, model: Any, batches: Iterable[Batch]) -> dict[str, float]:
         """loss, accuracy, f1, matthews; the loss without weights of labels."""
         loss, predictions, targets = 0.0, [], []
-        for tokens, labels, *inputs in batches:
-            logits = model(tokens, *inputs)
+        for batch in batches:
+            inputs = model.named(batch)
+            labels = inputs.pop("targets")
+            logits = model(**inputs)
             loss += kernels.cross_entropy_forward(logits, labels)[0] * len(labels)
             predictions.append(to_host(logits).argmax(-1))
             targets.append(labels)

@@ -109,7 +109,7 @@ class TagData(Data):
         names = [model.config.id2label[str(i)] for i in range(model.config.num_labels)]
         loss, said, true = 0.0, [], []
         for tokens, labels, types, mask in batches:
-            logits = model(tokens, types, mask)
+            logits = model(tokens, token_types=types, attention_mask=mask)
             loss += kernels.cross_entropy_forward(logits, labels)[0] * np.count_nonzero(labels != IGNORED)
             for row, target in zip(to_host(logits).argmax(-1), labels):
                 said.append([names[label] for label in row[target != IGNORED]])

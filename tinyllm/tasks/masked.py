@@ -85,7 +85,7 @@ class MaskedData(Data):
         pairs, told, next_loss = 0, 0, 0.0
         for tokens, targets, types, mask, *follows in batches:
             hidden = targets != IGNORED
-            logits, next_logits = model.at(hidden, tokens, types, mask)
+            logits, next_logits = model.at(hidden, tokens, token_types=types, attention_mask=mask)
             loss += kernels.cross_entropy_forward(logits, targets[hidden])[0] * len(logits)
             right += int((to_host(logits).argmax(-1) == targets[hidden]).sum())
             words += len(logits)

@@ -132,8 +132,7 @@ class PairTask(Task):
 
     def fitted(self, model: Any, tokenizer: Tokenizer) -> Any:
         uses = {self.name_of(i): dataclasses.asdict(self.use_for(i)) for i in range(len(self.data))}
-        model.config.task_specific_params = {**(model.config.task_specific_params or {}), **uses}
-        return model
+        return model.with_config(task_specific_params={**(model.config.task_specific_params or {}), **uses})
 
     def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
         start, pad, end = model.config.decoder_start_token_id, model.config.pad_token_id or 0, tokenizer.eos_id

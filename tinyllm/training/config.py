@@ -40,9 +40,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         least = {
             "steps": 1, "batch_size": 1, "accumulate": 1, "epochs": 0, "eval_every": 0, "warmup": 0, "eval_batches": 0,
-            "patience": 0, "clip": 0}  # fmt: skip
+            "patience": 0, "clip": 0, "weight_decay": 0}  # fmt: skip
         for name, value in least.items():
-            if getattr(self, name) < value:
+            if not getattr(self, name) >= value:  # NaN is neither
                 raise ValueError(f"{name} must be at least {value}, and is {getattr(self, name)}")
         if not self.lr > 0 or not 0 <= self.lowest_lr <= self.lr:
             raise ValueError(f"lr must be above 0 and min_lr from 0 to lr; they are {self.lr} and {self.min_lr}")

@@ -14,7 +14,7 @@ from ..layers import without_dropout
 from ..models import Model
 from ..tokenizers import Tokenizer
 
-Batch = tuple[np.ndarray, ...]  # the positional arguments of model.loss
+Batch = tuple[np.ndarray, ...]  # the arguments of the model's loss, in the order of model.arguments
 
 
 class Batches(Protocol):
@@ -60,7 +60,7 @@ class Data:
         with model.without_keeping():
             for batch in batches:
                 if n := self.count(batch):
-                    total += n * model.loss(*batch)
+                    total += n * model.loss(**model.named(batch))
                     count += n
         if not count:
             raise ValueError("there is nothing to evaluate on: no held-out target counts")

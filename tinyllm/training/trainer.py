@@ -130,7 +130,7 @@ class Trainer:
             if weight == 0:
                 continue
             random_state = self.model.mode.random.bit_generator.state
-            loss = self.model.loss(*batch, **self.data.loss_options)
+            loss = self.model.loss(**self.model.named(batch), **self.data.loss_options)
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss is {loss}", nonfinite.in_loss(self.model, batch, random_state))
             self.model.backward(weight / total)  # sum_i (n_i / n) loss_i is the mean over all n targets
