@@ -53,6 +53,19 @@ def test_special_tokens(tokenizer):
 
 
 @every
+def test_adding_no_special_token_changes_nothing(tokenizer):
+    before = tokenizer.special_tokens, tokenizer.vocab_size
+    tokenizer.add_special_tokens([])
+    assert (tokenizer.special_tokens, tokenizer.vocab_size) == before
+
+
+@pytest.mark.parametrize("train", [CharacterTokenizer.train, lambda _, special: ByteTokenizer(special)])
+def test_a_special_token_that_is_also_text(train):
+    with pytest.raises(TokenizerError, match="special token 'e' is also a token of the vocabulary"):
+        train(TEXT, ["<s>", "e"])
+
+
+@every
 def test_wrong_input_is_one_clear_sentence(tokenizer):
     with pytest.raises(TokenizerError, match="id -1 is not in this vocabulary"):
         tokenizer.decode([-1])

@@ -1,4 +1,4 @@
-"""Random tokenizer.json files in both libraries: the same ids and the same text, or a TokenizerError that says what is missing."""
+"""Random tokenizer.json files in both libraries: the same ids and the same text, or a TokenizerError."""
 
 import json
 

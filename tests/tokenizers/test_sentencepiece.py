@@ -103,7 +103,10 @@ def test_any_ids_give_the_same_text(name, data):
 def test_denormalizer(tmp_path):
     (tmp_path / "rules.tsv").write_text("63\t6B\n61 74\t21 20 21\n", encoding="utf-8")  # c -> k, at -> "! !"
     data = trained(denormalization_rule_tsv=str(tmp_path / "rules.tsv"))
-    peer, ours = sentencepiece.SentencePieceProcessor(model_proto=data), from_sentencepiece(parse_model(data), {}, source=data)
+    peer, ours = (
+        sentencepiece.SentencePieceProcessor(model_proto=data),
+        from_sentencepiece(parse_model(data), {}, source=data),
+    )
     ours.save(tmp_path)
     for text in ("The cat", "café", "cats  at cc", "▁at", ""):
         ids = ours.encode(text)

@@ -152,9 +152,14 @@ def test_what_we_write_the_peer_reads(name):
 @pytest.mark.parametrize(
     "name, part, change, words",
     [
-        ("llama", "normalizer", {"type": "Nmt"}, "Nmt"),
+        ("llama", "normalizer", {"type": "ByteLevel"}, "ByteLevel"),
         ("llama", "pre_tokenizer", {"type": "Whitespace"}, "Whitespace"),
-        ("t5", "decoder", {"type": "WordPiece"}, "WordPiece"),
+        ("t5", "decoder", {"type": "CTC", "pad_token": "<pad>", "word_delimiter_token": "|", "cleanup": True}, "CTC"),
+        ("t5", "decoder", {"type": "Sequence", "decoders": [{"type": "Fuse"}, {"type": "ByteFallback"}]}, "after Fuse"),
+        ("t5", "decoder", {"type": "Strip"}, "decoder is damaged"),
+        ("t5", "pre_tokenizer", {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "last"}, "'last'"),
+        ("t5", "pre_tokenizer", {"type": "Split", "pattern": {"String": "a"}, "behavior": "Some"}, "'Some'"),
+        ("llama", "model", {"type": "BPE", "unk_token": "u", "vocab": {"u": 0, "a": 1}, "merges": [["u", "a"]]}, "'u' 'a'"),
         ("llama", "model", {"type": "BPE", "vocab": {"a": 0}, "merges": [["a", "b"]]}, "'ab', which is no piece"),
         ("llama", "model", {"type": "BPE", "vocab": {}, "merges": [], "end_of_word_suffix": "</w>"}, "end_of_word_suffix"),
         ("t5", "normalizer", {"type": "Precompiled", "precompiled_charsmap": "AAAA"}, "precompiled_charsmap"),
@@ -256,7 +261,14 @@ def test_trained_vocabularies():
     small = UnigramTokenizer.train(["ab"], 50, sentinels=2, byte_fallback=False, progress=lambda *step: steps.append(step))
     assert small.vocab_size <= 50 and steps and small.encode("ab ab")
     fallback = UnigramTokenizer.train(SAMPLES, 600, byte_fallback=True)
-    assert fallback.decode(fallback.encode("☃ snow")) == "☃ snow"
+    peer = tokenizers.Tokenizer.from_str(json.dumps(fallback._to_json()))
+    for text in ("☃ snow", "snow ☃", "Où est 3 €?", "日本☃☃"):
+        ids = fallback.encode(text)
+        assert ids == peer.encode(text, add_special_tokens=False).ids
+        assert fallback.decode(ids) == peer.decode(ids) == text
+    bytes_of_snow = [fallback.token_to_id(f"<0x{byte:02X}>") for byte in "☃".encode()]
+    for ids in (bytes_of_snow[:2], [*bytes_of_snow, bytes_of_snow[0]], bytes_of_snow[::-1]):  # a run is text as a whole
+        assert fallback.decode(ids) == peer.decode(ids) == "\N{REPLACEMENT CHARACTER}" * len(ids)
 
 
 def test_unigram_is_as_good_as_sentencepiece(shakespeare):

@@ -102,7 +102,15 @@ def test_saved_again_it_is_the_same(name, tmp_path):
     "change, words",
     [
         ({"pre_tokenizer": {"type": "Whitespace"}}, "Whitespace as pre-tokenizer"),
-        ({"normalizer": {"type": "Lowercase"}}, "Lowercase"),
+        ({"normalizer": {"type": "ByteLevel"}}, "ByteLevel"),
+        (
+            {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "ByteLevel"}, {"type": "BertPreTokenizer"}]}},
+            "Bert",
+        ),
+        ({"truncation": {"max_length": "8"}}, "max_length '8'"),
+        ({"truncation": {"max_length": 8, "direction": "Up"}}, "'Up'"),
+        ({"padding": {"strategy": {"Fixed": "8"}, "pad_id": 0}}, "padding"),
+        ({"padding": {"strategy": "BatchLongest", "pad_id": "0"}}, "pad_id"),
         ({"decoder": {"type": "BPEDecoder", "suffix": "</w>"}}, "BPEDecoder"),
         ({"post_processor": {"type": "Unheard"}}, "Unheard"),
         ({"model": {"type": "Unheard"}}, "Unheard"),
@@ -117,6 +125,137 @@ def test_what_is_not_supported_is_refused_by_name(change, words, tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(spec), encoding="utf-8")
     with pytest.raises(TokenizerError, match=words):
         load(tmp_path)
+
+
+def added(content, id, **flags):
+    return {
+        "content": content,
+        "id": id,
+        **dict.fromkeys(["special", "lstrip", "rstrip", "single_word", "normalized"], False),
+    } | flags
+
+
+def test_added_tokens_that_contradict_each_other_are_refused():
+    spec = json.loads(foreign(ByteLevel(add_prefix_space=False)).to_str())
+    for tokens, words in (
+        ([added("a", 7)], "'a' has the id 7"),
+        ([added("", 400, normalized=True)], "nothing"),
+        ([added("É", 400, normalized=True), added("é", 401, normalized=True)], "normalized"),
+    ):
+        with pytest.raises(TokenizerError, match=words):
+            from_json(spec | {"added_tokens": tokens, "normalizer": {"type": "Lowercase"}})
+
+
+@pytest.mark.parametrize("direction", ["left", "right"])
+@pytest.mark.parametrize("length", [None, 12])
+def test_truncation_and_padding(direction, length):
+    """encode_batch applies them as the peer does; encode gives the whole text."""
+    peer = foreign(ByteLevel(add_prefix_space=False), special=("<s>", "</s>", "<pad>"))
+    peer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
+    peer.enable_truncation(7, direction=direction)
+    peer.enable_padding(direction=direction, pad_id=2, pad_token="<pad>", length=length, pad_to_multiple_of=5)
+    ours = from_json(json.loads(peer.to_str()))
+    again = from_json(json.loads(json.dumps(ours._to_json())))
+    rows = ["The cat sat on the mat. 日本", "The", ""]
+    for special in (False, True):
+        expected = peer.encode_batch(rows, add_special_tokens=special)
+        for one in (ours, again):
+            tokens, mask = one.encode_batch(rows, add_special_tokens=special)
+            assert tokens.tolist() == [row.ids for row in expected]
+            assert mask.tolist() == [list(map(bool, row.attention_mask)) for row in expected]
+    peer.no_truncation()
+    peer.no_padding()
+    assert ours.encode(rows[0], add_special_tokens=True) == peer.encode(rows[0]).ids
+
+
+def falcon():
+    steps = [
+        pre_tokenizers.Punctuation("contiguous"),
+        ByteLevel(add_prefix_space=False),
+        Digits(),
+        Split(Regex("[0-9][0-9][0-9]"), "isolated"),
+    ]
+    return foreign(Sequence(steps))
+
+
+def gemma():
+    vocab = {token: id for id, token in enumerate(["<pad>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))])}
+    for token in (*"▁aehTtcsmn.1", "\n", "he", "The", "at", "▁c", "▁cat", "▁▁"):
+        vocab[token] = len(vocab)
+    merges = [("h", "e"), ("T", "he"), ("a", "t"), ("▁", "c"), ("▁c", "at"), ("▁", "▁")]
+    peer = tokenizers.Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    peer.normalizer = normalizers.Replace(" ", "▁")
+    peer.pre_tokenizer = Split(" ", "merged_with_previous")
+    peer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    peer.add_tokens([AddedToken("\n\n", normalized=False), AddedToken("<start_of_turn>", normalized=False)])
+    return peer
+
+
+PIPELINES = {"falcon": falcon(), "gemma": gemma()}
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+@given(text=texts)
+@more
+def test_pipelines_of_falcon_and_gemma(name, text):
+    peer = PIPELINES[name]
+    ours = from_json(json.loads(peer.to_str()))
+    ids = peer.encode(text).ids
+    assert ours.encode(text) == ids and ours.decode(ids) == peer.decode(ids, skip_special_tokens=False)
+    assert from_json(json.loads(json.dumps(ours._to_json()))).encode(text) == ids
+
+
+# Limits ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pattern_that_runs_away_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr("tinyllm.tokenizers.patterns.PATTERN_SECONDS", 0.2)
+    pattern = {"Regex": r"(?:[^\s]|\S)+\s$"}
+    spec = json.loads(foreign(ByteLevel(add_prefix_space=False)).to_str())
+    split = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+    replace = {"type": "Replace", "pattern": pattern, "content": ""}
+    for change in (
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, spec["pre_tokenizer"]]}},
+        {"normalizer": replace},
+    ):
+        (tmp_path / "tokenizer.json").write_text(json.dumps(spec | change), encoding="utf-8")
+        ours = load(tmp_path)
+        assert ours.decode(ours.encode("a few words\n")) is not None
+        with pytest.raises(TokenizerError, match=r"tokenizer\.json: the pattern .*\[.* was stopped after .* 40 characters"):
+            ours.encode("a" * 40)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec | {"decoder": replace}), encoding="utf-8")
+    ours = load(tmp_path)
+    ours.add_special_tokens(["a" * 40])
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json: the pattern"):
+        ours.decode([ours.vocab_size - 1])
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [{"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10}] * 12,
+        [{"type": "Replace", "pattern": {"Regex": "a"}, "content": "a" * 10}] * 12,
+        [{"type": "Replace", "pattern": {"Regex": "."}, "content": "x" * 10**6}],
+        [{"type": "Prepend", "prepend": "x" * 10**6}],
+        [{"type": "NFKD"}, *[{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}] * 60],
+    ],
+)
+def test_normalizers_that_blow_a_text_up_are_stopped(steps, tmp_path):
+    spec = json.loads(foreign(ByteLevel(add_prefix_space=False)).to_str())
+    spec["normalizer"] = {"type": "Sequence", "normalizers": steps}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec), encoding="utf-8")
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json: the normalizer \w+ was stopped"):
+        load(tmp_path).encode("banana" * 100)
+
+
+@pytest.mark.parametrize(
+    "pattern, words", [("(", "compile"), ("x*", "empty"), (r"\h+", "uses"), ("[a-z--b]", "uses --"), ("a{2}+", "uses")]
+)
+def test_patterns_of_another_engine_are_refused(pattern, words):
+    spec = json.loads(foreign(ByteLevel(add_prefix_space=False)).to_str())
+    spec["normalizer"] = {"type": "Replace", "pattern": {"Regex": pattern}, "content": ""}
+    with pytest.raises(TokenizerError, match=words):
+        from_json(spec)
 
 
 def test_chat_templates(tmp_path):

@@ -5,17 +5,72 @@ from hypothesis import strategies as st
 SPACE = "▁"
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 LETTERS = list("abcdeh 'x19.,é日A") + [SPACE, "Ġ", "\n"]
-PIECES = ["ab", "abc", "bc", "he", "hea", "ea", "▁a", "▁ab", "▁▁", "a▁", "▁he", "19", "x1", "Ġa", "Ġab", "##a", "##b", "##bc", "a.", "#"]
-CONTENTS = ["<s>", "</s>", "[SEP]", "ab", "a b", " x", "x ", "Hea", "é", "e\u0301", "1", "▁a", "A", "<0x41>", "\n", "he", "  "]
+PIECES = [
+    "ab",
+    "abc",
+    "bc",
+    "he",
+    "hea",
+    "ea",
+    "▁a",
+    "▁ab",
+    "▁▁",
+    "a▁",
+    "▁he",
+    "19",
+    "x1",
+    "Ġa",
+    "Ġab",
+    "##a",
+    "##b",
+    "##bc",
+    "a.",
+    "#",
+]
+CONTENTS = [
+    "<s>",
+    "</s>",
+    "[SEP]",
+    "ab",
+    "a b",
+    " x",
+    "x ",
+    "Hea",
+    "é",
+    "e\u0301",
+    "1",
+    "▁a",
+    "A",
+    "<0x41>",
+    "\n",
+    "he",
+    "  ",
+]
 PATTERNS = [
-    r"\p{L}+", r"\d", r"\s+", r" ?[^\s\p{L}\p{N}]+", r"[[a-c]x]+", r"[a-e&&[^b]]", r"(?=[A-Z])", r"[0-9][0-9]", r"a|ab", "^ +| +$",
-    r"\w+|[^\w\s]+", r" {2,}", r"(?<!a)b", r"[^[a-c]]", r"\W+", r"[[:punct:]]", r"[[:digit:][:space:]]+",
-]  # fmt: skip
+    r"\p{L}+",
+    r"\d",
+    r"\s+",
+    r" ?[^\s\p{L}\p{N}]+",
+    r"[[a-c]x]+",
+    r"[a-e&&[^b]]",
+    r"(?=[A-Z])",
+    r"[0-9][0-9]",
+    r"a|ab",
+    "^ +| +$",
+    r"\w+|[^\w\s]+",
+    r" {2,}",
+    r"(?<!a)b",
+    r"[^[a-c]]",
+    r"\W+",
+    r"[[:punct:]]",
+    r"[[:digit:][:space:]]+",
+]
 
 some = st.sampled_from
 booleans = st.booleans()
 pattern = st.one_of(
-    st.fixed_dictionaries({"Regex": some(PATTERNS)}), st.fixed_dictionaries({"String": some([" ", "a", "ab", SPACE, "▁a", "\n", "."])})
+    st.fixed_dictionaries({"Regex": some(PATTERNS)}),
+    st.fixed_dictionaries({"String": some([" ", "a", "ab", SPACE, "▁a", "\n", "."])}),
 )
 
 
@@ -35,17 +90,23 @@ normalizer = st.one_of(
     step("Prepend", prepend=some([SPACE, "a", " "])),
     step("Replace", pattern=pattern, content=some(["", " ", SPACE, "ab", "é"])),
 )
-metaspace = {"replacement": some([SPACE, SPACE, "_"]), "prepend_scheme": some(["always", "first", "never"]), "split": booleans}
+metaspace = {
+    "replacement": some([SPACE, SPACE, "_"]),
+    "prepend_scheme": some(["always", "first", "never"]),
+    "split": booleans,
+}
 cutter = st.one_of(
     step("Metaspace", **metaspace),
     step("WhitespaceSplit"),
     step("Digits", individual_digits=booleans),
     step("Punctuation", behavior=some(["Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous"])),
     step(
-        "Split", pattern=pattern, invert=booleans,
+        "Split",
+        pattern=pattern,
+        invert=booleans,
         behavior=some(["Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous"]),
     ),
-)  # fmt: skip
+)
 byte_level = step("ByteLevel", add_prefix_space=booleans, trim_offsets=booleans, use_regex=booleans)
 decoder = st.one_of(
     step("Metaspace", **metaspace),
@@ -57,9 +118,11 @@ decoder = st.one_of(
     step("WordPiece", prefix=some(["##", ""]), cleanup=booleans),
 )
 llama = [
-    {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
+    {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+    {"type": "ByteFallback"},
+    {"type": "Fuse"},
     {"type": "Strip", "content": " ", "start": 1, "stop": 0},
-]  # fmt: skip
+]
 decoders = st.one_of(sequence("decoders", decoder), st.just({"type": "Sequence", "decoders": llama}))
 
 
@@ -74,10 +137,17 @@ def bpe_model(draw, fallback=booleans):
         tokens += [left + right] if left + right not in tokens else []
     unknown = draw(some(["<unk>", "<unk>", None]))
     return {
-        "type": "BPE", "dropout": None, "unk_token": unknown, "continuing_subword_prefix": None, "end_of_word_suffix": None,
-        "fuse_unk": draw(booleans), "byte_fallback": byte_fallback, "ignore_merges": draw(booleans),
-        "vocab": {token: id for id, token in enumerate(tokens)}, "merges": unique([merge for merge in merges if not set(merge) & set(BYTES)]),
-    }  # fmt: skip
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": unknown,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": draw(booleans),
+        "byte_fallback": byte_fallback,
+        "ignore_merges": draw(booleans),
+        "vocab": {token: id for id, token in enumerate(tokens)},
+        "merges": unique([merge for merge in merges if not set(merge) & set(BYTES)]),
+    }
 
 
 def unique(merges):
@@ -99,9 +169,12 @@ def wordpiece_model(draw):
     tokens = ["<unk>", *LETTERS, *["##" + letter for letter in "abceh"], *draw(st.lists(some(PIECES), unique=True))]
     vocab = {token: id for id, token in enumerate(dict.fromkeys(tokens))}
     return {
-        "type": "WordPiece", "unk_token": "<unk>", "continuing_subword_prefix": "##",
-        "max_input_chars_per_word": draw(some([100, 3])), "vocab": vocab,
-    }  # fmt: skip
+        "type": "WordPiece",
+        "unk_token": "<unk>",
+        "continuing_subword_prefix": "##",
+        "max_input_chars_per_word": draw(some([100, 3])),
+        "vocab": vocab,
+    }
 
 
 @st.composite
@@ -112,17 +185,27 @@ def post_processor(draw, vocab):
     template = {
         "type": "TemplateProcessing",
         "single": [{"SpecialToken": {"id": "<unk>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<unk>", "type_id": 1}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "pair": [
+            {"Sequence": {"id": "A", "type_id": 0}},
+            {"SpecialToken": {"id": "<unk>", "type_id": 1}},
+            {"Sequence": {"id": "B", "type_id": 1}},
+        ],
         "special_tokens": {"<unk>": {"id": "<unk>", "ids": [0], "tokens": ["<unk>"]}},
-    }  # fmt: skip
+    }
     return {
         "none": None,
         "template": template,
         "bert": {"type": "BertProcessing", "sep": special[0], "cls": special[1]},
-        "roberta": {"type": "RobertaProcessing", "sep": special[0], "cls": special[1], "trim_offsets": True, "add_prefix_space": True},
+        "roberta": {
+            "type": "RobertaProcessing",
+            "sep": special[0],
+            "cls": special[1],
+            "trim_offsets": True,
+            "add_prefix_space": True,
+        },
         "bytes": bytes_step,
         "both": {"type": "Sequence", "processors": [bytes_step, template]},
-    }[kind]  # fmt: skip
+    }[kind]
 
 
 @st.composite
@@ -144,7 +227,7 @@ def tokenizer_files(draw):
     spec = {"version": "1.0", "truncation": None, "padding": None}
     normalizers = sequence("normalizers", normalizer)
     if kind == "WordPiece":
-        flags = {key: booleans for key in ("clean_text", "handle_chinese_chars", "lowercase")}
+        flags = dict.fromkeys(("clean_text", "handle_chinese_chars", "lowercase"), booleans)
         parts = [
             step("BertNormalizer", strip_accents=st.one_of(st.none(), booleans), **flags),
             st.just({"type": "BertPreTokenizer"}),
@@ -167,6 +250,29 @@ def tokenizer_files(draw):
     return spec
 
 
-KNOWN = st.characters(exclude_categories=["Cs", "Cn", "Co"])  # engines differ in what the newest Unicode version has assigned
-fragments = some([*CONTENTS, *PIECES, " ", "  ", "\n", "hea", "The", "19", "日本", "naïve", "…", "\u3000", "\u0301", "'s", "!", "_", "½", "İ"])
+KNOWN = st.characters(
+    exclude_categories=["Cs", "Cn", "Co"]
+)  # engines differ in what the newest Unicode version has assigned
+fragments = some(
+    [
+        *CONTENTS,
+        *PIECES,
+        " ",
+        "  ",
+        "\n",
+        "hea",
+        "The",
+        "19",
+        "日本",
+        "naïve",
+        "…",
+        "\u3000",
+        "\u0301",
+        "'s",
+        "!",
+        "_",
+        "½",
+        "İ",
+    ]
+)
 short_texts = st.lists(st.one_of(fragments, fragments, st.text(KNOWN, max_size=3)), max_size=7).map("".join)

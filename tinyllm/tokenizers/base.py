@@ -304,7 +304,7 @@ class Tokenizer:
         added = [AddedToken(content, self.vocab_size + i) for i, content in enumerate(new)]
         settings = replace(self.settings, added=[*self.settings.added, *added], chat_template=self.chat_template)
         Tokenizer.__init__(self, settings)
-        del self._ids_by_token
+        self.__dict__.pop("_ids_by_token", None)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(vocab_size={self.vocab_size}, special_tokens={len(self.special_tokens)})"
@@ -403,6 +403,16 @@ def by_id(vocab: Mapping[str, int]) -> list[str | None]:
     for token, id in vocab.items():
         tokens[id] = token
     return tokens
+
+
+def check_special(special_tokens: Iterable[str], tokens: Iterable[str]) -> None:
+    """A TokenizerError if a special token is spelled like a token of the vocabulary, from which nothing would tell it."""
+    both = sorted(set(special_tokens) & set(tokens))
+    if both:
+        raise TokenizerError(
+            f"the special token {both[0]!r} is also a token of the vocabulary: "
+            "choose a spelling that text does not have, such as '<|end|>'"
+        )
 
 
 def _width(rows: Sequence[Sequence[int]], padding: Json) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import regex
 
 from .added import AddedToken
-from .base import Settings, Tokenizer, by_id, no_such_id
+from .base import Settings, Tokenizer, by_id, check_special, no_such_id
 from .byte_characters import BYTE_TO_CHARACTER, BYTES_IN_VOCABULARY_ORDER, to_bytes, to_characters
 from .files import TokenizerError, write_json, write_text
 from .json_parts import envelope
@@ -176,7 +176,7 @@ class BPETokenizer(Tokenizer):
         return not any(" " in left + right for left, right in self.merges)
 
     def save(self, directory: str | Path) -> None:
-        """Write tokenizer.json, tokenizer_config.json, and, where a token may not have a space, vocab.json and merges.txt."""
+        """Write tokenizer.json, tokenizer_config.json, and GPT-2's vocab.json and merges.txt if these can say the same."""
         super().save(directory)
         if not self._joinable():
             return
@@ -216,6 +216,7 @@ class BPETokenizer(Tokenizer):
         tokens = [BYTE_TO_CHARACTER[byte] for byte in BYTES_IN_VOCABULARY_ORDER]
         room = vocab_size - len(special_tokens)
         merges = learn_merges(words, list(counts.values()), tokens, room, min_frequency, progress)
+        check_special(special_tokens, tokens)
         added = [AddedToken(content, len(tokens) + i) for i, content in enumerate(special_tokens)]
         vocab = {token: id for id, token in enumerate([*tokens, *special_tokens])}
         return cls(vocab, merges, Settings(added), patterns=patterns, use_regex=use_regex)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from .added import AddedToken
-from .base import Settings, Tokenizer, no_such_id
+from .base import Settings, Tokenizer, check_special, no_such_id
 from .bpe import BPETokenizer
 from .byte_characters import BYTE_TO_CHARACTER
 from .json_steps import Json
@@ -15,6 +15,7 @@ class ByteTokenizer(Tokenizer):
     cleans_up = False
 
     def __init__(self, special_tokens: Sequence[str] = ("<|endoftext|>",), settings: Settings | None = None):
+        check_special(special_tokens, BYTE_TO_CHARACTER)
         added = [AddedToken(content, 256 + i) for i, content in enumerate(special_tokens)]
         super().__init__(settings or Settings(added))
 

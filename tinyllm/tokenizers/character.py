@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from .added import AddedToken
-from .base import Settings, Tokenizer, no_such_id, well_formed
+from .base import Settings, Tokenizer, check_special, no_such_id, well_formed
 from .files import TokenizerError
 from .json_parts import envelope
 from .json_steps import Json
@@ -29,6 +29,7 @@ class CharacterTokenizer(Tokenizer):
         if not found:
             raise TokenizerError("there are no characters to train on: the text is empty")
         characters = sorted(found)
+        check_special(special_tokens, characters)
         added = [AddedToken(content, len(characters) + i) for i, content in enumerate(special_tokens)]
         return cls(characters, Settings(added))
 

@@ -87,14 +87,10 @@ def replacer(step: Json) -> Callable[[str], str]:
     pattern = Pattern(step["pattern"]["Regex"])
 
     def substitute(text: str) -> str:
-        parts, done, room = [], 0, longest_result(text) - len(text)
-        for start, end in pattern.spans(text):
-            parts += [text[done:start], content]
-            done = end
-            room -= len(content)
-            if room < 0:
-                raise too_long(step)
-        return "".join([*parts, text[done:]])
+        result = pattern.replace(text, content, longest_result(text) - len(text))
+        if result is None:
+            raise too_long(step)
+        return result
 
     return substitute
 

@@ -30,19 +30,53 @@ class Pattern:
             raise TokenizerError(f"the pattern {pattern!r} matches the empty string, which tinyllm does not support")
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where the matches begin and end; none is empty, except at places that the pattern describes by what is around."""
-        seconds = PATTERN_SECONDS + PATTERN_SECONDS_PER_CHARACTER * len(text)
+        """Where the matches begin and end. An empty match at the end of the match before it does not count."""
         done = -1
         try:
-            for match in self._compiled.finditer(text, timeout=seconds):
-                if match.end() > match.start() or match.start() != done:
-                    yield match.span()
-                done = match.end()
+            for match in self._compiled.finditer(text, timeout=seconds_for(text)):
+                start, end = match.span()
+                if end > start or start != done:
+                    yield start, end
+                done = end
         except TimeoutError:
-            raise LimitError(
-                f"the pattern {self.pattern!r} was stopped after {seconds:.0f} s on a text of {len(text):,} characters; "
-                "such a pattern backtracks without end: correct it in the file"
-            ) from None
+            raise self._stopped(text) from None
+
+    def replace(self, text: str, content: str, room: int) -> str | None:
+        """The text with `content` in place of each match; None if that takes more than `room` new characters."""
+        done = -1
+
+        def new(match: regex.Match[str]) -> str:
+            nonlocal done, room
+            start, end = match.span()
+            if start == end == done:
+                return ""
+            done = end
+            room -= len(content)
+            if room < 0:
+                raise _Full
+            return content
+
+        try:
+            return self._compiled.sub(new, text, timeout=seconds_for(text))
+        except _Full:
+            return None
+        except TimeoutError:
+            raise self._stopped(text) from None
+
+    def _stopped(self, text: str) -> LimitError:
+        return LimitError(
+            f"the pattern {self.pattern!r} was stopped after {seconds_for(text):.0f} s on a text of {len(text):,} characters: "
+            "it backtracks without end. Correct it in the file"
+        )
+
+
+class _Full(Exception):
+    """There is no room for more."""
+
+
+def seconds_for(text: str) -> float:
+    """How long a pattern from a file may run on a text."""
+    return PATTERN_SECONDS + PATTERN_SECONDS_PER_CHARACTER * len(text)
 
 
 def translated(pattern: str) -> tuple[str, int]:

@@ -10,7 +10,7 @@ from typing import Any
 import regex
 
 from .added import AddedToken, any_of
-from .base import Settings, Template, Tokenizer
+from .base import Settings, Template, Tokenizer, check_special
 from .decoders import SPACE, Decoder, JsonDecoder, SentencePieceDecoder
 from .files import TokenizerError
 from .json_parts import envelope
@@ -131,7 +131,7 @@ class SentencePieceBPETokenizer(SentencePieceTokenizer):
 
     merges: (left piece, right piece, rank); of the pairs of neighbours the one of lowest rank merges first, the leftmost of
     equals. frozen: pieces that are taken from the text as they are and never merge (SentencePiece's user-defined symbols).
-    unused: ids of pieces that are merged and then taken apart again, as SentencePiece does with those that its file marks so.
+    unused: ids of pieces that are merged and then taken apart again, as SentencePiece does with those that are marked so.
     reserved: ids of pieces that no text gives, however it is spelled (a .model's control symbols and bytes).
     ignore_merges: a word that is a piece as a whole is that piece.
     """
@@ -325,6 +325,7 @@ def trained_settings(
     tokens: Sequence[str], special_tokens: Sequence[str], decoder: Sequence[Json], bos_first: bool
 ) -> Settings:
     """Settings of a vocabulary trained here: <s> before a text (LLaMA), or </s> after it (T5), where it has that token."""
+    check_special(special_tokens, tokens[len(special_tokens) :])
     ids = {token: id for id, token in enumerate(tokens)}
     settings = Settings([AddedToken(content, ids[content]) for content in special_tokens], decoder=decoder)
     settings.template = template_of(ids.get("<s>") if bos_first else None, None if bos_first else ids.get("</s>"))

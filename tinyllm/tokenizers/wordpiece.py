@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from .added import WHITE_SPACE, AddedToken, AddedTokens
-from .base import Settings, Template, Tokenizer, by_id, no_such_id, well_formed
+from .base import Settings, Template, Tokenizer, by_id, check_special, no_such_id, well_formed
 from .bert_characters import PUNCTUATION, BertNormalizer, character_class
 from .decoders import wordpiece_text
 from .files import TokenizerError, write_text
@@ -199,6 +199,7 @@ class WordPieceTokenizer(Tokenizer):
         words = {word: [ids[piece] for piece in pieces] for word, pieces in spelled.items() if ids.keys() >= set(pieces)}
         kept = [counts[word] for word in words]
         learn_merges(list(words.values()), kept, tokens, vocab_size, min_frequency, progress, _join)
+        check_special(special_tokens, tokens[len(special_tokens) :])
         return cls(*bert_vocabulary(tokens, special_tokens), normalizer=normalizer)
 
 
