@@ -22,14 +22,42 @@ def check_room(k: Any, v: Any, keys: Any, values: Any) -> None:
             raise ValueError(f"a cache of {a.dtype} {a.shape} does not take {k.dtype} {k.shape}, or is not contiguous")
 
 
+def check_end(end: Any) -> None:
+    """ValueError if `end`, the number of positions in use, is not an int64 array (1,)."""
+    if end.shape != (1,) or end.dtype != np.int64:
+        raise ValueError(f"end is {end.dtype} {end.shape}; it must be an int64 array (1,)")
+
+
 def used_positions(end: Any, T: int, S: int) -> int:
     """How many of S positions are in use, as `end`, an int64 array (1,) on the host, says. At least T of them are."""
-    if not isinstance(end, np.ndarray) or end.shape != (1,) or end.dtype != np.int64:
-        raise ValueError(f"end is {end!r}; it must be an int64 array (1,)")
+    check_end(end)
     n = int(end[0])
     if not T <= n <= S:
         raise ValueError(f"end is {n}; with {T} new positions and room for {S} it must be in {T} ... {S}")
     return n
+
+
+def check_linear(x: Any, w: Any, b: Any) -> None:
+    """ValueError if w is not (F, C) and b not (F,) or None, in the dtype of x (..., C)."""
+    if w.ndim != 2 or w.shape[1:] != x.shape[-1:] or w.dtype != x.dtype:
+        raise ValueError(
+            f"w is {w.dtype} {w.shape}; for x {x.dtype} {x.shape} it must be {x.dtype} (F, {x.shape[-1] if x.ndim else 'C'})"
+        )
+    if b is not None and (b.shape != w.shape[:1] or b.dtype != w.dtype):
+        raise ValueError(f"b is {b.dtype} {b.shape}; for w {w.dtype} {w.shape} it must be {w.dtype} {w.shape[:1]}")
+
+
+def check_table(w: Any, name: str, C: int | None = None) -> None:
+    """ValueError if w does not have a row of C numbers, or of any number of them, for each token or position."""
+    if w.ndim != 2 or (C is not None and w.shape[1] != C):
+        raise ValueError(f"{name} is {w.shape}; it must be (rows, {'C' if C is None else C})")
+
+
+def check_positions(positions: Any, x: Any) -> None:
+    """ValueError if x is not (B, T, C), or positions are not (T,) or (B, T)."""
+    shape = positions.shape[1:] if positions.shape[:-1] == (1,) else positions.shape
+    if x.ndim != 3 or shape not in (x.shape[1:2], x.shape[:2]):
+        raise ValueError(f"positions are {positions.shape} and x {x.shape}; they must be (T,) or (B, T), and (B, T, C)")
 
 
 def check_rotary(x: Any, positions: Any, frequencies: Any) -> None:
@@ -51,8 +79,8 @@ def check_buckets(w: Any, name: str, bidirectional: bool, max_distance: int, H: 
     exact = n_buckets // (4 if bidirectional else 2)  # buckets of one distance each
     if not 1 <= exact < max_distance:
         raise ValueError(
-            f"{name} has {n_buckets} buckets for distances up to {max_distance}; give it at least {4 if bidirectional else 2}, "
-            f"and a max_distance above {exact}"
+            f"{name} has {n_buckets} buckets for distances up to {max_distance}; give it at least "
+            f"{4 if bidirectional else 2}, and a max_distance above {exact}"
         )
     return n_buckets, heads
 

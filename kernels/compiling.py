@@ -1,4 +1,4 @@
-"""Who is told that kernels are being compiled. The first use of a kernel on a machine takes seconds; later ones find it on disk."""
+"""Who is told that kernels are being compiled. That takes seconds at the first use, later they are on disk."""
 
 from __future__ import annotations
 

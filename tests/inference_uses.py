@@ -60,12 +60,21 @@ def talk(model: Any) -> list[str]:
     return list(chat.Chat(model, CHAT, max_new_tokens=6).reply("Hello"))
 
 
-def batch_of(model: Any) -> tuple[Any, ...]:
-    return model.example(np.random.default_rng(0))
+def batch_of(model: Any, random: np.random.Generator | None = None) -> tuple[Any, ...]:
+    """Random inputs and targets: what the loss of a GPT, a Llama or a T5 is called with."""
+    random = random or np.random.default_rng(0)
+    return tuple(random.integers(2, 13, (3 if isinstance(model, tinyllm.T5) else 2, 2, 7)))
 
 
 def measured(data: Any, model: Any) -> list[float]:
     return list(data.evaluate(model, [batch_of(model)]).values())
+
+
+def measured_on(data: Any, model: Any, highest: int, *shape: int) -> list[float]:
+    """A BERT, on random targets of this shape."""
+    random = np.random.default_rng(0)
+    tokens, targets = random.integers(5, 13, (4, 7)), random.integers(0, highest, shape)
+    return list(data.evaluate(model, [(tokens, targets, np.zeros_like(tokens), np.ones((4, 7), bool))]).values())
 
 
 def tokens_of(model: Any) -> np.ndarray:
@@ -103,9 +112,9 @@ MEASURES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "last_hidden_state": ("BERT", lambda m: to_host(m.last_hidden_state([[1, 2, 3]]))),
     "encoded": ("T5", lambda m: [a for pair in encoded(m, tokens_of(m))._source.values() for a in pair]),
     "Data": ("GPT", lambda m: measured(Data(None, list), m)),
-    "LabelData": ("BERTForSequenceClassification", lambda m: measured(LabelData(None, list), m)),
-    "TagData": ("BERTForTokenClassification", lambda m: measured(TagData(None, list), m)),
-    "MaskedData": ("BERT", lambda m: measured(MaskedData(None, list), m)),
+    "LabelData": ("BERTForSequenceClassification", lambda m: measured_on(LabelData(None, list), m, 3, 4)),
+    "TagData": ("BERTForTokenClassification", lambda m: measured_on(TagData(None, list), m, 3, 4, 7)),
+    "MaskedData": ("BERT", lambda m: measured_on(MaskedData(None, list), m, 13, 4, 7)),
     "AnswersData": ("BERTForQuestionAnswering", lambda m: list(SPANS.evaluate(m, rows_pass(SPANS.rows, 2)).values())),
 }
 ASKED = [Question("0", "the first", "a model is open", ("is",), (8,))]

@@ -28,9 +28,7 @@ class ByDtype(dict[np.dtype, np.ndarray]):
         super().__init__({np.dtype(dtype): np.empty((0,) * axes, dtype) for dtype in ("f4", "f8")})
 
     def __missing__(self, dtype: np.dtype) -> np.ndarray:
-        raise TypeError(
-            f"the cpu set computes with float32 and float64, and got {dtype}: convert, or use the reference set"
-        )
+        raise TypeError(f"the cpu set computes with float32 and float64, and got {dtype}: convert, or use the reference set")
 
 
 NOTHING = ByDtype(1)  # stands for None: a kernel has one type per argument

@@ -341,13 +341,17 @@ def _gradient_tile(p, dp, P, b, h, t, n, first, last, lse, lses, lows, deltas, s
     causal, window, _, threshold, factor, low, high = options
     _hide_tile(p, P, b, h, t, n, first, last, sizes, options, mask, bias)
     for i in range(n):
-        lses[i], lows[i] = two_parts(lse[b, h, t + i] if lse[b, h, t + i] != -np.inf else np.inf, lses)  # exp(-inf - inf) = 0
+        lses[i], lows[i] = two_parts(
+            lse[b, h, t + i] if lse[b, h, t + i] != -np.inf else np.inf, lses
+        )  # exp(-inf - inf) = 0
         if threshold:
             key, drow = row_key((b * H + h) * T + t + i, low, high), floats(dp + FLOAT * i * P, last)
             drop(drow[first:last], key, first, threshold, factor)
     for i in range(0, SIDE, LANES):
         place, row = FLOAT * (i * P + first), FLOAT * i
-        gradient_rows(p + place, dp + place, P, last - first, lses.ctypes.data + row, lows.ctypes.data + row, deltas.ctypes.data + row)
+        gradient_rows(
+            p + place, dp + place, P, last - first, lses.ctypes.data + row, lows.ctypes.data + row, deltas.ctypes.data + row
+        )
     for i in range(n):
         row, drow = floats(p + FLOAT * i * P, last), floats(dp + FLOAT * i * P, last)
         if dbias.size:

@@ -173,5 +173,5 @@ def _build_gradient(builder: ir.IRBuilder, p: Any, dp: Any, row: Any, n: Any, ls
 
 
 gradient_rows: Any = _routine("tinyllm_gradient_rows", 7, _build_gradient)
-"""gradient_rows(p, dp, row, n, lses, lows, deltas): LANES rows of scores p (n) become weights exp((p - lse) - low), and of dp
-the gradient of the scores, p (dp - delta); n is a multiple of LANES. lse and low are two_parts (vmath.py)."""
+"""gradient_rows(p, dp, row, n, lses, lows, deltas): LANES rows of scores p (n) become exp((p - lse) - low), and those of
+dp the gradient of the scores, p (dp - delta); n is a multiple of LANES. lse and low are two_parts (vmath.py)."""

@@ -2,13 +2,13 @@
 
 Numba's own cache asks whether the file of the cached function has changed, and looks at no other. Our kernels inline
 functions and vector code of other files, so an edit there, or an upgrade, would leave old machine code in use. Here the
-folder is named by a hash over every source file of this set and the versions of what compiles them: a change of any of them
+folder is named by a hash over every source file of this set and the versions of what compiles them. A change of any of them
 starts an empty folder. One file holds one kernel for some types of arguments and one kind of processor.
 
-A file is read as bytes and checked before anything of it is unpickled or executed: its owner and permissions, its SHA-256, and
-which kernel it is of. If anything is wrong the kernel is compiled and the file is replaced. What cannot be written is not
-cached, with one warning. The folder must belong to the user, and nobody else may write to it, because whoever can write these
-files decides what they do.
+A file is read as bytes and checked before anything of it is unpickled or executed: its owner and permissions, its SHA-256,
+and which kernel it is of. If anything is wrong, the kernel is compiled and the file is replaced. What cannot be written is
+not cached, with one warning. The folder must belong to the user, and nobody else may write to it, because these files are
+pickles: who writes them decides what is executed.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def is_private(status: os.stat_result) -> bool:
 
 
 def _cache_folder() -> Path | None:
-    """This version's folder, made if necessary, under NUMBA_CACHE_DIR or the user's cache folder. None if it cannot be used."""
+    """This version's folder under NUMBA_CACHE_DIR or the user's cache folder, made if necessary. None if it is unusable."""
     root = Path(getattr(config, "CACHE_DIR", "") or AppDirs("tinyllm", appauthor=False).user_cache_dir) / "tinyllm-kernels"
     folder = root / _sources_hash()
     try:
@@ -112,8 +112,8 @@ CACHE_FOLDER = _cache_folder()
 
 
 class KernelCache(FunctionCache):
-    """The compiled versions of one function, each in a file of `folder` (None: nowhere). Numba asks for them, and hands in what
-    it has compiled."""
+    """The compiled versions of one function, each in a file of `folder` (None: nowhere). Numba asks for them, and hands over
+    what it has compiled."""
 
     can_write = True  # of all kernels: after the first file that could not be written no other is tried
 
@@ -131,11 +131,11 @@ class KernelCache(FunctionCache):
         key = self._key(sig, target_context.codegen())
         try:
             payload = None if self.folder is None else read(self._path(self.folder, key))
-            stored, compiled = (None, None) if payload is None else pickle.loads(payload)
+            stored, compiled = pickle.loads(payload) if payload else (None, ())
             if stored == key:
                 return CompileResult._rebuild(target_context, *compiled)
-        except Exception:  # noqa: BLE001 - pickle and Numba raise anything: whatever it is, the kernel is compiled
-            pass
+        except Exception:
+            pass  # pickle and Numba raise anything: whatever it is, the kernel is compiled
         announce()
         return None
 

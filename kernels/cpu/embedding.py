@@ -6,6 +6,7 @@ atomic additions, whose order is anyone's guess. A thread that owns some columns
 
 from __future__ import annotations
 
+from ..common import check_positions, check_table
 from .arrays import accumulator, divided, indices, parts_of, rows, settle
 from .memory import empty
 
@@ -32,22 +33,16 @@ def scatter_columns(first, last, dy, index, dw):
         n = n + 1 if n + 1 < len(index) else 0
 
 
-def table(w, name):
-    """w, after checking that it has a row for each token or position."""
-    if w.ndim != 2:
-        raise ValueError(f"{name} is {w.shape}; it must be (rows, C)")
-    return w
-
-
 def embedding_forward(tokens, w):
-    table(w, "w")
+    check_table(w, "w")
     y, index = empty(w, (*tokens.shape, w.shape[1])), indices(tokens, len(w), "tokens")
     gather_rows(len(index), parts_of(y.size), index, rows(w), rows(y))
     return y
 
 
 def embedding_backward(dy, tokens, dw):
-    if dy.shape != (*tokens.shape, table(dw, "dw").shape[1]):
+    check_table(dw, "dw")
+    if dy.shape != (*tokens.shape, dw.shape[-1]):
         raise ValueError(f"dy is {dy.shape}; tokens {tokens.shape} and dw {dw.shape} need {(*tokens.shape, dw.shape[-1])}")
     scatter(dy, tokens, dw, "tokens")
 
@@ -57,16 +52,6 @@ def scatter(dy, index, dw, name):
     sums, blocks = accumulator(dw, dw.shape, dy, "dw"), -(-dw.shape[1] // COLUMNS)
     scatter_columns(blocks, min(blocks, parts_of(dy.size)), rows(dy), indices(index, len(dw), name), sums)
     settle(dw, sums)
-
-
-def broadcastable(positions, x):
-    """Positions (T,), the same for each row of the batch, or (B, T)."""
-    if x.ndim != 3:
-        raise ValueError(f"x is {x.shape}; it must be (B, T, C)")
-    shape = positions.shape[1:] if positions.shape[:-1] == (1,) else positions.shape
-    if shape not in (x.shape[-2:-1], x.shape[:-1]):
-        raise ValueError(f"positions are {positions.shape}; x {x.shape} needs {x.shape[-2:-1]} or {x.shape[:-1]} of them")
-    return positions
 
 
 @divided
@@ -79,16 +64,17 @@ def add_gathered_rows(start, stop, x, index, w, y):
 
 
 def position_forward(x, w, positions):
-    y = empty(x, x.shape)
-    if table(w, "w").shape[1:] != x.shape[2:] or w.dtype != x.dtype:
-        raise ValueError(f"w is {w.dtype} {w.shape}; x is {x.dtype} {x.shape}: they need the same channels")
-    index = indices(broadcastable(positions, x), len(w), "positions")
-    add_gathered_rows(x.size // x.shape[-1], parts_of(x.size), rows(x), index, rows(w), rows(y))
+    check_positions(positions, x)
+    check_table(w, "w", x.shape[-1])
+    if w.dtype != x.dtype:
+        raise ValueError(f"w is {w.dtype} and x {x.dtype}; they need the same dtype")
+    y, index = empty(x, x.shape), indices(positions, len(w), "positions")
+    x_rows = rows(x)
+    add_gathered_rows(len(x_rows), parts_of(x.size), x_rows, index, rows(w), rows(y))
     return y
 
 
 def position_backward(dy, positions, dw):
-    index = broadcastable(positions, dy)
-    if table(dw, "dw").shape[1] != dy.shape[-1]:
-        raise ValueError(f"dw is {dw.shape}; dy is {dy.shape}: they need the same channels")
-    scatter(dy, index, dw, "positions")
+    check_positions(positions, dy)
+    check_table(dw, "dw", dy.shape[-1])
+    scatter(dy, positions, dw, "positions")

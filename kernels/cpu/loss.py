@@ -10,9 +10,9 @@ import math
 
 import numpy as np
 
-from ..common import IGNORE
+from ..common import IGNORE, check_linear
 from . import vmath
-from .arrays import accumulator, divided, indices, like, log_sums, parts_of, rows, vector
+from .arrays import accumulator, computable, divided, indices, like, log_sums, parts_of, rows, vector
 from .jit import jit
 from .linear import add_gradients
 from .matmul import matmul
@@ -173,10 +173,7 @@ def linear_cross_entropy_backward(dloss, x, w, b, targets, lse, logits, dw=None,
 
 def counted(x, w, b, targets):
     """The rows of x whose targets count, and those targets; which rows they are, or None for all."""
-    if w.ndim != 2 or w.shape[1:] != x.shape[-1:] or w.dtype != x.dtype:
-        raise ValueError(f"w is {w.dtype} {w.shape}; for x {x.dtype} {x.shape} it must be {x.dtype} (V, C)")
-    if b is not None and (b.shape != w.shape[:1] or b.dtype != w.dtype):
-        raise ValueError(f"b is {b.dtype} {b.shape}; for w {w.dtype} {w.shape} it must be {w.dtype} {w.shape[:1]}")
+    check_linear(x, w, b)
     if targets.shape != x.shape[:-1]:
         raise ValueError(f"targets are {targets.shape}; x {x.shape} needs {x.shape[:-1]} of them")
     xs, t = rows(x), indices(targets, len(w), "targets", IGNORE)
@@ -185,7 +182,7 @@ def counted(x, w, b, targets):
 
 
 def check_gradients(dw, db, w):
-    """ValueError if dw or db cannot take the gradients of w (V, C) and b (V,). Without a row that counts nothing else looks."""
+    """ValueError if dw or db cannot take the gradients of w (V, C) and b (V,), even if no row counts."""
     accumulator(dw, w.shape, w, "dw")
     accumulator(db, w.shape[:1], w, "db")
 
@@ -201,8 +198,10 @@ def chunks(n, size):
 
 def squared_error_forward(x, targets):
     """As in the reference set, by NumPy: the hidden states of a teacher are few numbers beside a step's."""
+    computable(x)
     return float(np.square(x - like(targets.astype(x.dtype), x, "targets")).sum(dtype=np.float64) / max(1, x.size))
 
 
 def squared_error_backward(dloss, x, targets):
+    computable(x)
     return (x - like(targets.astype(x.dtype), x, "targets")) * x.dtype.type(2 * dloss / max(1, x.size))

@@ -1,9 +1,9 @@
 """The thread pool of the cpu set: how many threads compute, from several Python threads at once, and after a fork.
 
-Numba compiles a prange loop to a call of a function, `numba_parallel_for`, which gives the parts of the loop to the threads of
-a pool. There are two cases in which that ends the process. A forked child has the pool of its parent, but none of the pool's
-threads: GNU OpenMP kills it. And Numba's own pool, the layer "workqueue", which it takes where there is no OpenMP, serves one
-Python thread at a time. So kernels call the function below in its place. In a forked child, and while such a pool is busy, it
+Numba compiles a prange loop to a call of a function, `numba_parallel_for`, which gives the parts of the loop to the threads
+of a pool. There are two cases in which that ends the process. A forked child has the pool of its parent, but none of the
+pool's threads, and GNU OpenMP kills it. And Numba's own pool, the layer "workqueue" of machines without OpenMP, serves one
+Python thread at a time. So kernels call the function below instead. In a forked child, and while such a pool is busy, it
 computes the parts one after another on the calling thread. The parts are the same, and so are the results, bit for bit.
 """
 
@@ -57,7 +57,7 @@ def _in_child() -> None:
 
 
 def _build(builder: ir.IRBuilder, args: Any, pool: int) -> None:
-    """args: the parts' function, its arrays, sizes, steps and data, the axes of a part, the number of arrays, and threads."""
+    """args: the function of a part, its arrays, sizes, steps and data, the number of its axes and of arrays, and threads."""
 
     def word(address: Any, index: Any = 0) -> Any:
         place = builder.add(address, builder.mul(index, ir.Constant(WORD, 8))) if index else address

@@ -240,7 +240,7 @@ def gelu_tanh_derivative(x):
 
 @scalar
 def two_parts(lse, like):
-    """high + low = lse (float64), both in the dtype of `like`: exp((x - high) - low) is as exact as x, however large lse is."""
+    """high + low = lse (float64), both in the dtype of `like`: exp((x - high) - low) is exact, however large lse is."""
     high, zero = like.dtype.type(lse), like.dtype.type(0)
     return high, like.dtype.type(lse - high) if abs(high) < math.inf else zero
 

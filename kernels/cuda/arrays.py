@@ -30,6 +30,8 @@ def computable(x: Any) -> Any:
         raise TypeError(
             f"the cuda set computes with {', '.join(WIDE)}, and got {x.dtype}: convert, or use the reference set"
         )
+    if not x.ndim:
+        raise ValueError("the array is a single number, of shape (); an op needs at least one axis")
     return plain(x)
 
 

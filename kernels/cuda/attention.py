@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..common import check_end
 from .arrays import PACK, WARP, accumulator, lies_whole, log_sums, plain, settle, wide
 from .device import array_module, name_of, uploaded
 from .dropout import mask_arguments
@@ -157,6 +158,8 @@ def prepared(q, k, v, mask, causal, window, scale, bias, dropout, seed) -> Call:
         raise TypeError(
             f"q, k, v are {q.dtype}, {k.dtype}, {v.dtype}; attention needs all three in one of {', '.join(TYPES)}"
         )
+    if q.ndim != 4 or k.ndim != 4:
+        raise ValueError(f"q is {q.shape} and k {k.shape}; they must be (B, T, H, D) and (B, S, G, D)")
     (B, T, H, D), (S, G) = q.shape, k.shape[1:3]
     if k.shape != (B, S, G, D) or v.shape != k.shape or (G and H % G) or (H and not G):
         raise ValueError(
@@ -277,6 +280,7 @@ def attention_step(q, keys, values, end, mask=None, causal=False, window=None, s
     mask and bias have room for all S. What is launched is the same while the keys become more: a CUDA graph can hold it.
     T <= FEW_QUERIES.
     """
+    check_end(end)
     call = prepared(q, keys, values, mask, causal, window, scale, bias, 0.0, 0)
     B, T, S, H, G, D = call[:6]
     y, lse = empty(q, (B, T, H, D)), empty(q, (B, H, T), "float64")

@@ -19,8 +19,9 @@ _uploads: dict[Any, Any] = {}
 
 @functools.cache
 def name_of(dtype: Any) -> str:
-    """dtype.name, which NumPy puts together each time: as long as half a launch takes, and several times for each."""
-    return dtype.name
+    """dtype.name, or dtype.str of numbers in another byte order, which no kernel computes with. NumPy puts the name together
+    each time. That takes half as long as a launch, which needs it several times."""
+    return dtype.name if dtype.isnative else dtype.str
 
 
 @functools.cache

@@ -13,6 +13,8 @@ KERNELS = Kernels("dropout.cu", "dropout<T>")
 
 def mask_arguments(rate, seed):
     """low, high, threshold of dropout.cuh's mask, and the factor of what stays."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"the rate of dropout is {rate}; it must be in [0, 1)")
     words = seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, int(min(rate * 2**32, 2**32 - 1))
     return *map(np.uint32, words), float(1 / (1 - rate))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..common import check_positions, check_table
 from .arrays import PACK, WARP, accumulator, checked, indices, plain, row_layout, rows, settle, wide
 from .device import name_of, to_device
 from .memory import empty
@@ -15,6 +16,7 @@ KERNELS = Kernels("embedding.cu", "gather_rows<T>", "scatter_rows<T, T>", "scatt
 
 def embedding_forward(tokens, w):
     """y = w[tokens].  tokens (N,) ints in [0, V), w (V, C) -> y (N, C)."""
+    check_table(w, "w")
     y, index = empty(w, (*tokens.shape, w.shape[1])), indices(tokens, len(w), "tokens", w)
     y_rows = rows(y)
     KERNELS.launch("gather_rows<T>", w, *row_layout(y_rows), None, index, rows(w), y_rows, *y_rows.shape, len(index))
@@ -23,6 +25,7 @@ def embedding_forward(tokens, w):
 
 def embedding_backward(dy, tokens, dw):
     """Adds into dw (V, C): each row of dy onto its token's row. A token that occurs twice receives both."""
+    check_table(dw, "dw")
     if dy.shape != (*tokens.shape, dw.shape[-1]):
         raise ValueError(f"dy is {dy.shape}; tokens {tokens.shape} and dw {dw.shape} need {(*tokens.shape, dw.shape[-1])}")
     scatter(dy, checked(tokens, len(dw), "tokens"), dw)
@@ -40,19 +43,13 @@ def scatter(dy, index, dw):
     settle(dw, sums)
 
 
-def broadcastable(positions, x):
-    """Positions (T,), the same for each row of the batch, or (B, T)."""
-    shape = positions.shape[1:] if positions.shape[:-1] == (1,) else positions.shape
-    if shape not in (x.shape[-2:-1], x.shape[:-1]):
-        raise ValueError(f"positions are {positions.shape}; x {x.shape} needs {x.shape[-2:-1]} or {x.shape[:-1]} of them")
-    return positions
-
-
 def position_forward(x, w, positions):
     """y = x + w[positions].  x (B, T, C), w (T_max, C), positions (T,) or (B, T) ints -> y (B, T, C)."""
-    if w.shape[1:] != x.shape[2:] or w.dtype != x.dtype:
-        raise ValueError(f"w is {w.dtype} {w.shape}; x is {x.dtype} {x.shape}: they need the same channels")
-    index = indices(broadcastable(positions, x), len(w), "positions", x)
+    check_positions(positions, x)
+    check_table(w, "w", x.shape[-1])
+    if w.dtype != x.dtype:
+        raise ValueError(f"w is {w.dtype} and x {x.dtype}; they need the same dtype")
+    index = indices(positions, len(w), "positions", x)
     x_rows, y = rows(x), empty(x, x.shape)
     KERNELS.launch("gather_rows<T>", x, *row_layout(x_rows), x_rows, index, rows(w), y, *x_rows.shape, len(index))
     return y
@@ -60,6 +57,7 @@ def position_forward(x, w, positions):
 
 def position_backward(dy, positions, dw):
     """Adds into dw (T_max, C): each row of dy onto its position's row. (dx is dy itself.)"""
-    index = checked(broadcastable(positions, dy), len(dw), "positions")
-    n = dy.size // dy.shape[-1]
+    check_positions(positions, dy)
+    check_table(dw, "dw", dy.shape[-1])
+    index, n = checked(positions, len(dw), "positions"), dy.shape[0] * dy.shape[1]
     scatter(dy, np.tile(index, n // max(len(index), 1)), dw)

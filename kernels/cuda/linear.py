@@ -3,6 +3,7 @@ kernel of ours (few_rows.py)."""
 
 from __future__ import annotations
 
+from ..common import check_linear
 from .activation import IN_CUDA, activation_backward
 from .arrays import WARP, accumulator, row_layout, rows, settle, vector, wide
 from .blas import product, rounded
@@ -32,6 +33,7 @@ def add_bias(y, b):
 
 def linear_forward(x, w, b=None):
     """y = x w^T + b.  x (N, C), w (F, C), b (F,) or None -> y (N, F)."""
+    check_linear(x, w, b)
     y = empty(x, (*x.shape[:-1], len(w)))
     project(rows(x), w, b, rows(y))
     return y
@@ -39,6 +41,9 @@ def linear_forward(x, w, b=None):
 
 def linear_backward(dy, x, w, dw=None, db=None):
     """dx (N, C) = dy w; adds into dw (F, C) and db (F,):  dw = dy^T x,  db = sum_N dy."""
+    check_linear(x, w, None)
+    if dy.shape != (*x.shape[:-1], len(w)):
+        raise ValueError(f"dy is {dy.shape}; for x {x.shape} and w {w.shape} it must be {(*x.shape[:-1], len(w))}")
     dx = empty(x, x.shape)
     product(rows(dy), w, rows(dx))
     add_gradients(rows(dy), rows(x), dw, db)
@@ -62,6 +67,7 @@ def add_gradients(dy, x, dw, db):
 
 def linear_activation_forward(x, w, b=None, activation="gelu"):
     """u = x w^T + b, y = f(u), for an activation f by name -> y (N, F), u (N, F), which the backward needs."""
+    check_linear(x, w, b)
     y, u = empty(x, (*x.shape[:-1], len(w))), empty(x, (*x.shape[:-1], len(w)))
     y_rows, u_rows = rows(y), rows(u)
     project(rows(x), w, None, u_rows)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..common import IGNORE
-from .arrays import checked, indices, log_sums, row_layout, rows, vector, wide
+from ..common import IGNORE, check_linear
+from .arrays import accumulator, checked, computable, indices, log_sums, row_layout, rows, vector, wide
 from .blas import product
 from .device import to_device
 from .linear import add_gradients, project
@@ -33,7 +33,7 @@ def cross_entropy_forward(logits, targets, label_smoothing=0.0, class_weight=Non
     """
     z, t, class_weight = rows(logits), targets_of(targets, logits), weights_of(class_weight, logits)
     lse, losses = empty(z, targets.shape, "float64"), empty(z, t.shape, wide(z))
-    KERNELS.launch("losses_of_rows<T>", z, *row_layout(z), z, t, float(label_smoothing), lse, losses, *z.shape)
+    KERNELS.launch("losses_of_rows<T>", z, *row_layout(z), z, t, float(label_smoothing), lse.reshape(-1), losses, *z.shape)
     total, weights = weighted(z, losses, t, class_weight).tolist()
     return total / (weights or 1.0), lse
 
@@ -68,7 +68,7 @@ def linear_cross_entropy_forward(x, w, b, targets, label_smoothing=0.0):
     x (N, C), w (V, C), b (V,) or None, targets (N,) -> loss, lse (N,), 0 for ignored rows, last: the logits of the last
     chunk, from which the backward begins; it computes the other chunks again.
     """
-    xs, t, counts = counted(x, w, targets)
+    xs, t, counts = counted(x, w, b, targets)
     lse, losses = empty(xs, t.shape, "float64"), empty(xs, t.shape, wide(xs))
     logits, last = empty(xs, (chunk_rows(t.size, len(w)), len(w))), None
     for part in chunks(t.size, len(logits)):
@@ -88,12 +88,17 @@ def linear_cross_entropy_forward(x, w, b, targets, label_smoothing=0.0):
 
 def linear_cross_entropy_backward(dloss, x, w, b, targets, lse, logits, dw=None, db=None, label_smoothing=0.0):
     """dx (N, C); adds into dw (V, C) and db (V,).  For each chunk dlogits as in cross_entropy_backward, then as linear."""
-    xs, t, counts = counted(x, w, targets)
-    last = logits
+    xs, t, counts = counted(x, w, b, targets)
+    accumulator(dw, w.shape, x, "dw")
+    accumulator(db, w.shape[:1], x, "db")
+    parts, last = chunks(t.size, chunk_rows(t.size, len(w))), logits
+    expected = (parts[-1].stop - parts[-1].start, len(w)) if parts else None
+    if parts and (logits is None or logits.shape != expected or logits.dtype != x.dtype):
+        raise ValueError(f"logits must be {x.dtype} {expected}: pass those that the forward returned")
     lse = log_sums(lse, targets.shape).reshape(-1)
     lse = lse if counts is None else lse[counts]
     dx, d = empty(xs, xs.shape), empty(xs, (chunk_rows(t.size, len(w)), len(w)))
-    for part in reversed(chunks(t.size, len(d))):
+    for part in reversed(parts):
         dz = d[: part.stop - part.start]
         if last is None:
             project(xs[part], w, b, dz)
@@ -109,11 +114,12 @@ def linear_cross_entropy_backward(dloss, x, w, b, targets, lse, logits, dw=None,
     return dx.reshape(x.shape)
 
 
-def counted(x, w, targets):
+def counted(x, w, b, targets):
     """The rows of x whose targets count, and those targets; which rows they are, int64, or None for all.
 
     Targets on the host are counted there: the GPU, which is still busy with x, is not waited for.
     """
+    check_linear(x, w, b)
     if targets.shape != x.shape[:-1]:
         raise ValueError(f"targets are {targets.shape}; x {x.shape} needs {x.shape[:-1]} of them")
     xs, t = rows(x), checked(targets, len(w), "targets", IGNORE)
@@ -135,7 +141,9 @@ def chunks(n, size):
 
 def difference_of(x, targets):
     """x - targets, in float32 where x is bfloat16. targets may be on the host."""
-    return x.astype(wide(x)) - to_device(targets, x).astype(wide(x))
+    if targets.shape != x.shape:
+        raise ValueError(f"targets are {targets.shape}; they must be {x.shape}, as x")
+    return computable(x).astype(wide(x)) - to_device(targets, x).astype(wide(x))
 
 
 def squared_error_forward(x, targets):

@@ -22,8 +22,9 @@ def norm_forward(x, f, w, b, eps, centred):
         total, branch = empty(x, x.shape), rows(like(f, x, "f"))
         sums = total
     name = f"norm_forward<T, {'true' if centred else 'false'}>"
+    statistics = None if mean is None else mean.reshape(-1), rstd.reshape(-1)
     inputs = x_rows, branch, vector(w, x, "w"), vector(b, x, "b"), float(eps)
-    KERNELS.launch(name, x, *row_layout(x_rows), *inputs, sums, y, mean, rstd, *x_rows.shape)
+    KERNELS.launch(name, x, *row_layout(x_rows), *inputs, sums, y, *statistics, *x_rows.shape)
     return total, y, mean, rstd
 
 

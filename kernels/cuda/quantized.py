@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..common import by_blocks
+from ..common import by_blocks, check_packed
 from ..reference import quantized as reference
-from .arrays import WARP, lies_whole, plain, row_layout, rows, vector
+from .arrays import WARP, checked, lies_whole, plain, row_layout, rows, vector
 from .blas import gemm
 from .device import to_device, to_host
 from .linear import add_bias, add_gradients
@@ -68,12 +68,16 @@ def dequantize(codes, scales, C, dtype=np.float32):
 
 def dequantize_rows(index, codes, scales, C, dtype=np.float32):
     """Rows of dequantize(...): w[index], an embedding.  index (B, T) ints -> (B, T, C)."""
+    check_packed(codes, scales, C)
+    index = checked(index, len(codes), "tokens").reshape(index.shape)
     return dequantize(codes[index], scales[index], C, dtype)
 
 
 def quantized_linear_forward(x, codes, scales, b=None):
     """y = x w^T + b, w being quantized.  x (N, C), codes and scales as `quantize` gives them, b (F,) or None -> y (N, F)."""
+    check_packed(codes, scales, x.shape[-1])
     x_rows, y = rows(x), empty(x, (*x.shape[:-1], len(codes)))
+    vector(b, y, "b")
     if len(x_rows) <= FEW:
         packed_product(x_rows, codes, scales, vector(b, y, "b"), rows(y))
     else:
@@ -84,6 +88,9 @@ def quantized_linear_forward(x, codes, scales, b=None):
 
 def quantized_linear_backward(dy, x, codes, scales, db=None):
     """dx (N, C) = dy w; adds into db (F,). The weight itself is not trained."""
+    check_packed(codes, scales, x.shape[-1])
+    if dy.shape != (*x.shape[:-1], len(codes)) or dy.dtype != x.dtype:
+        raise ValueError(f"dy is {dy.dtype} {dy.shape}; it must be {x.dtype} {(*x.shape[:-1], len(codes))}")
     dx = empty(x, x.shape)
     gemm(rows(dy), dequantize(codes, scales, x.shape[-1], dy.dtype), rows(dx))
     add_gradients(rows(dy), rows(x), None, db)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..common import check_buckets
 from ..reference.relative import buckets
-from .arrays import BLOCK, WARP, accumulator, plain, settle, wide
+from .arrays import BLOCK, WARP, accumulator, computable, plain, settle, wide
 from .columns import SHARING
 from .device import uploaded
 from .memory import empty
@@ -16,7 +17,7 @@ KERNELS = Kernels("relative.cu", "look_up<T>", "sum_diagonals<T>", "sum_buckets<
 
 def relative_bias_forward(w, T, S, bidirectional=True, max_distance=128):
     """bias_hts = w[bucket of (t, s), h].  w (n_buckets, H) -> bias (H, T, S)."""
-    n_buckets, H = w.shape
+    n_buckets, H = check_buckets(w, "w", bidirectional, max_distance)
     bias, bucket = empty(w, (H, T, S)), diagonal_buckets(w, T, S, n_buckets, bidirectional, max_distance)
     KERNELS.launch("look_up<T>", w, H * T, min(BLOCK, -(-S // WARP) * WARP), plain(w), bucket, bias, H, T, S)
     return bias
@@ -24,7 +25,11 @@ def relative_bias_forward(w, T, S, bidirectional=True, max_distance=128):
 
 def relative_bias_backward(dbias, dw, bidirectional=True, max_distance=128):
     """Adds into dw (n_buckets, H): dw_bh = sum of dbias_hts (H, T, S) over the pairs (t, s) in bucket b."""
-    (H, T, S), n_buckets = dbias.shape, len(dw)
+    if dbias.ndim != 3:
+        raise ValueError(f"dbias is {dbias.shape}; it must be (H, T, S)")
+    H, T, S = dbias.shape
+    n_buckets, _ = check_buckets(dw, "dw", bidirectional, max_distance, H)
+    computable(dbias)
     bucket = diagonal_buckets(dbias, T, S, n_buckets, bidirectional, max_distance)
     sums, total = empty(dbias, (H, bucket.size), wide(dbias)), accumulator(dw, (n_buckets, H), dbias, "dw")
     grid = -(-bucket.size // WARP), H

@@ -27,6 +27,8 @@ def softmax_forward(x, mask=None, causal=False):
 
     A row in which nothing is allowed gives zeros.
     """
+    if causal and x.ndim < 2:
+        raise ValueError(f"x is {x.shape}; a causal softmax needs (..., T, S)")
     x_rows, y, T = rows(x), empty(x, x.shape), x.shape[-2] if causal else 1
     mask = None if mask is None else mask_rows(mask, x)
     seen = x_rows, mask, y, *x_rows.shape, 1 if mask is None else len(mask), bool(causal), T

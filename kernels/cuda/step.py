@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..common import check_room
+from ..common import check_buckets, check_end, check_room
 from ..reference.relative import buckets
 from .arrays import BLOCK, plain
 from .attention import readable, steps
@@ -23,6 +23,7 @@ def append(k: Any, v: Any, keys: Any, values: Any, end: Any) -> None:
     end: an int64 (1,) on the device, at most S.
     """
     check_room(k, v, keys, values)
+    check_end(end)
     (B, T), (S, G, D) = k.shape[:2], keys.shape[1:]
     k, v = readable(k), readable(v)
     KERNELS.launch("append<T>", k, B * T, BLOCK, k, v, *steps(k), *steps(v), end, keys, values, T, S, G, D)
@@ -33,7 +34,11 @@ def relative_bias_last(w: Any, end: Any, S: int, bidirectional: bool = True, max
 
     w (n_buckets, H), end an int64 (1,) on the device, at most S.
     """
-    (n_buckets, H), distances = w.shape, min(S, max_distance + 1)  # what is farther shares a bucket
+    check_end(end)
+    (n_buckets, H), distances = (
+        check_buckets(w, "w", bidirectional, max_distance),
+        min(S, max_distance + 1),
+    )  # what is farther shares a bucket
     bucket = buckets(-np.arange(distances), n_buckets, bidirectional, max_distance).astype(np.int64)
     bias = empty(w, (H, 1, S))
     KERNELS.launch("look_up_last<T>", w, H, BLOCK, plain(w), uploaded(bucket, w), end, bias, H, S, distances)

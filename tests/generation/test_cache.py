@@ -7,6 +7,7 @@ import gc
 
 import numpy as np
 import pytest
+from inference_uses import batch_of
 
 from tinyllm.checkpoints import lora
 from tinyllm.checkpoints.quantization import quantize
@@ -46,7 +47,7 @@ def test_a_model_that_is_gone_is_another_model():
 
 def learn(model):
     optimizer = Adam(model, lr=0.1)
-    model.loss(*model.example(np.random.default_rng(0)))
+    model.loss(*batch_of(model))
     model.backward()
     optimizer.step()
 

@@ -83,6 +83,7 @@ logits_of_all_sizes = st.lists(st.floats(-(2.0**127), 2.0**127, width=32) | st.j
 
 @settings(max_examples=300)
 @example([3e38, -3e38, 3e38], 5e-324, None, None, None, 5e-324, 0)
+@example([-3e38], 1.0, None, None, None, 1e308, 0)
 @given(
     logits=logits_of_all_sizes.filter(lambda values: max(values) > -INF),
     temperature=temperatures,

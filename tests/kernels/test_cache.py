@@ -1,4 +1,4 @@
-"""The cache of compiled kernels: whatever is wrong with a file or with the folder, kernels compute, and say so once at most."""
+"""The cache of compiled kernels: whatever is wrong with a file or the folder, kernels compute, and warn once at most."""
 
 from __future__ import annotations
 

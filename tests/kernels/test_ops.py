@@ -138,4 +138,6 @@ def test_keeps_the_laws(op, dtype, any_set, data):
             assert not (isinstance(a, np.ndarray) and np.may_share_memory(a, second[name])), f"{name} is no new array"
     assert guards_stand(sums, buffer), "written beside a parameter's gradient"
     for name, a in {**outputs, **second}.items():
-        assert a is None or isinstance(a, float) or a.dtype == ("float64" if name == "lse" else dtype), f"{name} is {a.dtype}"
+        assert a is None or isinstance(a, float) or a.dtype == ("float64" if name == "lse" else dtype), (
+            f"{name} is {a.dtype}"
+        )

@@ -116,7 +116,8 @@ def changed(draw: st.DrawFn, a: np.ndarray) -> np.ndarray:
     if kind == "axis more":
         return a[None] if draw(st.booleans()) else a[..., None]
     if kind == "axis less":
-        return a.reshape(-1) if a.ndim > 1 and draw(st.booleans()) else a[(slice(None),) * axis + (slice(0, 1),)].squeeze(axis)
+        flat = not a.shape[axis] or (a.ndim > 1 and draw(st.booleans()))
+        return a.reshape(-1) if flat else np.asarray(np.take(a, 0, axis))
     if kind == "shorter":
         return a[(slice(None),) * axis + (slice(1, None),)].copy()
     if kind == "longer":
@@ -139,9 +140,11 @@ def attempt(op: str, kernel_set: str, arguments: dict[str, Any]) -> Any:
     try:
         with np.errstate(all="ignore"):
             result = function(op, kernel_set)(**copies)
-    except Exception as raised:  # noqa: BLE001 - which ones are right is asked below
+    except Exception as raised:
         return raised
-    written = [part for a in copies.values() for part in (a if isinstance(a, tuple) else (a,)) if isinstance(part, np.ndarray)]
+    written = [
+        part for a in copies.values() for part in (a if isinstance(a, tuple) else (a,)) if isinstance(part, np.ndarray)
+    ]
     return [*(result if isinstance(result, tuple) else (result,)), *written]
 
 
@@ -164,6 +167,9 @@ def test_wrong_arguments_are_refused_or_computed_right(op, dtype, fast_set, data
     arguments[name] = data.draw(changed(arguments[name]))
     if op == "relative_bias_last":
         arguments["S"] = min(arguments["S"], 300)
+    if fast_set == "cuda" and "end" in arguments and arguments["end"].shape == (1,):
+        if name == "end" or "end is" in str(attempt(op, "reference", arguments)):
+            return  # it is on the device, and its value is not waited for
     found = attempt(op, fast_set, arguments)
     if isinstance(found, Exception):
         assert isinstance(found, REFUSED) and str(found), f"{name}: {found!r}"
@@ -172,7 +178,9 @@ def test_wrong_arguments_are_refused_or_computed_right(op, dtype, fast_set, data
     if name == "logits" and op == "linear_cross_entropy_backward":
         return  # those of a chunk, of which each set has its own; nobody reads them if no row counts
     expected = attempt(op, "reference", arguments)
-    assert not isinstance(expected, Exception), f"{fast_set} computes with this {name}, and the reference raises {expected!r}"
+    assert not isinstance(expected, Exception), (
+        f"{fast_set} computes with this {name}, and the reference raises {expected!r}"
+    )
     if op.startswith("linear_cross_entropy"):  # how the logits are cut into chunks, and the lse of ignored rows, differ
         found, expected = found[:1], expected[:1]
     if op == "relative_bias_last":  # behind the end there is nothing

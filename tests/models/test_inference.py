@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from inference_uses import BYTES, MEASURES, USES, WORDS, V, model_for
+from inference_uses import BYTES, MEASURES, USES, WORDS, V, batch_of, model_for
 
 import tinyllm
 from tinyllm.checkpoints import lora
@@ -75,7 +75,7 @@ def step(model, optimizer, random):
     """One step of training -> its loss."""
     model.train()
     model.zero_grad()
-    loss = model.loss(*model.example(random))
+    loss = model.loss(*batch_of(model, random))
     model.backward()
     optimizer.step()
     return loss
@@ -222,6 +222,6 @@ def test_layers_are_looked_at_only_after_an_output_was_not_finite(monkeypatch):
 
 def test_a_layer_that_all_blocks_share_is_watched_once():
     model = model_for("Llama")
-    batch = model.example(np.random.default_rng(0))
+    batch = batch_of(model)
     assert nonfinite.in_loss(model, batch) == "all layers' outputs are finite"
     assert "forward" not in vars(model.rotary)

@@ -86,7 +86,7 @@ ADDITIVE = np.where(KEEP, 0.0, -1e9)
         lambda m: tinyllm.generate(m("T5"), TOKENS, 3, attention_mask=ADDITIVE),
         lambda m: tinyllm.generate(m("T5"), TOKENS, 3, attention_mask=ADDITIVE, num_beams=2),
         lambda m: encoded(m("T5"), TOKENS, ADDITIVE),
-        lambda m: m("T5").encode(TOKENS, ADDITIVE),
+        lambda m: m("T5").encode(TOKENS, source_mask=ADDITIVE),
         lambda m: m("T5").loss(TOKENS, TOKENS, TOKENS, source_mask=ADDITIVE),
         lambda m: m("GPT").loss(TOKENS, TOKENS, attention_mask=ADDITIVE),
         lambda m: m("BERT").loss(TOKENS, TOKENS, attention_mask=ADDITIVE),

@@ -73,7 +73,7 @@ class Options(OnDevice):
         return {name: getattr(self, name) for name in names}
 
     def searching(self) -> dict[str, Any]:
-        return {"num_beams": self.num_beams, "length_penalty": self.length_penalty} if self.num_beams > 1 else {}
+        return {"num_beams": self.num_beams, "length_penalty": self.length_penalty} if self.num_beams != 1 else {}
 
 
 EXAMPLES = """

@@ -41,8 +41,9 @@ def beam_search(
     """
     require_whole("num_beams", num_beams, 1)
     require_number("length_penalty", length_penalty)
-    most = 700 / math.log(max(max_new_tokens, 2))  # so that the power is a number
-    require(abs(length_penalty) < most, "length_penalty", length_penalty, f"less than {most:.0f} for such lengths")
+    most = 700 / math.log(max(max_new_tokens, 2))  # a power of the length that is still a number
+    wanted = f"between -{most:.0f} and {most:.0f} for {max_new_tokens} new tokens"
+    require(abs(length_penalty) < most, "length_penalty", length_penalty, wanted)
     require(early_stopping in (True, False, "never"), "early_stopping", early_stopping, "True, False or 'never'")
     searches = [Search(len(row)) for row in session.rows]
     n_candidates = max(2, 1 + len(ends)) * num_beams  # enough, though each beam may end with each of the ends

@@ -202,7 +202,7 @@ class SourceCache(KVCache):
 def encoded(model: Any, source: Any, source_mask: Any = None) -> SourceCache:
     """Runs the encoder of an encoder-decoder once: the cache that its `decode` begins with.  source, source_mask (B, S)."""
     with without_dropout(), model.inference():
-        h, mask = model.encode(source, source_mask)  # (B, S, C), (B, S)
+        h, mask = model.encode(source, source_mask=source_mask)  # (B, S, C), (B, S)
         cache = SourceCache(None if mask is None else moved(mask, device_of(h)))
         cache.claim(model, len(h))
         for layer in model.decoder.layers():

@@ -36,12 +36,12 @@ def generate(
     seed: int | None = None,
     eos_id: int | Iterable[int] | None = None,
     pad_id: int | None = None,
-    suppress_tokens: Sequence[int] = (),
     use_cache: bool = True,
     past_limit: str = "slide",
     on_token: OnToken | None = None,
     assistant_model: Model | None = None,
     num_assistant_tokens: int = 4,
+    suppress_tokens: Sequence[int] = (),
 ) -> np.ndarray:
     """Continues each row of tokens (B, T) by at most max_new_tokens -> ints (B, T + new), the prompts included.
 
@@ -54,13 +54,13 @@ def generate(
     seed: the same seed, the same draws; a row's own depend on its place in the batch. None: new ones each time.
     eos_id: the tokens that end a row (None: the model's own; (): none). `new` is as long as the longest continuation; rows
     that ended earlier are filled with pad_id (None: the model's own, else the first eos_id, else 0).
-    suppress_tokens: tokens that no row goes on with.
     use_cache: False computes every row anew for each token, which gives the same.
     past_limit: what happens when a row reaches the model's longest sequence. "slide": the model goes on with the row's last
     tokens alone, between half of its limit and all of it; "error": a ValueError, before anything is computed.
     on_token: called with (row, token) for each new token; where it returns true, the row ends. Not with beams.
     assistant_model: a smaller model of the same tokenizer that guesses num_assistant_tokens ahead (speculative.py): the same
     greedy tokens, and draws of the same distribution, sooner where reading the model's weights is what takes the time.
+    suppress_tokens: tokens that are never generated.
 
     Dropout is off, whatever the model's mode. ValueError for an option out of its range. FloatingPointError, which names the
     first layer whose output is not finite, if the logits have NaN or no largest number.
@@ -221,11 +221,11 @@ def stream(
     stop: Sequence[str] = (),
     seed: int | None = None,
     eos_id: int | Iterable[int] | None = None,
-    suppress_tokens: Sequence[int] = (),
     use_cache: bool = True,
     past_limit: str = "slide",
     assistant_model: Model | None = None,
     num_assistant_tokens: int = 4,
+    suppress_tokens: Sequence[int] = (),
     **sampling: Any,
 ) -> Iterator[str]:
     """What the model writes behind a prompt (a text, or its tokens), piece by piece as it comes.

@@ -97,8 +97,10 @@ def as_scores(logits: np.ndarray) -> np.ndarray:
 def repetition_penalized(scores: np.ndarray, row: Sequence[int], penalty: float) -> np.ndarray:
     scores, seen = scores.copy(), np.unique(np.asarray(row, np.int64))
     with np.errstate(over="ignore"):
-        scores[seen] = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
-    return np.minimum(scores, LARGEST)
+        penalized = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
+    # what could be still can, whatever the penalty
+    scores[seen] = np.where(scores[seen] == -np.inf, -np.inf, np.clip(penalized, -LARGEST, LARGEST))
+    return scores
 
 
 def repeats(row: Sequence[int], n: int) -> list[int]:

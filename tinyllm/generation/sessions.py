@@ -99,7 +99,8 @@ class DecoderSession(Session):
         if self.mask.all():
             return self.model(tokens, cache=self.cache, last_only=True)
         positions = positions_of(self.mask)[:, -tokens.shape[1] :]
-        return self.model(tokens, self.mask, positions, self.cache, last_only=True)
+        options = {"attention_mask": self.mask, "positions": positions, "cache": self.cache}
+        return self.model(tokens, **options, last_only=True)
 
     def _seen(self) -> tuple[np.ndarray, np.ndarray]:
         """The tokens (R, T) that the model sees of each row, padded on the left, and their mask."""
@@ -107,7 +108,7 @@ class DecoderSession(Session):
 
     def _without_cache(self):
         tokens, mask = self._seen()
-        return self.model(tokens, mask, positions_of(mask), last_only=True)
+        return self.model(tokens, attention_mask=mask, positions=positions_of(mask), last_only=True)
 
     def select(self, rows):
         super().select(rows)

@@ -69,8 +69,8 @@ class Model(Layer):
         with self._alone("backward"), kernels.resume_autocast(self._autocast), self._in_precision():
             if self.mode.kept_in != threading.get_ident():
                 raise RuntimeError(
-                    "backward() was called in another thread than the last loss() of this model, and may not be of that loss: "
-                    "call both in one thread, and train a model in one thread at a time"
+                    "backward() was called in another thread than the last loss() of this model, and would be that of this "
+                    "loss: call both in one thread, and train a model in one thread at a time"
                 )
             yield
 

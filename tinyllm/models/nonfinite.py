@@ -79,13 +79,14 @@ def first_layer(model: Model, run: Callable[[], Any]) -> str:
 
     with _watching, _plain_blocks(model):
         try:
-            shared = {
-                id(layer): (name, layer) for name, layer in reversed(list(named_layers(model)))
-            }  # under its first name
-            for name, layer in shared.values():
-                for method in FORWARDS:
-                    if layer is not model and hasattr(layer, method):
+            seen: set[Layer] = {
+                model
+            }  # a layer that all blocks share, such as Rotary, is watched once, under its first name
+            for name, layer in named_layers(model):
+                for method in FORWARDS if layer not in seen else ():
+                    if hasattr(layer, method):
                         watch(name, layer, method)
+                seen.add(layer)
             with np.errstate(all="ignore"):
                 run()
         finally:
