@@ -349,7 +349,6 @@ class StreamDecoder:
         self._first = True
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._decoder = tokenizer._decoder()
-
         self._cleanup = Cleanup() if tokenizer.cleans_up and tokenizer.settings.config.get(CLEAN_UP) else None
 
     def feed(self, id: int) -> str:
@@ -357,14 +356,13 @@ class StreamDecoder:
             return self.tidy(self._utf8.decode(self.piece(operator.index(id))))
         try:
             token = self.tokenizer._spelled(operator.index(id))
+            if self.skip_special_tokens and token in self.tokenizer._special:
+                return ""
+            return self.tidy(self._decoder.feed(token, id))
         except UnknownId:
             if id < 0:
                 raise
             return ""
-        if self.skip_special_tokens and token in self.tokenizer._special:
-            return ""
-        try:
-            return self.tidy(self._decoder.feed(token, id))
         except LimitError as error:
             raise self.tokenizer._with_file(error) from None
 
