@@ -34,8 +34,7 @@ _pointer: Any = intrinsic(_address_as_pointer)
 
 def readable(x):
     """x (B, T, H, D), or a copy if kernels cannot read it by its strides: the D numbers of a head must be side by side."""
-    b, s, h, d = x.strides
-    if (d == x.itemsize or x.shape[3] == 1) and (b | s | h | address_of(x)) % x.itemsize == 0:
+    if (x.strides[3] == x.itemsize or x.shape[3] == 1) and x.flags.aligned:
         return x
     return np.array(x, order="C")
 

@@ -290,7 +290,7 @@ def backward_tiles(pairs, q, k, v, dy, y, dq, dk, dv, lse, sizes, options, mask,
         p = result + FLOAT * SIDE * W  # (block, P) weights,
         dp = p + FLOAT * block * P  # and their gradients
         narrowed = dp + FLOAT * block * P  # of these, pairs of keys
-        lses, lows, deltas = np.empty(SIDE, np.float32), np.empty(SIDE, np.float32), np.empty(SIDE, np.float32)
+        lses, rest, deltas = np.empty(SIDE, np.float32), np.empty(SIDE, np.float32), np.empty(SIDE, np.float32)
         factors = np.array([1, scale], np.float32)
         one, to_scores = factors.ctypes.data, factors[1:].ctypes.data
         for task in range(thread * tasks // threads * together, (thread + 1) * tasks // threads * together):
@@ -315,7 +315,7 @@ def backward_tiles(pairs, q, k, v, dy, y, dq, dk, dv, lse, sizes, options, mask,
                         end = round_up(last, SIDE)
                         _gradient_tile(
                             p_tile, dp_tile, P, b, h, t, n, first, end,
-                            lse, lses, lows, deltas, sizes, options, mask, bias, dbias,
+                            lse, lses, rest, deltas, sizes, options, mask, bias, dbias,
                         )  # fmt: skip
                         _weighted_sum(pairs, dp_tile, P, first, last, keys, W, D, result, narrowed)
                         _write_rows(result, W, n, D, to_scores, 0, dq, b, t, h)
@@ -334,23 +334,23 @@ def backward_tiles(pairs, q, k, v, dy, y, dq, dk, dv, lse, sizes, options, mask,
 
 
 @jit
-def _gradient_tile(p, dp, P, b, h, t, n, first, last, lse, lses, lows, deltas, sizes, options, mask, bias, dbias):
+def _gradient_tile(p, dp, P, b, h, t, n, first, last, lse, lses, rest, deltas, sizes, options, mask, bias, dbias):
     """n queries: scores p[:, first:last] become weights (after dropout), dp the gradients of the scores; zeros where a query
     sees nothing. deltas: of each, sum_S(dp p) = sum_D(dy y)."""
     H, T, S = sizes[3], sizes[1], sizes[2]
     causal, window, _, threshold, factor, low, high = options
     _hide_tile(p, P, b, h, t, n, first, last, sizes, options, mask, bias)
     for i in range(n):
-        lses[i], lows[i] = two_parts(
-            lse[b, h, t + i] if lse[b, h, t + i] != -np.inf else np.inf, lses
-        )  # exp(-inf - inf) = 0
+        row_lse = lse[b, h, t + i]
+        lses[i], low = two_parts(row_lse if row_lse != -np.inf else np.inf, lses)  # exp(-inf - inf) = 0
+        rest[i] = np.exp(-low)
         if threshold:
             key, drow = row_key((b * H + h) * T + t + i, low, high), floats(dp + FLOAT * i * P, last)
             drop(drow[first:last], key, first, threshold, factor)
     for i in range(0, SIDE, LANES):
         place, row = FLOAT * (i * P + first), FLOAT * i
         gradient_rows(
-            p + place, dp + place, P, last - first, lses.ctypes.data + row, lows.ctypes.data + row, deltas.ctypes.data + row
+            p + place, dp + place, P, last - first, lses.ctypes.data + row, rest.ctypes.data + row, deltas.ctypes.data + row
         )
     for i in range(n):
         row, drow = floats(p + FLOAT * i * P, last), floats(dp + FLOAT * i * P, last)

@@ -160,18 +160,19 @@ exp_rows: Any = _routine("tinyllm_exp_rows", 5, _build_exp)
 where that is -inf, and its sum."""
 
 
-def _build_gradient(builder: ir.IRBuilder, p: Any, dp: Any, row: Any, n: Any, lses: Any, lows: Any, deltas: Any) -> None:
-    p, dp, lses, lows, deltas = _pointers(builder, p, dp, lses, lows, deltas)
+def _build_gradient(builder: ir.IRBuilder, p: Any, dp: Any, row: Any, n: Any, lses: Any, factors: Any, deltas: Any) -> None:
+    p, dp, lses, factors, deltas = _pointers(builder, p, dp, lses, factors, deltas)
     rows = list(zip(_rows_of(builder, p, row), _rows_of(builder, dp, row)))
     with _over_vectors(builder, n) as (s, _):
         for i, (p_row, dp_row) in enumerate(rows):
-            lse, low, delta = (_spread(builder, builder.load(_element(builder, a, i))) for a in (lses, lows, deltas))
+            lse, factor, delta = (_spread(builder, builder.load(_element(builder, a, i))) for a in (lses, factors, deltas))
             p, dp = _element(builder, p_row, s), _element(builder, dp_row, s)
-            weights = _exp(builder, builder.fsub(builder.fsub(_load(builder, p), lse), low))
+            weights = builder.fmul(_exp(builder, builder.fsub(_load(builder, p), lse)), factor)
             _store(builder, weights, p)
             _store(builder, builder.fmul(weights, builder.fsub(_load(builder, dp), delta)), dp)
 
 
 gradient_rows: Any = _routine("tinyllm_gradient_rows", 7, _build_gradient)
-"""gradient_rows(p, dp, row, n, lses, lows, deltas): LANES rows of scores p (n) become exp((p - lse) - low), and those of
-dp the gradient of the scores, p (dp - delta); n is a multiple of LANES. lse and low are two_parts (vmath.py)."""
+"""gradient_rows(p, dp, row, n, lses, factors, deltas): LANES rows of scores p (n) become factor exp(p - lse), and those of
+dp the gradient of the scores, p (dp - delta); n is a multiple of LANES. factor is exp(-low) of two_parts (vmath.py): Numba
+allows LLVM to add up lse and low, if both are subtracted here, and their sum would be rounded."""

@@ -34,8 +34,8 @@ def exped(x, x_row, n, tops, totals):
 
 
 @jit
-def gradient(p, dp, row, n, lses, lows, deltas):
-    gradient_rows(p.ctypes.data, dp.ctypes.data, row, n, lses.ctypes.data, lows.ctypes.data, deltas.ctypes.data)
+def gradient(p, dp, row, n, lses, factors, deltas):
+    gradient_rows(p.ctypes.data, dp.ctypes.data, row, n, lses.ctypes.data, factors.ctypes.data, deltas.ctypes.data)
 
 
 def guarded(rng, rows: int, n: int, scale: float = 1) -> np.ndarray:
@@ -103,12 +103,12 @@ def test_gradient(k, seed):
     p, dp = guarded(rng, LANES, n), guarded(rng, LANES, n)
     p[:, :n][rng.random((LANES, n)) < 0.2] = -INF
     lses, deltas = (rng.standard_normal(LANES).astype("f4") for _ in range(2))
-    lows = (1e-4 * rng.standard_normal(LANES)).astype("f4")
+    factors = (1 + 1e-3 * rng.standard_normal(LANES)).astype("f4")
     lses += 5  # a score is never above it
     lses[1] = INF  # what stands for a query that sees nothing
-    weights = np.exp(p[:, :n].astype(float) - lses[:, None] - lows[:, None])
+    weights = np.exp(p[:, :n].astype(float) - lses[:, None]) * factors[:, None]
     expected = weights * (dp[:, :n].astype(float) - deltas[:, None])
-    gradient(p, dp, n + 3, n, lses, lows, deltas)
+    gradient(p, dp, n + 3, n, lses, factors, deltas)
     assert np.allclose(p[:, :n], weights, rtol=3e-6, atol=1e-37) and np.all(p[1, :n] == 0)
     assert np.allclose(dp[:, :n], expected, rtol=3e-6, atol=1e-5)
     assert np.all(p[:, n:] == np.float32(GUARD)) and np.all(dp[:, n:] == np.float32(GUARD))
