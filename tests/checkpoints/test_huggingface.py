@@ -189,6 +189,10 @@ def test_memory_is_the_weights_and_a_piece(saved):
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"n_embd": 25}, "n_embd 25 must be a multiple"),
         ({"n_embd": "24"}, "n_embd is '24'"),
+        (
+            {"hidden_size": 32},
+            "n_embd is 24 and hidden_size is 32, two names of one field|hidden_size is 32 and n_embd is 24",
+        ),
         ({"n_head": 0}, "config.json: n_head is 0"),
         ({"n_layer": True}, "n_layer is True"),
         ({"vocab_size": -5}, "vocab_size is -5"),

@@ -191,9 +191,15 @@ def _fields(theirs: Mapping[str, Any], family: Family, config_class: Any) -> dic
     hints = typing.get_type_hints(config_class)
     fixed = {**FIXED, **family.fixed}
     fields, names = dict(family.defaults), {**family.aliases, **family.renamed}
+    given: dict[str, str] = {}  # our field -> the name by which the file sets it
     for key, value in theirs.items():
         ours = names.get(key, key)
         if ours in hints and ours not in family.ours_alone:
+            if theirs[given.setdefault(ours, key)] != value:
+                raise ValueError(
+                    f"{given[ours]} is {theirs[given[ours]]!r} and {key} is {value!r}, two names of one field: "
+                    "remove the wrong one"
+                )
             if not _is_a(value, hints[ours]):
                 raise ValueError(f"{key} is {value!r}, which it cannot be")
             fields[ours] = value
@@ -223,7 +229,9 @@ def _config(model: Model, family: Family, tokenizer: Tokenizer | None) -> dict[s
     architecture = next(name for name, ours in family.architectures.items() if ours == type(model).__name__)
     names = {ours: theirs for theirs, ours in family.renamed.items()}
     fields = {key: value for key, value in dataclasses.asdict(model.config).items() if key not in family.ours_alone}
-    fields = {key: "gelu_new" if value == "gelu_tanh" else value for key, value in fields.items()}
+    fields = {
+        key: value.replace("gelu_tanh", "gelu_new") if isinstance(value, str) else value for key, value in fields.items()
+    }
     fields = {**{names.get(key, key): value for key, value in fields.items()}, **family.write(model)}
     for role in ("bos", "eos", "pad"):  # always written: their default may lie outside of the vocabulary
         chosen = fields.get(f"{role}_token_id")

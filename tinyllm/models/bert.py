@@ -16,7 +16,7 @@ from ..kernels.common import IGNORE
 from ..layers import MLP, Attention, Context, Dropout, Embedding, LayerNorm, PositionEmbedding, PostNormBlock, assembled
 from .bert_config import BERTConfig
 from .bert_heads import HiddenStates, PooledClassifier, PretrainingHead, SpanHead
-from .classification import Classifier
+from .classification import Classifier, with_labels
 from .model import Model, checked_ids, checked_mask
 
 
@@ -62,13 +62,16 @@ class BERTBase(Model):
     def tiny(cls, **options):
         """The smallest of its class that has everything: for gradcheck and tests."""
         sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12}
-        return cls(BERTConfig(**{"vocab_size": 13, "max_position_embeddings": 8, "num_labels": 3, **sizes, **options}))
+        labels = {} if "id2label" in options else {"num_labels": 3}
+        return cls(BERTConfig(**{"vocab_size": 13, "max_position_embeddings": 8, **labels, **sizes, **options}))
 
     @classmethod
     def on(cls, other: BERTBase, seed: int | None = 0, **fields: Any) -> Self:
         """A model of this class with the weights of another BERT, but a fresh head; of that only the pooler is taken over,
-        where both have one. fields: of the configuration, to be changed: num_labels, say."""
-        model = cls(dataclasses.replace(other.config, **fields), seed, str(other.dtype))  # type: ignore[call-arg]
+        where both have one. fields: of the configuration, to be changed. A new num_labels drops the names of the other's
+        labels, and a new id2label says how many there are."""
+        config = dataclasses.replace(other.config, **with_labels(other.config, fields))
+        model = cls(config, seed, str(other.dtype))  # type: ignore[call-arg]
         theirs = dict(other.named_parameters())
         for name, parameter in model.named_parameters():
             if name in theirs and (name.startswith("head.pooler.") or not name.startswith("head.")):
@@ -225,6 +228,7 @@ class BERTForSequenceClassification(BERTBase):
 
     def __init__(self, config: BERTConfig, seed: int | None = 0, dtype: str = "float32"):
         super().__init__(config)
+        assert config.num_labels is not None  # name_labels has completed it
         self.head = PooledClassifier(config, config.num_labels, config.head_dropout)
         self.initialize(seed, dtype)
 
@@ -240,6 +244,7 @@ class BERTForTokenClassification(BERTBase):
 
     def __init__(self, config: BERTConfig, seed: int | None = 0, dtype: str = "float32"):
         super().__init__(config)
+        assert config.num_labels is not None  # name_labels has completed it
         self.head = Classifier(config.hidden_size, config.num_labels, config.head_dropout, std=config.initializer_range)
         self.initialize(seed, dtype)
 
