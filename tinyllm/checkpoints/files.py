@@ -6,10 +6,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import typing
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 MODEL, CONFIG, SUMS = "model.safetensors", "config.json", "SHA256SUMS"
 
@@ -98,6 +101,25 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{path} is not UTF-8 text (byte {error.start}): damaged, or of another kind") from None
+
+
+def checked(path: Path, fields: Mapping[str, Any], kind: Any) -> dict[str, Any]:
+    """The values of a file for the fields of a dataclass. CheckpointError names the field whose value has another type."""
+    hints, values = typing.get_type_hints(kind), {}
+    for name, value in fields.items():
+        try:
+            values[name] = msgspec.convert(value, hints[name])
+        except (msgspec.ValidationError, OverflowError) as error:
+            raise CheckpointError(
+                f"{path} sets {name} to {short(value)}: {str(error)[:1].lower()}{str(error)[1:]}"
+            ) from None
+    return values
+
+
+def short(value: Any) -> str:
+    """A value as an error shows it."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -226,6 +226,8 @@ class BERT(BERTBase):
 class BERTForSequenceClassification(BERTBase):
     """One label for each row: logits (B, labels); targets (B,); loss(..., class_weight=(labels,)) for unbalanced data."""
 
+    head_names = ("head.",)
+
     def __init__(self, config: BERTConfig, seed: int | None = 0, dtype: str = "float32"):
         super().__init__(config)
         assert config.num_labels is not None  # name_labels has completed it
@@ -241,6 +243,8 @@ class BERTForSequenceClassification(BERTBase):
 
 class BERTForTokenClassification(BERTBase):
     """One label for each token: logits (B, T, labels); targets (B, T), -100 ignored; loss(..., class_weight=(labels,))."""
+
+    head_names = ("head.",)
 
     def __init__(self, config: BERTConfig, seed: int | None = 0, dtype: str = "float32"):
         super().__init__(config)
@@ -259,6 +263,8 @@ class BERTForTokenClassification(BERTBase):
 
 class BERTForQuestionAnswering(BERTBase):
     """Where the answer starts and ends: logits (B, T, 2); targets (B, 2), positions in [0, T), -100 ignored."""
+
+    head_names = ("head.",)
 
     def __init__(self, config: BERTConfig, seed: int | None = 0, dtype: str = "float32"):
         super().__init__(config)
