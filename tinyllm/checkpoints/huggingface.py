@@ -7,26 +7,33 @@ tokenizer's files. Every value of config.json is honoured, refused by name, or k
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
-import tempfile
 import types
 import typing
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .. import tokenizers
+from ..generation.chat import chat_format
 from ..kernels.device import check_device, to_host
 from ..models import MODELS, Model
 from ..tokenizers import Tokenizer
 from ..tokenizers.loading import READERS
 from .families import FAMILIES, FIXED, UNUSED, Family, Named
-from .files import CONFIG, MODEL, CheckpointError, read_json, write_json
+from .files import (
+    CONFIG,
+    MODEL,
+    CheckpointError,
+    complete_directory,
+    present,
+    read_json,
+    tokenizer_files,
+    write_json,
+)
 from .tensors import TensorFile, write_tensors
 
 INDEX, GENERATION = "model.safetensors.index.json", "generation_config.json"
@@ -253,7 +260,7 @@ def load(path: str | Path, device: str = "cpu", dtype: str = "float32") -> tuple
     Weights in float16, bfloat16, float32 or float64 become `dtype`. Beside the model, memory holds a piece of one tensor.
     CheckpointError (a ValueError) where the directory is not whole, or needs what tinyllm does not compute.
     """
-    directory = Path(path)
+    directory = present(Path(path))
     check_device(device)
     model_class, config = _read_config(directory)
     try:
@@ -265,34 +272,43 @@ def load(path: str | Path, device: str = "cpu", dtype: str = "float32") -> tuple
 
 
 def save(path: str | Path, model: Model, tokenizer: Tokenizer | None = None) -> None:
-    """Writes a directory that transformers' from_pretrained reads, its tokenizer too; what was in these files is replaced.
+    """Writes a directory that transformers' from_pretrained reads, with generation_config.json if the tokenizer has a chat
+    format.
 
-    A GPT without biases gets biases of zero, which compute the same: GPT2LMHeadModel has no other way.
+    The directory is swapped in as a whole: a kill leaves the old one or the new one. An older export in it is replaced, but
+    its tokenizer stays if none is given, and so do all other files. A GPT without biases gets biases of zero, which compute
+    the same: GPT2LMHeadModel has no other way. Hugging Face's format has no checksums.
     """
     directory, family, tied = Path(path), family_of(model), _tied(model)
     if (directory / CONFIG).is_file() and "tinyllm" in read_json(directory / CONFIG):
         raise CheckpointError(f"{directory} holds a model in tinyllm's own format: choose another name, or remove it first")
-    with replacing(directory) as temporary:
+    config = _config(model, family, tokenizer)
+    replaced = {CONFIG, GENERATION, MODEL, INDEX} | (tokenizer_files() if tokenizer is not None else set())
+
+    def of_an_export(name: str) -> bool:
+        return name in replaced or re.fullmatch(r"model-\d+-of-\d+\.safetensors", name) is not None
+
+    with complete_directory(directory, of_an_export, sums=False) as temporary:
         same = family.same(model.config)  # written under all their names: which one is read depends on the version
         tensors = {name: array for name, array in _tensors(model) if name not in tied or name in same}
         write_tensors(temporary / MODEL, tensors, format="pt")
-        write_json(temporary / CONFIG, _config(model, family, tokenizer))
+        write_json(temporary / CONFIG, config)
         if tokenizer is not None:
             tokenizer.save(temporary)
+            if tokenizer.chat_template is not None:
+                write_json(temporary / GENERATION, _generation(config, tokenizer))
 
 
-@contextmanager
-def replacing(directory: Path) -> Iterator[Path]:
-    """A temporary folder: when the block ends well, its files, flushed to the disk, take their places in the directory."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=directory) as name:
-        temporary = Path(name)
-        yield temporary
-        for file in temporary.iterdir():
-            with file.open("rb+") as opened:
-                os.fsync(opened.fileno())
-        for file in temporary.iterdir():
-            file.replace(directory / file.name)
+def _generation(config: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
+    """generation_config.json of a chat model, which transformers' generate goes by: a reply ends at the model's end, and at
+    that of a turn."""
+    end = config["eos_token_id"]
+    ends = end if isinstance(end, list) else [] if end is None else [end]
+    try:
+        ends = [*dict.fromkeys([*ends, *chat_format(tokenizer).ends])]
+    except (ValueError, ModuleNotFoundError) as error:
+        warnings.warn(f"{GENERATION} has the model's own end alone, not that of a turn: {error}", stacklevel=3)
+    return {"eos_token_id": ends, **{f"{role}_token_id": config[f"{role}_token_id"] for role in ("bos", "pad")}}
 
 
 def _read_tokenizer(directory: Path) -> Tokenizer | None:

@@ -24,8 +24,8 @@ from ..layers import Adapter, Layer, Linear, LoRA, QuantizedLinear
 from ..layers.parameter import Flat, Parameter
 from ..models import LanguageModel, Model
 from .families import Named
-from .files import CheckpointError, write_json
-from .huggingface import family_of, replacing
+from .files import CheckpointError, complete_directory, present, write_json
+from .huggingface import family_of
 from .peft_config import HEADS, SECONDS, PeftConfig, matches, read_peft_config, within
 from .tensors import TensorFile, read_tensors, write_tensors
 
@@ -166,7 +166,10 @@ def head_names(model: Model) -> dict[str, Parameter]:
 
 
 def save(path: str | Path, model: Model, base: str | None = None) -> None:
-    """Writes the adapters alone, to a directory that PEFT reads. base: the name or path of the model without adapters."""
+    """Writes the adapters alone, to a directory that PEFT reads. base: the name or path of the model without adapters.
+
+    Both files are swapped in together. Other files in the directory stay. PEFT's format has no checksums.
+    """
     if model.lora is None:
         raise ValueError("the model has no adapters to save")
     tensors: dict[str, np.ndarray] = {}
@@ -179,7 +182,7 @@ def save(path: str | Path, model: Model, base: str | None = None) -> None:
     fields, implied = dataclasses.asdict(model.lora), HEADS.get(task_type(model) or "", ())
     if model.lora.target_modules == ALL_LINEAR:
         fields["target_modules"] = sorted({place.modules[n].rpartition(".")[2] for place, n, _ in _adapters(model)})
-    with replacing(Path(path)) as directory:
+    with complete_directory(Path(path), {CONFIG, WEIGHTS}.__contains__, CONFIG, sums=False) as directory:
         write_tensors(directory / WEIGHTS, tensors, format="pt")
         write_json(
             directory / CONFIG,
@@ -211,7 +214,7 @@ def load(path: str | Path, model: Model) -> None:
     CheckpointError (a ValueError) where the files are damaged, belong to another model, or hold more than plain LoRA: the
     model is then as it was before.
     """
-    path = Path(path)
+    path = present(Path(path))
     if not (path / CONFIG).is_file():
         raise CheckpointError(f"{path} has no {CONFIG}: it holds no adapters")
     theirs, file = read_peft_config(path / CONFIG), TensorFile(path / WEIGHTS)

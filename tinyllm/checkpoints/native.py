@@ -20,11 +20,10 @@ from ..models import MODELS, Model
 from ..optim import Optimizer
 from ..tokenizers import Tokenizer
 from . import lora, quantization
-from .files import CONFIG, MODEL, CheckpointError, read_json, write_json
+from .files import CONFIG, MODEL, OPTIMIZER, STATE, CheckpointError, read_json, write_json
 from .tensors import read_tensors, write_tensors
 
 FORMAT = 1
-OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
 
 
 def write_model(directory: Path, model: Model, tokenizer: Tokenizer | None) -> None:
