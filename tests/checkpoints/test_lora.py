@@ -154,9 +154,9 @@ def test_a_whole_model_with_its_adapters_is_saved_and_loaded(tmp_path):
         ({"r": 4}, r"lora_A.weight has shape \(3, 16\), and r is 4"),
         ({"r": 10**9}, "and r is 1000000000"),
         ({"r": 0}, "r is 0: the rank must be at least 1"),
-        ({"r": "3"}, "sets r to '3': expected `int`, got `str`"),
-        ({"lora_alpha": None}, "sets lora_alpha to None: expected `float`"),
-        ({"target_modules": 5}, "sets target_modules to 5"),
+        ({"r": "3"}, "r is '3'; expected `int`, got `str`"),
+        ({"lora_alpha": None}, "lora_alpha is None; expected `float`"),
+        ({"target_modules": 5}, "target_modules is 5; expected"),
         (
             {"target_modules": ["q_proj"]},
             "has an adapter of model.layers.0.mlp.down_proj, which adapter_config.json does not",

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from .. import files
 from ..tokenizers.loading import READERS
 
 MODEL, CONFIG, SUMS = "model.safetensors", "config.json", "SHA256SUMS"
@@ -211,16 +212,18 @@ def read_text(path: Path) -> str:
 
 
 def checked(path: Path, fields: Mapping[str, Any], kind: Any) -> dict[str, Any]:
-    """The values of a file for the fields of a dataclass. CheckpointError names the field whose value has another type."""
-    hints, values = typing.get_type_hints(kind), {}
-    for name, value in fields.items():
-        try:
-            values[name] = msgspec.convert(value, hints[name])
-        except (msgspec.ValidationError, OverflowError) as error:
-            raise CheckpointError(
-                f"{path} sets {name} to {short(value)}: {str(error)[:1].lower()}{str(error)[1:]}"
-            ) from None
-    return values
+    """Those values of a file that a dataclass has fields for. CheckpointError names one whose value is of another type."""
+    hints = typing.get_type_hints(kind)
+    return {name: checked_value(path, name, value, hints[name]) for name, value in fields.items() if name in hints}
+
+
+def checked_value(path: Path, name: str, value: Any, hint: Any) -> Any:
+    """The value of a field, of its type: an int for a float becomes one."""
+    try:
+        return msgspec.convert(value, hint)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        raise CheckpointError(f"{path}: {name} is {short(value)}; {text[:1].lower()}{text[1:]}") from None
 
 
 def short(value: Any) -> str:
@@ -231,12 +234,4 @@ def short(value: Any) -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file."""
-    try:
-        value = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise CheckpointError(
-            f"{path} is not JSON ({error.msg}, line {error.lineno}): damaged, or of another kind"
-        ) from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} is not a JSON object: it is of another kind")
-    return value
+    return files.read_json(path, CheckpointError)

@@ -11,7 +11,7 @@ import regex
 
 from .files import CheckpointError, checked, read_json, short
 
-SECONDS = 1.0  # that a regular expression of the file may take
+SECONDS = 0.1  # that a regular expression of the file may take on the name of a module
 HEADS = {  # task_type -> modules that PEFT saves whole, whatever modules_to_save says
     "SEQ_CLS": ("classifier", "score"),
     "TOKEN_CLS": ("classifier", "score"),
