@@ -70,10 +70,17 @@ def test_the_logits_are_those_of_transformers(kind, directory):
     [
         ({"rope_type": "su"}, "rope_scaling has the kind 'su'"),
         ({"rope_type": "linear"}, "factor"),
-        ({"rope_type": "linear", "factor": "two"}, "rope_scaling .*two"),
+        ({"rope_type": "linear", "factor": "two"}, "factor 'two'"),
         ({"rope_type": "linear", "factor": 0}, "rope_scaling"),
         ({"rope_type": "default", "partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5"),
         ({"full_attention": {"rope_type": "default"}}, "full_attention"),
+        ({"rope_type": ["linear"], "factor": 2}, r"rope_scaling has the kind \['linear'\]"),
+        (
+            {"rope_type": "yarn", "factor": 2, "original_max_position_embeddings": [4]},
+            r"original_max_position_embeddings \[4\]",
+        ),
+        ({"rope_type": "longrope", "short_factor": 1, "long_factor": [1, 2], "factor": 2}, "short_factor 1"),
+        ({"rope_type": "longrope", "short_factor": ["a", "b"], "long_factor": [1, 2], "factor": 2}, "rope_scaling"),
         ([1], "must be a dictionary"),
     ],
 )

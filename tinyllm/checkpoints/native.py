@@ -5,8 +5,8 @@
     tokenizer.json ...  what the tokenizer saves
     SHA256SUMS          of every file above, as `sha256sum -c` reads it: damage is found before it does harm
 
-The formats of others have no checksums: Hugging Face's, PEFT's and llama2.c's. There the header and all sizes are checked, and a
-flipped bit among the weights is not found.
+The formats of others have no checksums: Hugging Face's, PEFT's and llama2.c's. There the header and all sizes are checked,
+and a flipped bit among the weights is not found.
 
 A checkpoint of training (training/run.py) is one of these directories with optimizer.safetensors and state.json beside.
 """
@@ -23,8 +23,10 @@ from .. import tokenizers
 from ..models import MODELS, Model
 from ..optim import Optimizer
 from ..tokenizers import Tokenizer
-from . import lora, quantization
+from . import quantization
 from .files import CONFIG, MODEL, OPTIMIZER, STATE, CheckpointError, checked, read_json, short, write_json
+from .lora import LoRAConfig
+from .lora import add as add_adapters
 from .sizes import check_sizes, room_for
 from .tensors import TensorFile, read_tensors, write_tensors
 
@@ -92,7 +94,7 @@ def empty_model(directory: Path, dtype: str = "float32") -> Model:
         raise CheckpointError(f"{directory} holds the model {short(said.model)}; this tinyllm has {', '.join(MODELS)}")
     model_class, config_class = MODELS[said.model]
     _check_names(path, fields, config_class)
-    _check_names(path, said.lora or {}, lora.LoRAConfig)
+    _check_names(path, said.lora or {}, LoRAConfig)
     files = [TensorFile(directory / MODEL)]
     check_sizes(path, {**fields, **(said.lora or {})}, files)
     with room_for(path, files):
@@ -100,7 +102,7 @@ def empty_model(directory: Path, dtype: str = "float32") -> Model:
         if said.bits is not None:
             quantization.prepare(model, said.bits)
         if said.lora is not None:
-            lora.add(model, lora.LoRAConfig(**checked(path, said.lora, lora.LoRAConfig)), seed=None)
+            add_adapters(model, LoRAConfig(**checked(path, said.lora, LoRAConfig)), seed=None)
     return model
 
 

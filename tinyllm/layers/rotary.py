@@ -122,8 +122,13 @@ class Rotary(Layer):
         kind = options.pop("rope_type", None) or older or "default"
         if D % 2:
             raise ValueError(f"rotary positions turn pairs of numbers, and {D} numbers of a head are odd")
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in KINDS:
             raise ValueError(f"rope_scaling has the kind {kind!r}; there are {', '.join(KINDS)}")
+        for name, value in options.items():
+            if not isinstance(value, list if name in ("short_factor", "long_factor") else int | float | None):
+                raise ValueError(
+                    f"rope_scaling has {name} {value!r}; it must be a number, or for longrope a list of numbers"
+                )
         self.kind, self.options = KINDS[kind], options
         self.D, self.theta, self.made_for, self.neighbours = D, theta, made_for, neighbours
         try:

@@ -51,7 +51,7 @@ def read_rope(theirs: Mapping[str, Any]) -> dict[str, Any]:
 def scaling(rope: Mapping[str, Any]) -> dict[str, Any] | None:
     """A rope_scaling of ours: the kind and the options that it takes. None for plain positions."""
     kind = rope_kind(rope)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"rope_scaling has the kind {kind!r}, which tinyllm does not compute; there are {', '.join(KINDS)}")
     options = {name: options_of(name) for name in KINDS}
     if nested := [name for name, value in rope.items() if isinstance(value, dict)]:
