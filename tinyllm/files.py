@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
@@ -91,3 +93,18 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"the number {text[:60]} is not finite")
     return value
+
+
+def checked_value(path: Path, name: str, value: Any, hint: Any, error: type[ValueError] = ValueError) -> Any:
+    """The value of a field in a file, of the type that `hint` says. `error` names file, field, value and what is expected."""
+    try:
+        return msgspec.convert(value, hint)
+    except msgspec.ValidationError as problem:
+        text = str(problem)
+        raise error(f"{path}: {name} is {short(value)}; {text[:1].lower()}{text[1:]}") from None
+
+
+def short(value: Any) -> str:
+    """A value as an error shows it."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from .. import files
 from ..tokenizers.loading import READERS
 
@@ -219,17 +217,7 @@ def checked(path: Path, fields: Mapping[str, Any], kind: Any) -> dict[str, Any]:
 
 def checked_value(path: Path, name: str, value: Any, hint: Any) -> Any:
     """The value of a field, of its type: an int for a float becomes one."""
-    try:
-        return msgspec.convert(value, hint)
-    except msgspec.ValidationError as error:
-        text = str(error)
-        raise CheckpointError(f"{path}: {name} is {short(value)}; {text[:1].lower()}{text[1:]}") from None
-
-
-def short(value: Any) -> str:
-    """A value as an error shows it."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
+    return files.checked_value(path, name, value, hint, CheckpointError)
 
 
 def read_json(path: Path) -> dict[str, Any]:

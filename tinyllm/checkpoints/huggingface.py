@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from .. import tokenizers
+from ..files import short
 from ..generation.chat import chat_format
 from ..kernels.device import check_device, to_host
 from ..models import MODELS, Model
@@ -33,7 +34,6 @@ from .files import (
     complete_directory,
     present,
     read_json,
-    short,
     tokenizer_files,
     write_json,
 )

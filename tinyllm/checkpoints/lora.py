@@ -27,6 +27,7 @@ from .families import Named
 from .files import CheckpointError, complete_directory, present, write_json
 from .huggingface import family_of
 from .peft_config import HEADS, SECONDS, PeftConfig, matches, read_peft_config, within
+from .sizes import check_sizes
 from .tensors import TensorFile, read_tensors, write_tensors
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -230,6 +231,7 @@ def load(path: str | Path, model: Model) -> None:
     for name, entry in file.entries.items():
         if name.endswith(".lora_A.weight") and entry.shape[:1] != (config.r,):
             raise CheckpointError(f"{path / WEIGHTS}: {name} has shape {entry.shape}, and r is {config.r} in {CONFIG}")
+    check_sizes(path / CONFIG, {"r": config.r}, [file])
     into = {name: np.empty(p.shape, model.dtype) for name, p in head.items() if name in whole}
     shapes = _shapes(model)
     for module in modules:

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from .. import tokenizers
+from ..files import short
 from ..models import MODELS, Model
 from ..optim import Optimizer
 from ..tokenizers import Tokenizer
 from . import quantization
-from .files import CONFIG, MODEL, OPTIMIZER, STATE, CheckpointError, checked, read_json, short, write_json
+from .files import CONFIG, MODEL, OPTIMIZER, STATE, CheckpointError, checked, read_json, write_json
 from .lora import LoRAConfig
 from .lora import add as add_adapters
 from .sizes import check_sizes, room_for

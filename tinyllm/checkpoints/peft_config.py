@@ -9,7 +9,8 @@ from pathlib import Path
 
 import regex
 
-from .files import CheckpointError, checked, read_json, short
+from ..files import short
+from .files import CheckpointError, checked, read_json
 
 SECONDS = 0.1  # that a regular expression of the file may take on the name of a module
 HEADS = {  # task_type -> modules that PEFT saves whole, whatever modules_to_save says

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..files import short
 from ..layers.parameter import most
-from .files import CheckpointError, short
+from .files import CheckpointError
 from .tensors import TensorFile
 
 LAYERS = {"n_layer", "n_layers", "num_hidden_layers", "num_layers", "num_decoder_layers"}  # a layer has a tensor at least
