@@ -96,7 +96,7 @@ def _finite(text: str) -> float:
 
 
 def checked_value(path: Path, name: str, value: Any, hint: Any, error: type[ValueError] = ValueError) -> Any:
-    """The value of a field in a file, of the type that `hint` says. `error` names file, field, value and what is expected."""
+    """The value of a field in a file, of the type in `hint`. `error` names file, field, value and what is expected."""
     try:
         return msgspec.convert(value, hint)
     except msgspec.ValidationError as problem:
