@@ -8,7 +8,7 @@ Entry = TypeVar("Entry")
 
 # our name -> the names for it in Hugging Face's configurations
 ACTIVATIONS = {
-    "gelu": ("gelu",),
+    "gelu": ("gelu", "gelu_python"),
     "gelu_tanh": ("gelu_new", "gelu_pytorch_tanh"),
     "relu": ("relu",),
     "silu": ("silu", "swish"),

@@ -1,11 +1,15 @@
-"""How a file comes to be on the disk: whole, or not at all."""
+"""How a file comes to be on the disk, whole or not at all, and how JSON is read, which anybody may have written."""
 
+import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import msgspec
 
 
 @contextmanager
@@ -28,3 +32,79 @@ def flush_to_disk(file: BinaryIO) -> None:
     """Return when the file's bytes are on the disk."""
     file.flush()
     os.fsync(file.fileno())
+
+
+# JSON ------------------------------------------------------------------------------------------------------------------
+
+LARGEST = 1 << 28  # bytes of a JSON file
+DEEPEST = 100  # levels of lists and objects inside each other
+
+
+def read_json(path: Path, error: type[ValueError] = ValueError) -> dict[str, Any]:
+    """The JSON object in a file of UTF-8 text, with or without a byte-order mark.
+
+    `error` is raised, with the file's name, if the file cannot be read, is larger than 256 MiB or is not such an object.
+    """
+    try:
+        if path.stat().st_size > LARGEST:
+            raise error(f"{path} is larger than {LARGEST:,} bytes: it is not a file of this kind")
+        content = path.read_bytes()
+    except OSError as problem:
+        raise error(f"cannot read {path}: {problem.strerror or problem}") from None
+    return parse_json(content, str(path), error)
+
+
+def parse_json(content: bytes, name: str, error: type[ValueError] = ValueError) -> dict[str, Any]:
+    """The JSON object in bytes. `error` names what is wrong: the text, a key that is there twice, a number that is not
+    finite, more than 100 levels, a value that is not an object."""
+    try:
+        value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite)
+    except UnicodeDecodeError as problem:
+        raise error(f"{name} is not UTF-8 text (byte {problem.start}): damaged, or of another kind") from None
+    except json.JSONDecodeError as problem:
+        raise error(f"{name} is not JSON ({problem.msg}, line {problem.lineno}): damaged, or of another kind") from None
+    except RecursionError:
+        raise error(f"{name} has more than {DEEPEST} levels of lists and objects inside each other") from None
+    except ValueError as problem:
+        raise error(f"{name} is not JSON as it should be: {problem}") from None
+    if not isinstance(value, dict):
+        raise error(f"{name} is not a JSON object: it is of another kind")
+    level: list[Any] = [value]
+    for _ in range(DEEPEST):
+        inside = (each for outer in level for each in (outer.values() if isinstance(outer, dict) else outer))
+        level = [each for each in inside if isinstance(each, (dict, list))]
+    if level:
+        raise error(f"{name} has more than {DEEPEST} levels of lists and objects inside each other")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, whose keys must differ."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice[:60]!r} is there twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:60]} is not finite")
+    return value
+
+
+def checked_value(path: Path, name: str, value: Any, hint: Any, error: type[ValueError] = ValueError) -> Any:
+    """The value of a field in a file, of the type in `hint`. `error` names file, field, value and what is expected."""
+    try:
+        return msgspec.convert(value, hint)
+    except msgspec.ValidationError as problem:
+        text = str(problem)
+        raise error(f"{path}: {name} is {short(value)}; {text[:1].lower()}{text[1:]}") from None
+
+
+def short(value: Any) -> str:
+    """A value as an error shows it."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

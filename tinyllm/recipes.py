@@ -20,6 +20,7 @@ from typing import Any
 from .checkpoints import files, lora, native
 from .checkpoints.loading import load
 from .models import MODELS, Model
+from .models.classification import with_labels
 from .tasks import KINDS, Adapters, Kind, Task
 from .tokenizers import Tokenizer
 from .training.config import TrainConfig
@@ -182,6 +183,7 @@ def _beginning(config: dict[str, Any], train_config: Any, task: Any, watcher: Wa
     if trained.lora is not None:
         lora.merge(trained)
     fields = {**task.head_fields(), **config["model"]}
+    fields = with_labels(trained.config, fields)
     model = model_class(dataclasses.replace(trained.config, **fields), seed=train_config.seed)
     _copy_parameters(trained, model, task.fresh)
     tokenizer = tokenizer or task.make_tokenizer()

@@ -151,7 +151,40 @@ def test_a_whole_model_with_its_adapters_is_saved_and_loaded(tmp_path):
         ({"bias": "all"}, "sets bias to 'all'"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"rank_pattern": {"q_proj": 4}}, "rank_pattern"),
-        ({"r": 4}, r"lora_A.weight has shape \(3, 16\), and should have \(4, 16\)"),
+        ({"r": 4}, r"lora_A.weight has shape \(3, 16\), and r is 4"),
+        ({"r": 10**9}, "and r is 1000000000"),
+        ({"r": 0}, "r is 0: the rank must be at least 1"),
+        ({"r": "3"}, "r is '3'; expected `int`, got `str`"),
+        ({"lora_alpha": None}, "lora_alpha is None; expected `float`"),
+        ({"target_modules": 5}, "target_modules is 5; expected"),
+        (
+            {"target_modules": ["q_proj"]},
+            "has an adapter of model.layers.0.mlp.down_proj, which adapter_config.json does not",
+        ),
+        ({"target_modules": "("}, "has the regular expression '\\('"),
+        ({"target_modules": r"(?:[^\s]|\S)+\s$"}, "a regular expression that takes longer than"),
+        ({"exclude_modules": ["down_proj"]}, "down_proj, which adapter_config.json does not choose"),
+        ({"exclude_modules": r".*\.down_proj"}, "down_proj, which adapter_config.json does not choose"),
+        ({"layers_to_transform": [0]}, r"layers.1.mlp.down_proj, which adapter_config.json does not choose"),
+        ({"layers_to_transform": 0}, r"layers.1.mlp.down_proj, which adapter_config.json does not choose"),
+        ({"layers_to_transform": [0, 1], "layers_pattern": "blocks"}, "which adapter_config.json does not choose"),
+        ({"alpha_pattern": {"q_proj": 4}}, "alpha_pattern"),
+        ({"lora_bias": True}, "lora_bias"),
+        ({"layer_replication": [[0, 2]]}, "layer_replication"),
+        ({"trainable_token_indices": [1]}, "trainable_token_indices"),
+        ({"target_parameters": ["a"]}, "target_parameters"),
+        ({"use_qalora": True}, "use_qalora"),
+        ({"arrow_config": {"top_k": 3}}, "arrow_config"),
+        ({"a_field_of_tomorrow": 1}, "sets a_field_of_tomorrow to 1"),
+        ({"modules_to_save": ["embed_tokens"]}, "'embed_tokens' in modules_to_save"),
+        ({"init_lora_weights": "pissa"}, "sets init_lora_weights to 'pissa'.*merge_and_unload"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights"),
+        ({"init_lora_weights": "pissa", "use_rslora": True}, "init_lora_weights"),
+        ({"init_lora_weights": "OLoRA"}, "init_lora_weights"),
+        ({"init_lora_weights": "corda"}, "init_lora_weights"),
+        ({"init_lora_weights": "loftq"}, "init_lora_weights"),
+        ({"init_lora_weights": "lora_ga"}, "init_lora_weights"),
+        ({"init_lora_weights": 1}, "init_lora_weights"),
     ],
 )
 def test_what_is_not_computed_is_refused(change, message, tmp_path):
@@ -283,3 +316,120 @@ def test_peft_reads_a_classifiers_adapters_with_its_head(tmp_path):
     tokens = np.random.default_rng(0).integers(1, 13, (2, 7))
     with torch.no_grad():
         np.testing.assert_allclose(model(tokens), theirs(torch.tensor(tokens)).logits.numpy(), atol=1e-5)
+
+
+# PEFT's adapters for classifiers, taggers and question answering ----------------------------------------------------------
+
+HEADS = {  # their class -> PEFT's task, and modules
+    "LlamaForSequenceClassification": ("SEQ_CLS", ["q_proj"]),
+    "GPT2ForSequenceClassification": ("SEQ_CLS", ["c_attn"]),
+    "OPTForSequenceClassification": ("SEQ_CLS", ["fc1"]),
+    "BertForSequenceClassification": ("SEQ_CLS", ["query", "dense"]),  # the pooler's too
+    "BertForTokenClassification": ("TOKEN_CLS", ["value"]),
+    "BertForQuestionAnswering": ("QUESTION_ANS", ["key"]),
+    "RobertaForSequenceClassification": ("SEQ_CLS", ["query"]),
+    "RobertaForTokenClassification": ("TOKEN_CLS", ["query"]),
+    "DistilBertForSequenceClassification": ("SEQ_CLS", ["q_lin"]),
+    "DistilBertForTokenClassification": ("TOKEN_CLS", ["q_lin"]),
+}
+
+
+def peft_model(name, directory, **options):
+    """A base model of transformers, saved, with adapters and a head of PEFT's that are not those of the beginning."""
+    torch, transformers = peers()
+    peft = pytest.importorskip("peft", reason="compares with PEFT: pip install 'tinyllm[peers]'")
+    sizes = {"vocab_size": 13, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 8, "intermediate_size": 12}
+    distil = {"vocab_size": 13, "n_layers": 2, "n_heads": 2, "dim": 8, "hidden_dim": 12}
+    labels = {"num_labels": 2 if "Question" in name else 3, "pad_token_id": 0}
+    family = name.partition("For")[0]
+    config = getattr(transformers, f"{family}Config")(**(distil if family == "DistilBert" else sizes), **labels)
+    model_class = getattr(transformers, name)
+    order_one(model_class(config)).save_pretrained(directory / "base")
+    theirs = peft.get_peft_model(
+        model_class.from_pretrained(directory / "base"), peft.LoraConfig(r=3, lora_alpha=5, **options)
+    )
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape) * parameter.requires_grad
+    theirs.eval().save_pretrained(directory / "theirs")
+    return model_class, peft
+
+
+def their_logits(model, tokens):
+    torch, _ = peers()
+    with torch.no_grad():
+        found = model(torch.tensor(tokens))
+    return found.logits.numpy() if "logits" in found else np.stack([found.start_logits, found.end_logits], -1)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")  # by PEFT itself
+@pytest.mark.parametrize("name", HEADS)
+def test_peft_adapters_with_a_trained_head(name, tmp_path):
+    task, targets = HEADS[name]
+    model_class, peft = peft_model(name, tmp_path, task_type=task, target_modules=targets, fan_in_fan_out="GPT2" in name)
+    tokens = np.random.default_rng(0).integers(1, 13, (2, 7))
+
+    def as_peft_reads(adapter):
+        base = model_class.from_pretrained(tmp_path / "base")
+        return their_logits(peft.PeftModel.from_pretrained(base, tmp_path / adapter).eval(), tokens)
+
+    ours, _ = tinyllm.load(tmp_path / "base")
+    lora.load(tmp_path / "theirs", ours)
+    np.testing.assert_allclose(ours(tokens), as_peft_reads("theirs"), rtol=1e-4, atol=1e-4)
+    lora.save(tmp_path / "ours", ours)
+    assert json.loads((tmp_path / "ours" / "adapter_config.json").read_text(encoding="utf-8"))["task_type"] == task
+    np.testing.assert_allclose(ours(tokens), as_peft_reads("ours"), rtol=1e-4, atol=1e-4)
+    again, _ = tinyllm.load(tmp_path / "base")
+    lora.load(tmp_path / "ours", again)
+    np.testing.assert_allclose(again(tokens), ours(tokens), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")  # by PEFT itself
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"init_lora_weights": False},
+        {"init_lora_weights": "gaussian", "use_rslora": True},
+        {"init_lora_weights": "orthogonal", "r": 4},
+        {"init_lora_weights": "eva"},
+        {"layers_to_transform": [1], "layers_pattern": "layers"},
+        {"exclude_modules": ["0.self_attn.q_proj"]},
+        {"target_modules": "all-linear"},
+        {"target_modules": r".*layers\.1.*\.(q|k)_proj"},
+        {"lora_alpha": 3, "bias": "none", "ensure_weight_tying": True},
+    ],
+    ids=str,
+)
+def test_what_peft_computes_from_the_same_files(options, tmp_path):
+    torch, transformers = peers()
+    peft = pytest.importorskip("peft", reason="compares with PEFT: pip install 'tinyllm[peers]'")
+    sizes = {"vocab_size": 13, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 8, "intermediate_size": 12}
+    model_class = transformers.LlamaForCausalLM
+    order_one(model_class(transformers.LlamaConfig(**sizes))).save_pretrained(tmp_path / "base")
+    settings = peft.LoraConfig(**{"r": 3, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM", **options})
+    theirs = peft.get_peft_model(model_class.from_pretrained(tmp_path / "base"), settings)
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape) * parameter.requires_grad
+    theirs.save_pretrained(tmp_path / "theirs")
+    read = peft.PeftModel.from_pretrained(model_class.from_pretrained(tmp_path / "base"), tmp_path / "theirs").eval()
+    ours, _ = tinyllm.load(tmp_path / "base")
+    lora.load(tmp_path / "theirs", ours)
+    tokens = np.random.default_rng(0).integers(1, 13, (2, 7))
+    np.testing.assert_allclose(ours(tokens), their_logits(read, tokens), rtol=1e-4, atol=1e-4)
+
+
+def test_a_head_that_the_file_lacks(tmp_path):
+    """It is left as it was if modules_to_save does not list it. If it is listed, the file is not whole."""
+    lora.save(tmp_path, classifier())
+    path = tmp_path / "adapter_model.safetensors"
+    tensors = pytest.importorskip("safetensors.numpy", reason="writes the file")
+    tensors.save_file({k: v for k, v in tensors.load_file(path).items() if "score" not in k}, path)
+    model = OPTForSequenceClassification.tiny(num_labels=3, pad_token_id=0)
+    with pytest.raises(CheckpointError, match="lacks base_model.model.score.weight"):
+        lora.load(tmp_path, model)
+    config = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8")) | {"modules_to_save": None}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    before = model.score.linear.w.data.copy()
+    lora.load(tmp_path, model)
+    np.testing.assert_array_equal(model.score.linear.w.data, before)

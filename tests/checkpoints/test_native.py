@@ -10,7 +10,7 @@ import pytest
 
 import tinyllm
 from tinyllm.checkpoints import native, tensors
-from tinyllm.checkpoints.files import CheckpointError
+from tinyllm.checkpoints.files import CheckpointError, write_sums
 from tinyllm.tokenizers import ByteTokenizer, CharacterTokenizer
 
 TEXT = "to be, or not to be: that is the question.\n"
@@ -110,7 +110,7 @@ def test_a_truncated_file(saved: Path, keep: int, sums: bool) -> None:
     path = saved / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
     if not sums:
-        (saved / "SHA256SUMS").unlink()
+        write_sums(saved)
     with pytest.raises(CheckpointError, match="model.safetensors"):
         tinyllm.load(saved)
 
@@ -119,16 +119,52 @@ def test_a_missing_file(saved: Path) -> None:
     (saved / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="lacks model.safetensors"):
         tinyllm.load(saved)
-    (saved / "SHA256SUMS").unlink()
-    with pytest.raises(CheckpointError, match="model.safetensors is missing"):
+    write_sums(saved)
+    with pytest.raises(CheckpointError, match="SHA256SUMS does not list model.safetensors"):
         tinyllm.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda lines: None, "lacks SHA256SUMS"),
+        (lambda lines: [], "does not list config.json"),
+        (lambda lines: lines[:-1], "does not list tokenizer_config.json"),
+        (lambda lines: [line for line in lines if "model" not in line], "does not list model.safetensors"),
+        (lambda lines: [*lines, lines[0]], "line 5: not a checksum"),
+        (lambda lines: [line.replace("  ", "  ../model/") for line in lines], "line 1: not a checksum"),
+        (lambda lines: [*lines, "0" * 64 + "  ..\\..\\secret"], "line 5: not a checksum"),
+        (lambda lines: [*lines, "0" * 64 + "  /etc/passwd"], "line 5: not a checksum"),
+        (lambda lines: [*lines, "0" * 64 + "  .."], "line 5: not a checksum"),
+        (lambda lines: [*lines, "0" * 64 + "  other.json"], "lacks other.json"),
+    ],
+)
+def test_the_checksums_list_every_file_by_plain_names(saved: Path, change, message: str) -> None:
+    path = saved / "SHA256SUMS"
+    lines = change(path.read_text(encoding="utf-8").splitlines())
+    path.unlink()
+    if lines is not None:
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=message):
+        tinyllm.load(saved)
+
+
+def test_a_change_that_is_meant(saved: Path) -> None:
+    (saved / "notes.txt").write_text("mine", encoding="utf-8")
+    tinyllm.load(saved)
+    config = json.loads((saved / "config.json").read_text(encoding="utf-8")) | {"embd_pdrop": 0.25}
+    (saved / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"config.json is damaged.*call tinyllm.checkpoints.files.write_sums"):
+        tinyllm.load(saved)
+    write_sums(saved)
+    assert tinyllm.load(saved)[0].config.embd_pdrop == 0.25
 
 
 def edited(saved: Path, **fields) -> None:
     path = saved / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**config, **fields}), encoding="utf-8")
-    (saved / "SHA256SUMS").unlink()
+    write_sums(saved)
 
 
 @pytest.mark.parametrize(

@@ -140,3 +140,48 @@ def test_defaults_and_fields_are_theirs(family):
 def test_a_network_that_transformers_lacks_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="no counterpart"):
         huggingface.save(tmp_path, tinyllm.T5.tiny(tie_word_embeddings=False, scale_decoder_outputs=True))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"feed_forward_proj": "relu", "dense_act_fn": "silu"},
+        {"feed_forward_proj": "relu", "is_gated_act": True},
+        {"feed_forward_proj": "gelu", "dense_act_fn": "gelu_new"},
+        {"feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu"},
+        {"feed_forward_proj": "gated-gelu", "dense_act_fn": "silu"},
+        {"feed_forward_proj": "gated-gelu", "is_gated_act": False, "dense_act_fn": "gelu"},
+        {"feed_forward_proj": "gated-gelu"},
+        {"dense_act_fn": "relu"},
+        {},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("family", TABLES)
+def test_the_activation_that_transformers_computes(family, fields, tmp_path):
+    """dense_act_fn and is_gated_act count where a file has them, whatever feed_forward_proj says; also once written back."""
+    torch, transformers = peers()
+    config_class = getattr(transformers, f"{family}Config")
+    model_class = getattr(transformers, f"{family}ForConditionalGeneration")
+    order_one(model_class(config_class(**SIZES, **fields))).save_pretrained(tmp_path / "theirs")
+    path = tmp_path / "theirs" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    derived = ("feed_forward_proj", "dense_act_fn", "is_gated_act")
+    config = {key: value for key, value in config.items() if key not in derived} | fields
+    path.write_text(json.dumps(config), encoding="utf-8")
+    ours, _ = tinyllm.load(path.parent)
+    huggingface.save(tmp_path / "ours", ours)
+    tokens = np.arange(2, 8)[None]
+    for directory in ("theirs", "ours"):
+        theirs = model_class.from_pretrained(tmp_path / directory).eval()
+        with torch.no_grad():
+            expected = theirs(input_ids=torch.tensor(tokens), decoder_input_ids=torch.tensor(tokens)).logits.numpy()
+        np.testing.assert_allclose(ours(tokens, tokens), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_activation_that_is_not_computed_is_refused_by_name(tmp_path):
+    huggingface.save(tmp_path, tinyllm.T5.tiny())
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"dense_act_fn": "mish"}), encoding="utf-8")
+    with pytest.raises(ValueError, match="config.json: the activation 'mish' is not supported"):
+        tinyllm.load(tmp_path)

@@ -109,7 +109,7 @@ def test_damaged_files_are_named(tmp_path, shared_data):
     vocab, merges = (folder / "encoder.json").read_bytes(), (folder / "vocab.bpe").read_bytes()
     cases = [
         (vocab[:1000], merges, "not JSON"),
-        (b"[]", merges, "not a vocabulary"),
+        (b"[]", merges, "not a JSON object"),
         (vocab, merges + b"three in line\n", "not a merge"),
         (vocab, b"\xff\xfe", "not UTF-8"),
         (b'{"a": 0}', merges, "lacks"),

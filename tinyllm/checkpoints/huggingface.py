@@ -7,29 +7,71 @@ tokenizer's files. Every value of config.json is honoured, refused by name, or k
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
-import tempfile
-import types
 import typing
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .. import tokenizers
+from ..files import short
+from ..generation.chat import chat_format
 from ..kernels.device import check_device, to_host
 from ..models import MODELS, Model
 from ..tokenizers import Tokenizer
 from ..tokenizers.loading import READERS
 from .families import FAMILIES, FIXED, UNUSED, Family, Named
-from .files import CONFIG, MODEL, CheckpointError, read_json, write_json
+from .files import (
+    CONFIG,
+    MODEL,
+    CheckpointError,
+    checked,
+    checked_value,
+    complete_directory,
+    present,
+    read_json,
+    tokenizer_files,
+    write_json,
+)
+from .sizes import check_sizes, room_for
 from .tensors import TensorFile, write_tensors
 
 INDEX, GENERATION = "model.safetensors.index.json", "generation_config.json"
+
+
+@dataclass
+class Index:
+    """What is read of model.safetensors.index.json."""
+
+    weight_map: dict[str, str]  # tensor -> file
+
+
+@dataclass
+class Generation:
+    """What is read of generation_config.json."""
+
+    eos_token_id: int | list[int] | None
+    pad_token_id: int | None
+    decoder_start_token_id: int
+
+
+@dataclass
+class Common:
+    """What is read of any family's config.json beside the fields of our configurations."""
+
+    model_type: str
+    architectures: list[str] | None
+    id2label: dict[str, str] | None
+    label2id: dict[str, int] | None
+    use_sliding_window: bool | None
+    max_window_layers: int | None
+    feed_forward_proj: str
+    dense_act_fn: str | None
+    is_gated_act: bool
 
 
 def family_of(model: Model) -> Family:
@@ -97,16 +139,18 @@ def _tied(model: Model) -> dict[str, str]:
     return tied | {name: first for name, first in family.same(model.config).items() if name in names}
 
 
-def _read_weights(directory: Path, model: Model) -> None:
+def _read_weights(directory: Path, files: Sequence[TensorFile], model: Model) -> None:
     """Fills the model from the directory's files, tensor by tensor; one error names what does not fit."""
     family, tied, places = family_of(model), _tied(model), dict(_tensors(model))
     found: dict[str, tuple[TensorFile, str]] = {}  # our spelling of their name -> where it is
     problems: list[str] = []
-    for file in map(TensorFile, _weight_files(directory)):
+    for file in files:
         for written, entry in file.entries.items():
             now = _newer(written, family)
             name = next((n for n in (now, family.prefix + now, now.removeprefix(family.prefix)) if n in places), None)
-            if name is not None:
+            if name in found:
+                problems.append(f"{written} is there twice")
+            elif name is not None:
                 found[name] = file, written
                 if entry.shape != places[name].shape:
                     problems.append(f"{written} has shape {entry.shape}, not {places[name].shape}")
@@ -142,10 +186,14 @@ def _weight_files(directory: Path) -> list[Path]:
     if (directory / MODEL).is_file():
         return [directory / MODEL]
     if (directory / INDEX).is_file():
-        where = read_json(directory / INDEX).get("weight_map")
-        if not isinstance(where, dict) or not all(isinstance(name, str) for name in where.values()):
+        where = checked(directory / INDEX, read_json(directory / INDEX), Index).get("weight_map")
+        if not where:
             raise CheckpointError(f"{directory / INDEX} has no weight_map: it is damaged, or of another kind")
-        return [directory / Path(name).name for name in sorted(set(where.values()))]
+        if unusual := [name for name in where.values() if name != Path(name).name or not name.endswith(".safetensors")]:
+            raise CheckpointError(
+                f"{directory / INDEX}: weight_map has the file {short(unusual[0])}; expected *.safetensors"
+            )
+        return [directory / name for name in sorted(set(where.values()))]
     if pickled := sorted(directory.glob("pytorch_model*.bin")):
         raise CheckpointError(
             f"{pickled[0]} is a pickle, which can run any code and is never opened here: convert it once with "
@@ -157,46 +205,54 @@ def _weight_files(directory: Path) -> list[Path]:
 # Configurations --------------------------------------------------------------------------------------------------------
 
 
-def _read_config(directory: Path) -> tuple[Callable[..., Model], Any]:
+def _read_config(directory: Path, files: Sequence[TensorFile]) -> tuple[Callable[..., Model], Any]:
     """config.json -> our class and its configuration; one error names what we do not compute."""
-    path, theirs = directory / CONFIG, read_json(directory / CONFIG)
+    path = directory / CONFIG
+    theirs = read_json(path)
+    theirs |= checked(path, theirs, Common)
     family = next((family for family in FAMILIES if family.model_type == theirs.get("model_type")), None)
     if family is None:
         known = ", ".join(family.model_type for family in FAMILIES)
-        raise CheckpointError(f"{path} has the model_type {theirs.get('model_type')!r}; tinyllm reads {known}")
+        raise CheckpointError(f"{path} has the model_type {short(theirs.get('model_type'))}; tinyllm reads {known}")
     architectures = theirs.get("architectures") or list(family.architectures)
     name = next((family.architectures[name] for name in architectures if name in family.architectures), None)
     if name is None:
         known = ", ".join(family.architectures)
-        raise CheckpointError(f"{path} has the architecture {architectures[0]!r}; tinyllm reads {known}")
-    tensors = {_newer(name, family) for file in map(TensorFile, _weight_files(directory)) for name in file.entries}
-    try:
-        read = {**family.read(theirs), **family.stored(theirs, tensors)}
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    if (directory / GENERATION).is_file():  # where it is, transformers' generate goes by it
-        generation = read_json(directory / GENERATION)
-        theirs |= {key: generation.get(key) for key in ("eos_token_id", "pad_token_id")}
-        if "decoder_start_token_id" in generation:
-            theirs["decoder_start_token_id"] = generation["decoder_start_token_id"]
+        raise CheckpointError(f"{path} has the architecture {short(architectures[0])}; tinyllm reads {known}")
+    check_sizes(path, theirs, files)
     model_class, config_class = MODELS[name]
-    try:
-        return model_class, config_class(**{**_fields(theirs, family, config_class), **read})
-    except (ValueError, ZeroDivisionError) as error:
-        raise CheckpointError(f"{path}: {error}") from None
+    tensors = {_newer(name, family) for file in files for name in file.entries}
+    with room_for(path, files):
+        fields = _fields(path, theirs, family, config_class)
+        fields |= {**family.read(theirs), **family.stored(theirs, tensors)}
+        fields = checked(path, fields, config_class) | _ends(directory / GENERATION, config_class)
+        return model_class, config_class(**fields)
 
 
-def _fields(theirs: Mapping[str, Any], family: Family, config_class: Any) -> dict[str, Any]:
+def _ends(path: Path, config_class: Any) -> dict[str, Any]:
+    """The fields of ours in generation_config.json: where it is, transformers' generate goes by it."""
+    if not path.is_file():
+        return {}
+    generation = checked(path, read_json(path), Generation)
+    fields = {"eos_token_id": None, "pad_token_id": None, **generation}
+    return {name: value for name, value in fields.items() if name in typing.get_type_hints(config_class)}
+
+
+def _fields(path: Path, theirs: Mapping[str, Any], family: Family, config_class: Any) -> dict[str, Any]:
     """The fields of our configuration from those of theirs; ValueError names a value that we do not compute."""
     hints = typing.get_type_hints(config_class)
     fixed = {**FIXED, **family.fixed}
     fields, names = dict(family.defaults), {**family.aliases, **family.renamed}
+    given: dict[str, str] = {}  # our field -> the name by which the file sets it
     for key, value in theirs.items():
         ours = names.get(key, key)
         if ours in hints and ours not in family.ours_alone:
-            if not _is_a(value, hints[ours]):
-                raise ValueError(f"{key} is {value!r}, which it cannot be")
-            fields[ours] = value
+            if theirs[given.setdefault(ours, key)] != value:
+                raise ValueError(
+                    f"{given[ours]} is {theirs[given[ours]]!r} and {key} is {value!r}, two names of one field: "
+                    "remove the wrong one"
+                )
+            fields[ours] = checked_value(path, key, value, hints[ours])
         elif key in fixed:
             if value not in fixed[key]:
                 raise ValueError(f"{key} is {value!r}, which tinyllm does not compute (but {fixed[key][0]!r})")
@@ -205,25 +261,14 @@ def _fields(theirs: Mapping[str, Any], family: Family, config_class: Any) -> dic
     return fields
 
 
-def _is_a(value: Any, hint: Any) -> bool:
-    """Whether a JSON value is what a field's type says."""
-    if isinstance(hint, types.UnionType):
-        return any(_is_a(value, inside) for inside in typing.get_args(hint))
-    if typing.get_origin(hint) is list:
-        return isinstance(value, list) and all(_is_a(item, typing.get_args(hint)[0]) for item in value)
-    if typing.get_origin(hint) is dict:
-        return isinstance(value, dict)
-    if isinstance(value, bool):
-        return hint is bool
-    return isinstance(value, (int, float) if hint is float else hint)
-
-
 def _config(model: Model, family: Family, tokenizer: Tokenizer | None) -> dict[str, Any]:
     """A model's config.json."""
     architecture = next(name for name, ours in family.architectures.items() if ours == type(model).__name__)
     names = {ours: theirs for theirs, ours in family.renamed.items()}
     fields = {key: value for key, value in dataclasses.asdict(model.config).items() if key not in family.ours_alone}
-    fields = {key: "gelu_new" if value == "gelu_tanh" else value for key, value in fields.items()}
+    fields = {
+        key: value.replace("gelu_tanh", "gelu_new") if isinstance(value, str) else value for key, value in fields.items()
+    }
     fields = {**{names.get(key, key): value for key, value in fields.items()}, **family.write(model)}
     for role in ("bos", "eos", "pad"):  # always written: their default may lie outside of the vocabulary
         chosen = fields.get(f"{role}_token_id")
@@ -245,46 +290,54 @@ def load(path: str | Path, device: str = "cpu", dtype: str = "float32") -> tuple
     Weights in float16, bfloat16, float32 or float64 become `dtype`. Beside the model, memory holds a piece of one tensor.
     CheckpointError (a ValueError) where the directory is not whole, or needs what tinyllm does not compute.
     """
-    directory = Path(path)
+    directory = present(Path(path))
     check_device(device)
-    model_class, config = _read_config(directory)
-    try:
+    files = [TensorFile(file) for file in _weight_files(directory)]
+    model_class, config = _read_config(directory, files)
+    with room_for(directory / CONFIG, files):
         model = model_class(config, seed=None, dtype=dtype)
-    except ValueError as error:
-        raise CheckpointError(f"{directory / CONFIG}: {error}") from None
-    _read_weights(directory, model)
+    _read_weights(directory, files, model)
     return model.to(device), _read_tokenizer(directory)
 
 
 def save(path: str | Path, model: Model, tokenizer: Tokenizer | None = None) -> None:
-    """Writes a directory that transformers' from_pretrained reads, its tokenizer too; what was in these files is replaced.
+    """Writes a directory that transformers' from_pretrained reads, with generation_config.json if the tokenizer has a chat
+    format.
 
-    A GPT without biases gets biases of zero, which compute the same: GPT2LMHeadModel has no other way.
+    The directory is swapped in as a whole: a kill leaves the old one or the new one. An older export in it is replaced, but
+    its tokenizer stays if none is given, and so do all other files. A GPT without biases gets biases of zero, which compute
+    the same: GPT2LMHeadModel has no other way. Hugging Face's format has no checksums.
     """
     directory, family, tied = Path(path), family_of(model), _tied(model)
     if (directory / CONFIG).is_file() and "tinyllm" in read_json(directory / CONFIG):
         raise CheckpointError(f"{directory} holds a model in tinyllm's own format: choose another name, or remove it first")
-    with replacing(directory) as temporary:
+    config = _config(model, family, tokenizer)
+    replaced = {CONFIG, GENERATION, MODEL, INDEX} | (tokenizer_files() if tokenizer is not None else set())
+
+    def of_an_export(name: str) -> bool:
+        return name in replaced or re.fullmatch(r"model-\d+-of-\d+\.safetensors", name) is not None
+
+    with complete_directory(directory, of_an_export, sums=False) as temporary:
         same = family.same(model.config)  # written under all their names: which one is read depends on the version
         tensors = {name: array for name, array in _tensors(model) if name not in tied or name in same}
         write_tensors(temporary / MODEL, tensors, format="pt")
-        write_json(temporary / CONFIG, _config(model, family, tokenizer))
+        write_json(temporary / CONFIG, config)
         if tokenizer is not None:
             tokenizer.save(temporary)
+            if tokenizer.chat_template is not None:
+                write_json(temporary / GENERATION, _generation(config, tokenizer))
 
 
-@contextmanager
-def replacing(directory: Path) -> Iterator[Path]:
-    """A temporary folder: when the block ends well, its files, flushed to the disk, take their places in the directory."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=directory) as name:
-        temporary = Path(name)
-        yield temporary
-        for file in temporary.iterdir():
-            with file.open("rb+") as opened:
-                os.fsync(opened.fileno())
-        for file in temporary.iterdir():
-            file.replace(directory / file.name)
+def _generation(config: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
+    """generation_config.json of a chat model, which transformers' generate goes by: a reply ends at the model's end, and at
+    that of a turn."""
+    end = config["eos_token_id"]
+    ends = end if isinstance(end, list) else [] if end is None else [end]
+    try:
+        ends = [*dict.fromkeys([*ends, *chat_format(tokenizer).ends])]
+    except (ValueError, ModuleNotFoundError) as error:
+        warnings.warn(f"{GENERATION} has the model's own end alone, not that of a turn: {error}", stacklevel=3)
+    return {"eos_token_id": ends, **{f"{role}_token_id": config[f"{role}_token_id"] for role in ("bos", "pad")}}
 
 
 def _read_tokenizer(directory: Path) -> Tokenizer | None:

@@ -8,7 +8,7 @@ from ..kernels.device import check_device
 from ..models import Model
 from ..tokenizers import Tokenizer
 from . import huggingface, llama2c, runs
-from .files import CONFIG, MODEL, CheckpointError, before_of, complete_directory, read_json, verify
+from .files import CONFIG, MODEL, CheckpointError, complete_directory, ours, present, read_json, temporary_of, verify
 from .native import read_config, read_model, read_tokenizer, write_model
 from .quantization import quantize
 from .tensors import DTYPES
@@ -17,13 +17,13 @@ from .tensors import DTYPES
 def save(path: str | Path, model: Model, tokenizer: Tokenizer | None = None) -> None:
     """Writes a model and its tokenizer to the directory `path`, which `load` reads; a model saved there before is replaced.
 
-    The directory appears when it is complete. ValueError where `path` holds something else, or where the tokenizer has ids
-    that the model lacks.
+    The directory appears when it is complete, and other files in it stay. ValueError where `path` holds something else, or
+    where the tokenizer has ids that the model lacks.
     """
     path = Path(path)
     if path.exists() and not _is_ours(path):
         raise CheckpointError(f"{path} exists and is no model of tinyllm: choose another name, or remove it first")
-    with complete_directory(path) as directory:
+    with complete_directory(path, replaced=ours) as directory:
         write_model(directory, model, tokenizer)
 
 
@@ -49,8 +49,7 @@ def load(path: str | Path, device: str = "cpu", dtype: str = "float32") -> tuple
 
 
 def _loaded(path: Path, dtype: str) -> tuple[Model, Tokenizer | None]:
-    if not path.exists() and (before := before_of(path)).exists():
-        path = before  # a kill between two lines of complete_directory
+    path = present(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: give the directory of a model or of a training run")
     if path.is_dir() and runs.is_run(path):
@@ -65,7 +64,9 @@ def _loaded(path: Path, dtype: str) -> tuple[Model, Tokenizer | None]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a directory may be replaced: it is empty, or holds a model that `save` wrote."""
+    """Whether a directory may be replaced: it is empty, or holds a model that `save` wrote or began to write."""
     if not path.is_dir() or not any(path.iterdir()):
         return path.is_dir()
+    if temporary_of(path.resolve(), path).is_dir():
+        return True
     return (path / CONFIG).is_file() and (path / MODEL).is_file() and "tinyllm" in read_json(path / CONFIG)

@@ -19,18 +19,27 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..kernels.device import moved
 from ..layers import Adapter, Layer, Linear, LoRA, QuantizedLinear
 from ..layers.parameter import Flat, Parameter
 from ..models import LanguageModel, Model
 from ..models.config import Config
 from .families import Named
-from .files import CheckpointError, read_json, write_json
-from .huggingface import family_of, replacing
+from .files import CheckpointError, complete_directory, present, write_json
+from .huggingface import family_of
+from .peft_config import HEADS, SECONDS, PeftConfig, matches, read_peft_config, within
+from .sizes import check_sizes
 from .tensors import TensorFile, read_tensors, write_tensors
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."  # PEFT wraps their model so
 ALL_LINEAR = "all-linear"
+TASKS = {  # a part of our class's name -> PEFT's task_type
+    "SequenceClassification": "SEQ_CLS",
+    "TokenClassification": "TOKEN_CLS",
+    "QuestionAnswering": "QUESTION_ANS",
+    "T5": "SEQ_2_SEQ_LM",
+}
 
 
 @dataclass
@@ -56,9 +65,7 @@ class LoRAConfig(Config):
         """Whether a module of theirs, by its full name, gets an adapter. A string other than all-linear is a pattern."""
         if self.target_modules == ALL_LINEAR:
             return True
-        if isinstance(self.target_modules, str):
-            return re.fullmatch(self.target_modules, module) is not None
-        return any(module == name or module.endswith(f".{name}") for name in self.target_modules)
+        return matches(self.target_modules, module)
 
 
 class Place(NamedTuple):
@@ -161,35 +168,33 @@ def head_names(model: Model) -> dict[str, Parameter]:
 
 # PEFT's files ----------------------------------------------------------------------------------------------------------
 
-OWN = {field.name for field in dataclasses.fields(LoRAConfig)}
-NEUTRAL = {  # what changes nothing in what is computed from the tensors in the file
-    "peft_type", "task_type", "base_model_name_or_path", "revision", "auto_mapping", "inference_mode", "peft_version",
-    "fan_in_fan_out", "init_lora_weights", "layers_to_transform", "layers_pattern", "exclude_modules", "megatron_core",
-    "loftq_config", "eva_config", "corda_config", "qalora_group_size", "ensure_weight_tying",
-}  # fmt: skip
-
 
 def save(path: str | Path, model: Model, base: str | None = None) -> None:
-    """Writes the adapters alone, to a directory that PEFT reads. base: the name or path of the model without adapters."""
+    """Writes the adapters alone, to a directory that PEFT reads. base: the name or path of the model without adapters.
+
+    Both files are swapped in together. Other files in the directory stay. PEFT's format has no checksums.
+    """
     if model.lora is None:
         raise ValueError("the model has no adapters to save")
-    tensors, transposed = {}, False
+    tensors: dict[str, np.ndarray] = {}
+    transposed = False
     for place, number, adapter in _adapters(model):
-        module, transposed = PREFIX + place.modules[number], transposed or place.named.transposed
-        tensors[f"{module}.lora_A.weight"] = adapter.a.data
-        tensors[f"{module}.lora_B.weight"] = place.named.rows(adapter.b.data, number, model.config)
+        transposed = transposed or place.named.transposed
+        b = place.named.rows(adapter.b.data, number, model.config)
+        tensors |= dict(zip(pair(place.modules[number]), (adapter.a.data, b)))
     tensors |= {PREFIX + name: p.data for name, p in head_names(model).items()}
-    fields = dataclasses.asdict(model.lora)
+    fields, implied = dataclasses.asdict(model.lora), HEADS.get(task_type(model) or "", ())
     if model.lora.target_modules == ALL_LINEAR:
         fields["target_modules"] = sorted({place.modules[n].rpartition(".")[2] for place, n, _ in _adapters(model)})
-    with replacing(Path(path)) as directory:
+    with complete_directory(Path(path), {CONFIG, WEIGHTS}.__contains__, CONFIG, sums=False) as directory:
         write_tensors(directory / WEIGHTS, tensors, format="pt")
         write_json(
             directory / CONFIG,
             {
                 "peft_type": "LORA",
                 "task_type": task_type(model),
-                "modules_to_save": sorted({name.rpartition(".")[0] for name in head_names(model)}) or None,
+                "modules_to_save": sorted({within(name, implied) or name.rpartition(".")[0] for name in head_names(model)})
+                or None,
                 "base_model_name_or_path": base,
                 "inference_mode": True,
                 "bias": "none",
@@ -201,48 +206,105 @@ def save(path: str | Path, model: Model, base: str | None = None) -> None:
 
 def task_type(model: Model) -> str | None:
     """What PEFT calls the use of a model."""
-    if not isinstance(model, LanguageModel):
-        return None
-    return "CAUSAL_LM" if model.writes else "SEQ_CLS"
+    name = type(model).__name__
+    return next(
+        (use for part, use in TASKS.items() if part in name), "CAUSAL_LM" if isinstance(model, LanguageModel) else None
+    )
 
 
 def load(path: str | Path, model: Model) -> None:
     """Gives the model the adapters in a directory that `save` or PEFT wrote. The model must have none.
 
-    CheckpointError (a ValueError) where the files are damaged, belong to another model, or hold more than plain LoRA.
+    CheckpointError (a ValueError) where the files are damaged, belong to another model, or hold more than plain LoRA: the
+    model is then as it was before.
     """
-    path = Path(path)
+    path = present(Path(path))
     if not (path / CONFIG).is_file():
         raise CheckpointError(f"{path} has no {CONFIG}: it holds no adapters")
-    theirs = read_json(path / CONFIG)
-    if theirs.get("peft_type") != "LORA":
-        raise CheckpointError(f"{path / CONFIG} has the peft_type {theirs.get('peft_type')!r}; tinyllm reads LORA")
-    for key, value in theirs.items():
-        whole = key == "modules_to_save" and set(value or ()) <= {name.rpartition(".")[0] for name in head_names(model)}
-        if value and key not in OWN | NEUTRAL and (key, value) != ("bias", "none") and not whole:
-            raise CheckpointError(f"{path / CONFIG} sets {key} to {value!r}, which tinyllm does not compute")
-    file = TensorFile(path / WEIGHTS)
+    theirs, file = read_peft_config(path / CONFIG), TensorFile(path / WEIGHTS)
     modules = {name.removeprefix(PREFIX).rpartition(".lora_")[0] for name in file.entries if ".lora_" in name}
-    config = LoRAConfig(**{key: theirs[key] for key in OWN & set(theirs)})
-    known = {module for place in places(model) for module in place.modules}
-    if foreign := sorted(modules - known):
-        raise CheckpointError(f"{path / WEIGHTS} has an adapter of {foreign[0]}, which {type(model).__name__} does not have")
-    if modules != {module for module in known if config.chooses(module)}:
-        config = dataclasses.replace(config, target_modules=sorted(modules))
-    add(model, config, seed=None)
-    head = {PREFIX + name: p.data for name, p in head_names(model).items()}
-    into = {name: array for name, array in head.items() if name in file.entries}  # the head may be left as it was
-    for place, number, adapter in _adapters(model):
-        module = PREFIX + place.modules[number]
-        into |= {f"{module}.lora_A.weight": adapter.a.data, f"{module}.lora_B.weight": np.empty_like(adapter.b.data)}
+    head = {PREFIX + name: p for name, p in head_names(model).items()}
     try:
-        read_tensors(path / WEIGHTS, into)
-    except CheckpointError:
-        merge(model)  # zeros
-        raise
+        config = _config_for(theirs, model, modules)
+        whole = _saved_whole(theirs, model, file)
+    except TimeoutError:
+        raise CheckpointError(f"{path / CONFIG} has a regular expression that takes longer than {SECONDS} s") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    for name, entry in file.entries.items():
+        if name.endswith(".lora_A.weight") and entry.shape[:1] != (config.r,):
+            raise CheckpointError(f"{path / WEIGHTS}: {name} has shape {entry.shape}, and r is {config.r} in {CONFIG}")
+    check_sizes(path / CONFIG, {"r": config.r}, [file])
+    into = {name: np.empty(p.shape, model.dtype) for name, p in head.items() if name in whole}
+    shapes = _shapes(model)
+    for module in modules:
+        (F, C), names = shapes[module], pair(module)
+        into |= dict(zip(names, (np.empty((config.r, C), model.dtype), np.empty((F, config.r), model.dtype))))
+    read_tensors(path / WEIGHTS, into)
+    add(model, config, seed=None)
+    for name in whole:
+        head[name].data = moved(into[name], model.device)
     for place, number, adapter in _adapters(model):
-        order = place.named.rows(np.arange(len(adapter.b.data)), number, model.config)
-        adapter.b.data[order] = into[f"{PREFIX}{place.modules[number]}.lora_B.weight"]
+        a, b = (moved(into[name], model.device) for name in pair(place.modules[number]))
+        order = place.named.rows(np.arange(len(b)), number, model.config)
+        adapter.a.data, adapter.b.data[order] = a, b
+    for module in modules:
+        if (weight := head.get(f"{PREFIX}{module}.weight")) is not None:  # trained as a whole here: the adapter is merged
+            a, b = (moved(into[name], model.device) for name in pair(module))
+            weight.data = weight.data + model.dtype.type(config.scale) * (b @ a)
+
+
+def _config_for(theirs: PeftConfig, model: Model, modules: set[str]) -> LoRAConfig:
+    """Our configuration of the adapters in a file. ValueError if the model, or theirs, does not have one of them."""
+    if foreign := sorted(modules - set(_shapes(model))):
+        raise ValueError(f"{WEIGHTS} has an adapter of {foreign[0]}, which {type(model).__name__} does not have")
+    if stray := sorted(module for module in modules if not theirs.chooses(module)):
+        raise ValueError(f"{WEIGHTS} has an adapter of {stray[0]}, which {CONFIG} does not choose")
+    known = {module for place in places(model) for module in place.modules}
+    if not modules & known:
+        raise ValueError(f"{WEIGHTS} has no adapters")
+    targets = theirs.target_modules or sorted(modules & known)
+    config = LoRAConfig(theirs.r, theirs.lora_alpha, theirs.use_rslora, theirs.lora_dropout, targets)
+    if modules & known != {module for module in known if config.chooses(module)}:
+        config = dataclasses.replace(config, target_modules=sorted(modules & known))
+    return config
+
+
+def _saved_whole(theirs: PeftConfig, model: Model, file: TensorFile) -> set[str]:
+    """The head's tensors that the file holds. ValueError for another module of the model that it would replace."""
+    listed, head = theirs.modules_to_save or [], head_names(model)
+    for name in sorted(_module_names(model) - {name.rpartition(".")[0] for name in head}):
+        if chosen := within(f"{name}.weight", listed):
+            raise ValueError(
+                f"{CONFIG} has {chosen!r} in modules_to_save: {name} would be replaced, which tinyllm does not do"
+            )
+    implied = HEADS.get(theirs.task_type or "", ())
+    listed_or_there = (n for n in head if within(n, listed) or within(n, implied) and PREFIX + n in file.entries)
+    return {PREFIX + name for name in listed_or_there}
+
+
+def _module_names(model: Model) -> set[str]:
+    """The model's layers with parameters, by their names."""
+    ours = {re.sub(r"\.(w|b)(\..*)?$", "", name) for name in model.arrays()}  # a packed matrix is several arrays
+    ours |= {"output"} if hasattr(model, "output") else set()  # it may be tied
+    names = (name for named in family_of(model).layers for layer in ours for name in named.names(f"{layer}.w"))
+    return {name.removesuffix(".weight") for name in names}
+
+
+def _shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    """The shape (F, C) of each module that may have an adapter in a file."""
+    shapes: dict[str, tuple[int, ...]] = {
+        name.removesuffix(".weight"): p.shape for name, p in head_names(model).items() if len(p.shape) == 2
+    }
+    for place in places(model):
+        for (first, last), module in zip(place.rows, place.modules):
+            shapes[module] = last - first, place.linear.w.shape[1]
+    return shapes
+
+
+def pair(module: str) -> tuple[str, str]:
+    """The names of an adapter's two matrices, a and b, in PEFT's files."""
+    return f"{PREFIX}{module}.lora_A.weight", f"{PREFIX}{module}.lora_B.weight"
 
 
 def _adapters(model: Model) -> Iterator[tuple[Place, int, Adapter]]:

@@ -5,6 +5,9 @@
     tokenizer.json ...  what the tokenizer saves
     SHA256SUMS          of every file above, as `sha256sum -c` reads it: damage is found before it does harm
 
+The formats of others have no checksums: Hugging Face's, PEFT's and llama2.c's. There the header and all sizes are checked,
+and a flipped bit among the weights is not found.
+
 A checkpoint of training (training/run.py) is one of these directories with optimizer.safetensors and state.json beside.
 """
 
@@ -12,19 +15,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import tokenizers
+from ..files import short
 from ..models import MODELS, Model
 from ..optim import Optimizer
 from ..tokenizers import Tokenizer
-from . import lora, quantization
-from .files import CONFIG, MODEL, CheckpointError, read_json, write_json
-from .tensors import read_tensors, write_tensors
+from . import quantization
+from .files import CONFIG, MODEL, OPTIMIZER, STATE, CheckpointError, checked, read_json, write_json
+from .lora import LoRAConfig
+from .lora import add as add_adapters
+from .sizes import check_sizes, room_for
+from .tensors import TensorFile, read_tensors, write_tensors
 
 FORMAT = 1
-OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
 
 
 def write_model(directory: Path, model: Model, tokenizer: Tokenizer | None) -> None:
@@ -66,24 +73,44 @@ def read_parameters(directory: Path, model: Model) -> None:
     model.changed()
 
 
+@dataclass
+class About:
+    """The entry "tinyllm" of config.json."""
+
+    model: str  # the class
+    format: int
+    bits: int | None = None  # of the matrices, if they are quantized
+    lora: dict[str, Any] | None = None  # the configuration of the adapters, if there are any
+
+
 def empty_model(directory: Path, dtype: str = "float32") -> Model:
     """A model as config.json says, its parameters still zero."""
-    fields = read_config(directory)
-    about = fields.pop("tinyllm")
-    if about["format"] != FORMAT:
-        raise CheckpointError(f"{directory} has format {about['format']}, and this tinyllm reads {FORMAT}: update tinyllm")
-    if about["model"] not in MODELS:
-        raise CheckpointError(f"{directory} holds the model {about['model']!r}; this tinyllm has {', '.join(MODELS)}")
-    model_class, config_class = MODELS[about["model"]]
-    known = {field.name for field in dataclasses.fields(config_class)}
-    if unknown := sorted(set(fields) - known):
-        raise CheckpointError(f"{directory / CONFIG} sets {', '.join(unknown)}, which {config_class.__name__} does not have")
-    model = model_class(config_class(**fields), seed=None, dtype=dtype)
-    if "bits" in about:
-        quantization.prepare(model, about["bits"])
-    if "lora" in about:
-        lora.add(model, lora.LoRAConfig(**about["lora"]), seed=None)
+    path, fields = directory / CONFIG, read_config(directory)
+    about, known = fields.pop("tinyllm"), {field.name for field in dataclasses.fields(About)}
+    if not isinstance(about, dict) or not {"model", "format"} <= set(about) <= known:
+        raise CheckpointError(f'{path}: "tinyllm" is {short(about)}; expected an object with {", ".join(sorted(known))}')
+    said = About(**checked(path, about, About))
+    if said.format != FORMAT:
+        raise CheckpointError(f"{directory} has format {said.format}, and this tinyllm reads {FORMAT}: update tinyllm")
+    if said.model not in MODELS:
+        raise CheckpointError(f"{directory} holds the model {short(said.model)}; this tinyllm has {', '.join(MODELS)}")
+    model_class, config_class = MODELS[said.model]
+    _check_names(path, fields, config_class)
+    _check_names(path, said.lora or {}, LoRAConfig)
+    files = [TensorFile(directory / MODEL)]
+    check_sizes(path, {**fields, **(said.lora or {})}, files)
+    with room_for(path, files):
+        model = model_class(config_class(**checked(path, fields, config_class)), seed=None, dtype=dtype)
+        if said.bits is not None:
+            quantization.prepare(model, said.bits)
+        if said.lora is not None:
+            add_adapters(model, LoRAConfig(**checked(path, said.lora, LoRAConfig)), seed=None)
     return model
+
+
+def _check_names(path: Path, fields: Mapping[str, Any], kind: Any) -> None:
+    if unknown := sorted(set(fields) - {field.name for field in dataclasses.fields(kind)}):
+        raise CheckpointError(f"{path} sets {', '.join(unknown)[:60]}, which {kind.__name__} does not have")
 
 
 def read_tokenizer(directory: Path) -> Tokenizer | None:
@@ -102,5 +129,8 @@ def read_training(directory: Path, optimizer: Optimizer) -> dict[str, Any]:
     """Fills the optimizer -> the state that was saved with it."""
     state = read_json(directory / STATE)
     read_tensors(directory / OPTIMIZER, optimizer.moments())
-    optimizer.steps = state["optimizer_steps"]
+    steps = state.get("optimizer_steps")
+    if not isinstance(steps, int) or steps < 0:
+        raise CheckpointError(f"{directory / STATE}: optimizer_steps is {short(steps)}; expected a number of steps")
+    optimizer.steps = steps
     return state

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .files import CheckpointError, read_json
-from .native import STATE
+from .files import STATE, CheckpointError, read_json
 
 RUN = "run.json"
 

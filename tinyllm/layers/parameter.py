@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -17,6 +18,8 @@ import numpy as np
 from ..kernels.device import bfloat16, device_of, moved, to_device
 
 WATCHED = 4096  # numbers of the matrices, and as many of the vectors
+
+most: ContextVar[float] = ContextVar("most", default=math.inf)  # numbers that a Flat may have: a file's sizes are limited
 
 Initial = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
@@ -149,6 +152,8 @@ class Flat:
     def __init__(self, parameters: list[Parameter], dtype: np.dtype | str = "float32"):
         self.parameters = sorted(parameters, key=lambda p: not p.decays)  # stable: else in the model's order
         self.size = sum(p.size for p in parameters)
+        if self.size > most.get():
+            raise ValueError(f"it describes a model of {self.size:,} numbers, far more than the weights beside it have")
         self.decayed = sum(p.size for p in parameters if p.decays)
         self.data = np.zeros(self.size, dtype)
         self.frozen = False

@@ -118,18 +118,27 @@ class Rotary(Layer):
     ):
         super().__init__()
         options = dict(scaling or {})
-        kind = options.pop("rope_type", None) or options.pop("type", "default")
+        older = options.pop("type", None)
+        kind = options.pop("rope_type", None) or older or "default"
         if D % 2:
             raise ValueError(f"rotary positions turn pairs of numbers, and {D} numbers of a head are odd")
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in KINDS:
             raise ValueError(f"rope_scaling has the kind {kind!r}; there are {', '.join(KINDS)}")
+        for name, value in options.items():
+            if not isinstance(value, list if name in ("short_factor", "long_factor") else int | float | None):
+                raise ValueError(
+                    f"rope_scaling has {name} {value!r}; it must be a number, or for longrope a list of numbers"
+                )
         self.kind, self.options = KINDS[kind], options
         self.D, self.theta, self.made_for, self.neighbours = D, theta, made_for, neighbours
         try:
             inspect.signature(self.kind).bind(D, theta, made_for, made_for, **options)
-        except TypeError as error:
+            with np.errstate(all="ignore"):
+                self.frequencies, self.scale = self.at(made_for)
+        except (TypeError, ValueError, ArithmeticError) as error:
             raise ValueError(f"rope_scaling {scaling}: {error}") from None
-        self.frequencies, self.scale = self.at(made_for)
+        if not (np.isfinite(self.frequencies).all() and math.isfinite(self.scale)):
+            raise ValueError(f"rope_scaling {scaling} with theta {theta} gives frequencies that are not finite numbers")
 
     def at(self, length: int) -> tuple[np.ndarray, float]:
         """The frequencies (D/2,) in a sequence of that length, and the factor of q and k."""
@@ -137,9 +146,13 @@ class Rotary(Layer):
 
     @property
     def longest(self) -> int:
-        """The longest sequence with this scaling: rope_scaling may lengthen what the model is made for."""
+        """The longest sequence with this scaling: rope_scaling may lengthen what the model is made for.
+
+        Files with yarn disagree whether `made_for` counts the stretch already, so the longer reading holds.
+        """
         factor = self.options.get("factor") or 1
-        return max(self.made_for, int(factor * (self.options.get("original_max_position_embeddings") or self.made_for)))
+        original = self.options.get("original_max_position_embeddings") or self.made_for
+        return max(self.made_for, int(factor * (self.made_for if self.kind is yarn else original)))
 
     @property
     def stretches(self) -> bool:

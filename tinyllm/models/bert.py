@@ -28,7 +28,7 @@ from ..layers import (
 from .bert_config import BERTConfig
 from .bert_heads import HiddenStates, PooledClassifier, PretrainingHead, SpanHead
 from .checks import by_name
-from .classification import Classifier
+from .classification import Classifier, with_labels
 from .model import Model, checked_ids, checked_mask
 
 
@@ -75,13 +75,16 @@ class BERTBase(Model):
     def tiny(cls, **options):
         """The smallest of its class that has everything: for gradcheck and tests."""
         sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12}
-        return cls(BERTConfig(**{"vocab_size": 13, "max_position_embeddings": 8, "num_labels": 3, **sizes, **options}))
+        labels = {} if "id2label" in options else {"num_labels": 3}
+        return cls(BERTConfig(**{"vocab_size": 13, "max_position_embeddings": 8, **labels, **sizes, **options}))
 
     @classmethod
     def on(cls, other: BERTBase, seed: int | None = 0, **fields: Any) -> Self:
         """A model of this class with the weights of another BERT, but a fresh head; of that only the pooler is taken over,
-        where both have one. fields: of the configuration, to be changed: num_labels, say."""
-        model = cls(dataclasses.replace(other.config, **fields), seed, str(other.dtype))  # type: ignore[call-arg]
+        where both have one. fields: of the configuration, to be changed. A new num_labels drops the names of the other's
+        labels, and a new id2label says how many there are."""
+        config = dataclasses.replace(other.config, **with_labels(other.config, fields))
+        model = cls(config, seed, str(other.dtype))  # type: ignore[call-arg]
         theirs = dict(other.named_parameters())
         for name, parameter in model.named_parameters():
             if name in theirs and (name.startswith("head.pooler.") or not name.startswith("head.")):
@@ -241,8 +244,11 @@ class BERT(BERTBase):
 class BERTForSequenceClassification(BERTBase):
     """One label for each row: logits (B, labels); targets (B,); loss(..., class_weight=(labels,)) for unbalanced data."""
 
+    head_names = ("head.",)
+
     def __init__(self, config: BERTConfig, seed: int | None = 0, dtype: str = "float32"):
         super().__init__(config)
+        assert config.num_labels is not None  # name_labels has completed it
         self.head = PooledClassifier(config, config.num_labels, config.head_dropout)
         self.initialize(seed, dtype)
 
@@ -256,8 +262,11 @@ class BERTForSequenceClassification(BERTBase):
 class BERTForTokenClassification(BERTBase):
     """One label for each token: logits (B, T, labels); targets (B, T), -100 ignored; loss(..., class_weight=(labels,))."""
 
+    head_names = ("head.",)
+
     def __init__(self, config: BERTConfig, seed: int | None = 0, dtype: str = "float32"):
         super().__init__(config)
+        assert config.num_labels is not None  # name_labels has completed it
         self.head = Classifier(config.hidden_size, config.num_labels, config.head_dropout, std=config.initializer_range)
         self.initialize(seed, dtype)
 
@@ -272,6 +281,8 @@ class BERTForTokenClassification(BERTBase):
 
 class BERTForQuestionAnswering(BERTBase):
     """Where the answer starts and ends: logits (B, T, 2); targets (B, 2), positions in [0, T), -100 ignored."""
+
+    head_names = ("head.",)
 
     def __init__(self, config: BERTConfig, seed: int | None = 0, dtype: str = "float32"):
         super().__init__(config)

@@ -27,8 +27,8 @@ class BERTConfig(Config):
     layer_norm_eps: float = 1e-12
     pad_token_id: int | None = 0  # its embedding gets no gradient from the padding
     tie_word_embeddings: bool = True  # masked words are predicted by the token embedding
-    num_labels: int = 2  # of a classifier
-    id2label: dict[str, str] | None = None  # their names, "0": ..., "1": ...; num_labels follows from them
+    num_labels: int | None = None  # of a classifier; None: as many as id2label has, or 2
+    id2label: dict[str, str] | None = None  # their names, "0": ..., "1": ...
     next_sentence: bool = False  # BERT: whether there is a next-sentence head beside the masked-LM head
     pooler: bool = True  # BERTEncoder: whether the pooler of the pretraining is kept
     model_type: str = "bert"  # roberta: positions count from pad_token_id + 1; distilbert: its pooler's activation is ReLU

@@ -115,10 +115,35 @@ class SequenceClassifier(LanguageModel):
 
 
 def name_labels(config: Any) -> None:
-    """num_labels and id2label of a configuration brought into line: the names say how many there are."""
-    if config.id2label is not None:
-        config.id2label = {str(i): name for i, name in config.id2label.items()}  # JSON has no other keys
-        config.num_labels = len(config.id2label)
+    """Completes num_labels and id2label of a configuration. ValueError if they contradict each other."""
+    names = config.id2label
+    if config.num_labels is None:
+        config.num_labels = 2 if names is None else len(names)
+    if config.num_labels < 1:
+        raise ValueError(f"num_labels is {config.num_labels}; a classifier has at least 1 label")
+    if names is None:
+        return
+    if len(names) != config.num_labels:
+        raise ValueError(
+            f"num_labels is {config.num_labels}, and id2label has {len(names)} names: give as many names as labels, "
+            "or pass id2label=None"
+        )
+    names = {str(i): name for i, name in names.items()}  # JSON has no other keys
+    numbers = [str(i) for i in range(len(names))]
+    if sorted(names) != sorted(numbers):
+        raise ValueError(
+            f"id2label has the keys {', '.join(sorted(names))[:60]}; name the labels 0 to {len(names) - 1}, each once"
+        )
+    config.id2label = {i: names[i] for i in numbers}
+
+
+def with_labels(config: Any, fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields that replace some of a configuration: the labels' names and their number replace each other too."""
+    if "id2label" in fields:
+        return {"num_labels": None, **fields}
+    if "num_labels" in fields and fields["num_labels"] != config.num_labels:
+        return {"id2label": None, **fields}
+    return fields
 
 
 def names_of_labels(config: Any) -> dict[str, str]:

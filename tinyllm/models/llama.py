@@ -50,8 +50,8 @@ class LlamaConfig(Config):
     eos_token_id: int | list[int] | None = None  # generation ends at it, or at any of them
     pad_token_id: int | None = None  # fills rows of a batch that have ended; None: the first of eos_token_id
     padding_idx: int | None = None  # a token whose embedding is not trained; in Hugging Face's models the pad token
-    num_labels: int = 2  # of a classifier
-    id2label: dict[str, str] | None = None  # their names, "0": ..., "1": ...; num_labels follows from them
+    num_labels: int | None = None  # of a classifier; None: as many as id2label has, or 2
+    id2label: dict[str, str] | None = None  # their names, "0": ..., "1": ...
     task_specific_params: dict[str, Any] | None = None  # how it is used, by task: prefix, suffix (text2text.py)
     recompute: bool = False  # blocks keep their inputs only and run again in the backward: less memory, more time
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .. import files
 from ..files import atomic_file
 
 
@@ -27,14 +28,9 @@ def read_text(path: Path) -> str:
         raise TokenizerError(f"{path} is not UTF-8 text (byte {error.start}): truncated, or of another kind") from None
 
 
-def read_json(path: Path) -> Any:
-    """The file's JSON value."""
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise TokenizerError(
-            f"{path} is not JSON ({error.msg}, line {error.lineno}): truncated, or of another kind"
-        ) from None
+def read_json(path: Path) -> dict[str, Any]:
+    """The file's JSON object, or a TokenizerError that names it."""
+    return files.read_json(path, TokenizerError)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -21,6 +21,7 @@ UNUSED = {
     "use_cache", "gradient_checkpointing", "chunk_size_feed_forward", "output_attentions", "output_hidden_states",
     "return_dict", "is_decoder", "bos_token_id", "task_specific_params", "id2label", "label2id", "_num_labels", "num_labels",
     "problem_type", "attn_implementation", "_attn_implementation", "auto_map", "use_bfloat16", "torchscript",
+    "is_llama_config", "transformers.js_config",
 }  # fmt: skip
 
 __all__ = [

@@ -6,10 +6,11 @@ import dataclasses
 
 import numpy as np
 
-from .family import Family, Named, read_labels, write_labels
+from .family import LABELS, Family, Named, read_labels, write_labels
+from .rope import read_rope, rope_kind, rope_of, scaling
 
 PHI3_ALONE = ("fused_projections", "resid_pdrop", "partial_rotary_factor")  # fields that only Phi-3's files have
-LABELS = ("num_labels", "id2label")  # of our configurations: a classifier alone has them in theirs
+ROPE = ("rope_parameters", "original_max_position_embeddings")  # read into rope_scaling
 ONE_LABEL = {"problem_type": (None, "single_label_classification")}
 
 GPT2 = Family(
@@ -104,19 +105,8 @@ def only_phi3_has(config):
     return config.fused_projections or config.resid_pdrop or config.partial_rotary_factor != 1
 
 
-def rope_kind(scaling):
-    """The kind of a rope_scaling. Files from before transformers 4.43 call the key `type`."""
-    return (scaling or {}).get("rope_type") or (scaling or {}).get("type") or "default"
-
-
 def read_llama(theirs):
-    """Since version 5 of transformers all about rotary positions stands in rope_parameters."""
-    fields = read_decoder(theirs)
-    rope = dict(theirs.get("rope_parameters") or {})
-    if rope:
-        fields["rope_theta"] = rope.pop("rope_theta", 10000.0)
-        fields["rope_scaling"] = None if rope.get("rope_type") == "default" and len(rope) == 1 else rope
-    return fields
+    return {**read_decoder(theirs), **read_rope(theirs)}
 
 
 def read_qwen2(theirs):
@@ -139,7 +129,7 @@ def write_qwen2(model):
 def read_phi3(theirs):
     """longrope was called su, and then yarn, before it had its name."""
     fields = read_decoder({"pad_token_id": 32000, **theirs})
-    rope = dict(theirs.get("rope_scaling") or theirs.get("rope_parameters") or {})
+    rope = rope_of(theirs)
     for name, default in (("rope_theta", 10000.0), ("partial_rotary_factor", 1.0)):
         fields[name] = rope.pop(name, theirs.get(name, default))
     kind = rope_kind(rope)
@@ -148,9 +138,7 @@ def read_phi3(theirs):
         rope = {**rope, "rope_type": "longrope", **original}
     elif kind != "default":
         raise ValueError(f"rope_scaling has the kind {kind!r}, which Phi-3 does not have; it has longrope")
-    rope.pop("type", None)
-    fields["rope_scaling"] = None if rope in ({}, {"rope_type": "default"}) else rope
-    return fields
+    return {**fields, "rope_scaling": scaling(rope)}
 
 
 def write_phi3(model):
@@ -183,9 +171,9 @@ LLAMA = Family(
         Named("output", "lm_head"),
         Named("score.linear", "score"),
     ),
-    fixed={"partial_rotary_factor": (None, 1.0), **ONE_LABEL},
+    fixed={"partial_rotary_factor": (None, 1.0), "rope_interleaved": (False, None), **ONE_LABEL},
     defaults={"eos_token_id": 2},
-    unused=("rope_parameters", "pretraining_tp"),
+    unused=(*ROPE, "pretraining_tp"),
     ours_alone=(
         "rope_neighbours",
         "attention_output_bias",
@@ -250,7 +238,7 @@ QWEN2 = dataclasses.replace(
         "max_position_embeddings": 32768,
         "sliding_window": 4096,
     },
-    unused=("rope_parameters", "use_sliding_window", "max_window_layers"),
+    unused=(*ROPE, "use_sliding_window", "max_window_layers"),
     ours_alone=(
         "rope_neighbours",
         "attention_bias",
@@ -329,8 +317,7 @@ PHI3 = dataclasses.replace(
         "pad_token_id": 32000,
     },
     unused=(
-        "rope_parameters",
-        "original_max_position_embeddings",  # read_phi3 puts it into rope_scaling
+        *ROPE,
         "embd_pdrop",  # transformers applies it nowhere
     ),
     ours_alone=(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from .family import Family, Named, write_labels
+from .family import Family, Named, read_labels, write_labels
 
 
 def beginning(theirs: str | Sequence[str], before: str, now: str) -> str | list[str]:
@@ -73,6 +73,7 @@ BERT = Family(
     same=lambda c: {"cls.predictions.bias": "cls.predictions.decoder.bias"} if c.tie_word_embeddings else {},
     base="BERTEncoder",
     holds=lambda c: c.model_type == "bert",
+    read=read_labels,
     stored=bert_stored,
     write=write_bert,
 )  # fmt: skip

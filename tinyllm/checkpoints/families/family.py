@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from ...models.classification import names_of_labels
+
+LABELS = ("num_labels", "id2label")  # fields of our configurations that only a classifier has in theirs
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,17 @@ def read_labels(theirs: Mapping[str, Any]) -> dict[str, Any]:
     """How many labels a classifier has, and their names."""
     if not any("Classification" in name for name in theirs.get("architectures") or ()):
         return {}
-    names = theirs.get("id2label")
-    return {"num_labels": theirs.get("num_labels", 2)} if names is None else {"id2label": names}
+    names, numbers = theirs.get("id2label"), theirs.get("label2id")
+    if isinstance(names, dict) and isinstance(numbers, dict):
+        stray = [name for name, number in numbers.items() if names.get(str(number)) != name]
+        if stray:
+            number = numbers[stray[0]]
+            warnings.warn(
+                f"label2id calls label {number} {stray[0]!r}, and id2label {names.get(str(number))!r}: id2label is used, "
+                "as in transformers",
+                stacklevel=5,
+            )
+    return {"num_labels": theirs.get("num_labels"), "id2label": names}
 
 
 def write_labels(model: Any) -> dict[str, Any]:

@@ -13,10 +13,24 @@ def t5_stored(theirs, tensors):
     return {"scale_decoder_outputs": scaled, "tie_word_embeddings": scaled or "lm_head.weight" not in tensors}
 
 
-def t5_read(theirs):
-    """How older files say what a model is used for, by task; transformers 5 keeps it and does not name it."""
+def t5_read(theirs, default="relu"):
+    """How older files say what a model is used for, by task; transformers 5 keeps it and does not name it.
+
+    The activation has three names: transformers derives dense_act_fn and is_gated_act from feed_forward_proj, and computes
+    with these two where a file has them.
+    """
+    written = theirs.get("feed_forward_proj", default)
+    kind, _, activation = str(written).rpartition("-")
+    if written == "gated-gelu":
+        activation = "gelu_new"  # what the published weights were trained with
+    gated = theirs.get("is_gated_act", kind == "gated")
+    computed = theirs.get("dense_act_fn") or activation
+    fields = {}
+    if (gated, computed) != (kind == "gated", activation):
+        # gelu_python is transformers' other name for the exact GELU: gated-gelu means the approximation
+        fields["feed_forward_proj"] = f"gated-{'gelu_python' if computed == 'gelu' else computed}" if gated else computed
     params = theirs.get("task_specific_params")
-    return {"task_specific_params": params} if isinstance(params, dict) else {}
+    return {**fields, "task_specific_params": params} if isinstance(params, dict) else fields
 
 
 def t5_written(config, tied):
@@ -83,6 +97,7 @@ MT5 = dataclasses.replace(
     architectures={"MT5ForConditionalGeneration": "T5"},
     defaults={"vocab_size": 250112, "d_ff": 1024, "num_layers": 8, "num_heads": 6, "feed_forward_proj": "gated-gelu"},
     holds=lambda c: c.model_type == "mt5" and not c.scale_decoder_outputs,
+    read=lambda theirs: t5_read(theirs, "gated-gelu"),
     stored=lambda theirs, tensors: {
         "scale_decoder_outputs": False,
         "tie_word_embeddings": "lm_head.weight" not in tensors,
