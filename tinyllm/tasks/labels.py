@@ -36,7 +36,8 @@ class SequenceTask(LabelledTexts, EncoderTask):
     model: ClassVar = "BERTForSequenceClassification"
 
     def read(self, name: str, names: Sequence[str] | None) -> Labelled:
-        return read_labelled(name, self.text_column, self.label_column, self.second_column, names)
+        columns = (self.text_column, self.label_column, self.second_column)
+        return read_labelled(name, *columns, names, self.delimiter, self.encoding)
 
     def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
         length = self.row_length(model)
@@ -66,9 +67,9 @@ class TaggingTask(EncoderTask):
     @cached_property
     def parts(self) -> tuple[Tagged, Tagged]:
         """(to learn from, held out)."""
-        learned = read_tagged(self.data, self.column)
+        learned = read_tagged(self.data, self.column, encoding=self.encoding)
         if self.val_data:
-            return learned, read_tagged([self.val_data], self.column, learned.names)
+            return learned, read_tagged([self.val_data], self.column, learned.names, self.encoding)
         return learned.split(self.val_fraction)
 
     def texts(self) -> Iterable[str]:
