@@ -82,7 +82,9 @@ def tag_spans(tags: Sequence[str], names: Iterable[str] = ()) -> set[tuple[str, 
     name of one word.
     """
     labels = {*tags, *names}
-    alone = all(label in CHUNK or label[:2] in CHUNK_OF for label in labels)  # then "B" is a beginning, and no part of speech
+    alone = all(
+        label in CHUNK or label[:2] in CHUNK_OF for label in labels
+    )  # then "B" is a beginning, and no part of speech
     parts = [chunk(label, alone) for label in tags]
     letters = {chunk(label, alone)[0] for label in labels}
     return strict_spans(parts) if letters & {"S", "L", "U"} or letters >= {"B", "E"} else loose_spans(parts)

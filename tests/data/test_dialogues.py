@@ -36,11 +36,11 @@ def test_input_of_an_instruction(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"turns": ["a", "b"]}\n{"turns": ["a", 3]}', "entry 2: a dialogue has messages, turns"),
-        (b'{"instruction": "a"}', "entry 1"),
+        (b'{"turns": ["a", "b"]}\n{"turns": ["a", 3]}', "line 2, turn 2: it should be a text"),
+        (b'{"instruction": "a"}', "line 1: a dialogue has messages, turns, or a question and its answer"),
         (b"Hello", "neither JSON nor JSON lines"),
-        (b"\n", "holds no dialogue"),
-        (b'{"turns": "\xff"}', "not UTF-8: byte 11"),
+        (b"\n", "holds no rows"),
+        (b'{"turns": "\xff"}', r"not UTF-8 text \(byte 0xFF at offset 11\)"),
         (None, "does not exist"),
     ],
 )

@@ -37,8 +37,9 @@ def test_both_versions_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is no JSON file"),
-        ("[]", "not in SQuAD's form"),
+        ("{", "line 1, is neither JSON nor JSON lines"),
+        ("[]", "holds no question"),
+        ("3", "not in SQuAD's form"),
         ('{"data": []}', "holds no question"),
         ('{"data": [{"paragraphs": [{"qas": [{"id": 1}]}]}]}', "not in SQuAD's form"),
         (

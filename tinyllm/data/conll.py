@@ -1,10 +1,10 @@
 """Files in CoNLL's form: a word on each line with its columns, an empty line between texts.
 
-Where the lines of a file have tabs, tabs alone are between its columns, and a cell may hold any space. Else spaces are. Files
-that number the words of a text from 1 in their first column and have three columns or more (CoNLL-U, CoNLL 2009) have the word
-in the second one; their lines 2-3 (a word of several syntactic ones) and 4.1 (a word that is not written) are left out.
-Before the first word of a text, a line that begins with # is a comment if it has other columns than the text, or if its first
-column is # and its label occurs nowhere else.
+Where the lines of a file have tabs, tabs alone are between its columns, and a cell may hold any space. Else spaces are.
+Files that number the words of a text from 1 in their first column and have three columns or more (CoNLL-U, CoNLL 2009) have
+the word in the second one; their lines 2-3 (a word of several syntactic ones) and 4.1 (a word that is not written) are left
+out. Before the first word of a text, a line that begins with # is a comment if it has other columns than the text, or if its
+first column is # and its label occurs nowhere else.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """CSV and TSV: which character is between the columns, and rows that are never silently wrong.
 
-The columns of a .tsv file, and of a file whose name says nothing and whose lines all have as many tabs, are between tabs, and
-a quote there is a character like others. Every other file is CSV as RFC 4180 has it: a cell that begins with a quote ends with
-the next one that stands alone. A comma, a semicolon or a tab is between its columns, the one that gives every row as many
-columns. If several do, the one whose first line is a header; if that does not decide either, it is an error.
+The columns of a .tsv file, and of a file whose name says nothing and whose lines all have as many tabs, are between tabs,
+and a quote there is a character like others. Every other file is CSV as RFC 4180 has it: a cell that begins with a quote
+ends with the next one that stands alone. A comma, a semicolon or a tab is between its columns, the one that gives every row
+as many columns. If several do, the one whose first line is a header; if that does not decide either, it is an error.
 """
 
 from __future__ import annotations
@@ -156,15 +156,13 @@ def wrong_quote(text: str, delimiter: str, begins: int, error: str) -> str:
         after = text[match.end() : match.end() + 1]
         if opened and not match["closed"]:
             return (
-                f"line {number}: the quote that opens a cell here is never closed. Close it, double it where it is a character "
-                f'("5"" pipe"), or remove it'
+                f"line {number}: the quote that opens a cell here is never closed. Close it, remove it, or double it where "
+                'it is a character and put the cell into quotes: "5"" pipe"'
             )
         number += len(line.findall(match[0]))
         if opened and after not in (delimiter, "\r", "\n", ""):
-            return (
-                f"line {number}: {text[match.end() : match.end() + 20].splitlines()[0]!r} follows the quote that closes a cell. "
-                "Double a quote that is a character of a cell"
-            )
+            follows = text[match.end() : match.end() + 20].splitlines()[0]
+            return f"line {number}: {follows!r} follows the quote that closes a cell. Double a quote that is a character"
         if after != delimiter:
             break
         place = match.end() + 1

@@ -45,7 +45,8 @@ def read_dialogues(path: str | Path, delimiter: str | None = None, encoding: str
     user: Schema-Guided Dialogue); or a question with its answer, {"instruction" or "question" or "prompt", "output" or
     "response" or "answer" or "completion"}, to which "input" or "context" may add a text.
     Roles are system, user and assistant, whatever their case; human is user, and gpt, bot and model are assistant.
-    Raises DataError, which names the file and the line, for anything else, and for a dialogue without a word of the assistant.
+    Raises DataError, which names the file and the line, for anything else, and for a dialogue without a word of the
+    assistant.
     """
     table = read_table(path, [*ASKED, *ANSWERED], delimiter, encoding)
     return [dialogue(row, table.where(i)) for i, row in enumerate(table.rows)]
@@ -106,7 +107,9 @@ def _turns(turns: list[Any], where: str) -> Dialogue:
     for i, turn in enumerate(turns):
         speaker, text = (turn.get("speaker"), turn.get("utterance")) if isinstance(turn, Mapping) else (i, turn)
         if not isinstance(text, str):
-            raise DataError(f"{where}, turn {i + 1}: it should be a text, or have a speaker and an utterance; it is {turn!r:.80}")
+            raise DataError(
+                f"{where}, turn {i + 1}: it should be a text, or have a speaker and an utterance; it is {turn!r:.80}"
+            )
         if said and said[-1][0] == speaker:
             text = f"{said.pop()[1]} {text}"
         said.append((speaker, text))

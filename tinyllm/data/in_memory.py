@@ -1,7 +1,7 @@
 """Tables that Python holds: a pandas DataFrame, a list of dicts, a Hugging Face Dataset. None of these libraries is needed.
 
-A table becomes a file of JSON lines, and so goes the way of every other file. With a run's directory it is kept there, so that
-the run can be resumed.
+A table becomes a file of JSON lines, and so goes the way of every other file. With a run's directory it is kept there, so
+that the run can be resumed.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ GIVE = "give a pandas DataFrame, a list of dicts, a Hugging Face Dataset, or the
 def stored(options: dict[str, Any], documents: bool) -> Iterator[tuple[dict[str, Any], Path]]:
     """Within the block: the options with the names of files in place of tables, and the folder of these files.
 
-    documents: whether a table's texts are the documents of a plain text. An error about a line of such a file names the option
-    and the row of the table.
+    documents: whether a table's texts are the documents of a plain text. An error about a line of such a file names the
+    option and the row of the table.
     """
     with tempfile.TemporaryDirectory(prefix="tinyllm-") as name:
         folder, named = Path(name).resolve(), dict(options)

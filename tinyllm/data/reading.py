@@ -24,8 +24,8 @@ LARGE = 1 << 28  # bytes
 def read_file(path: str | Path, encoding: str = UTF8, missing: str = "give a file that exists") -> str:
     """The text of a whole file, plain or .gz, without a byte-order mark; of standard input if path is "-".
 
-    missing: what to do if there is no such file. Raises DataError for a file that does not exist, is a folder, is not text in
-    this encoding, or holds NUL bytes.
+    missing: what to do if there is no such file. Raises DataError for a file that does not exist, is a folder, is not text
+    in this encoding, or holds NUL bytes.
     """
     if str(path) == "-":
         return decoded(sys.stdin.buffer.read(), "standard input", encoding)
@@ -107,8 +107,8 @@ def nul(name: str | Path, data: bytes, place: int, encoding: str) -> DataError:
 def guessed(data: bytes) -> str | None:
     """The encoding that bytes which are not UTF-8 seem to have, or None if nothing speaks for one.
 
-    UTF-16 and UTF-32 are known by where their NUL bytes are. In the one-byte encodings of Western Europe, letters with accents
-    mostly stand alone between those of ASCII.
+    UTF-16 and UTF-32 are known by where their NUL bytes are. In the one-byte encodings of Western Europe, letters with
+    accents mostly stand alone between those of ASCII.
     """
     data = data[:SAMPLE]
     if b"\0" in data:
@@ -133,7 +133,8 @@ def is_utf8(encoding: str) -> bool:
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of a text without their ends: LF, CRLF, or CR alone in a file that has no LF. A last empty one is left out."""
+    """The lines of a text without their ends: LF, CRLF, or CR alone in a file that has no LF. A last empty one is left
+    out."""
     text = text.replace("\r\n", "\n")
     if "\n" not in text:
         text = text.replace("\r", "\n")

@@ -11,7 +11,6 @@ from .stdlib import stdlib_source
 from .tables import read_table
 from .text import Source, Texts, open_text
 
-
 TEXTS_OF = "texts:"  # before the name of a table: each row's text is a document
 
 

@@ -48,9 +48,9 @@ class Window(EncoderRow):
 def read_squad(path: str | Path, encoding: str = UTF8) -> list[Question]:
     """The questions of a file in SQuAD's JSON, of version 1.1 or 2.0; or of "towns", those that come with tinyllm.
 
-    A list or JSON lines of {"id", "question", "context", "answers": {"text": [...], "answer_start": [...]}}, as Hugging Face's
-    data sets have them, is read too. Raises DataError, which names the file and the question, if it is of another kind, or if an
-    answer is not where answer_start says.
+    A list or JSON lines of {"id", "question", "context", "answers": {"text": [...], "answer_start": [...]}}, as Hugging
+    Face's data sets have them, is read too. Raises DataError, which names the file and the question, if it is of another
+    kind, or if an answer is not where answer_start says.
     """
     if path == TOWNS:
         return _questions(towns(), TOWNS)

@@ -123,7 +123,9 @@ def is_header(cells: Iterable[str], asked: Iterable[str] = ()) -> bool:
 def table_kind(path: Path) -> str:
     """What a file's name says of it: "csv", "tsv", "json", or "" for nothing."""
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
-    return {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".json": "json", ".jsonl": "json", ".ndjson": "json"}.get(suffix, "")
+    return {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".json": "json", ".jsonl": "json", ".ndjson": "json"}.get(
+        suffix, ""
+    )
 
 
 def table_path(what: str | Path) -> Path:

@@ -122,8 +122,8 @@ def parts(tagged: Tagged) -> Tagged:
 
 
 def divided(label: str, count: int, names: Container[str]) -> list[str]:
-    """The labels of a word's parts, where Unicode's word boundaries divide it into several: B-X of "Dr." is B-X of "Dr" and I-X
-    of the point. A label that the data do not have is replaced by the word's own."""
+    """The labels of a word's parts, where Unicode's word boundaries divide it into several: B-X of "Dr." is B-X of "Dr" and
+    I-X of the point. A label that the data do not have is replaced by the word's own."""
     first, between, last = PARTS.get(label[:1], ("",) * 3) if label[1:2] in ("", "-") else ("",) * 3
     letters = [label] if count == 1 else [first + label[1:], *[between + label[1:]] * (count - 2), last + label[1:]]
     return [part if part in names else label for part in letters]

@@ -1,8 +1,8 @@
 """Words as the rows that an encoder reads, each with the place of its first piece. Training and inference both use these, so
 that they cut and align words in the same way.
 
-A text that is longer than a row is read in windows, each half a row further on. A word is looked at in the window whose middle
-is nearest to it, where it has the most context on both sides.
+A text that is longer than a row is read in windows, each half a row further on. A word is looked at in the window whose
+middle is nearest to it, where it has the most context on both sides.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from .files import DataError
 
 @dataclass(frozen=True)
 class WordRow(EncoderRow):
-    """A window of a text. number: of the text; words (m,): the words of it that this row tells of; places (m,): where the first
-    piece of each is in the row. A word without tokens is in no row."""
+    """A window of a text. number: of the text; words (m,): the words of it that this row tells of; places (m,): where the
+    first piece of each is in the row. A word without tokens is in no row."""
 
     number: int
     words: np.ndarray
@@ -33,8 +33,8 @@ def word_rows(
 ) -> list[WordRow]:
     """The rows of texts that are given in words, each row of at most `length` tokens, special ones included.
 
-    labels: a number for each word, which becomes the target of its first piece (Devlin et al. 2019, section 5.3); every other
-    target is -100. Each word that has tokens is in exactly one row.
+    labels: a number for each word, which becomes the target of its first piece (Devlin et al. 2019, section 5.3); every
+    other target is -100. Each word that has tokens is in exactly one row.
     """
     before, around = tokenizer.wrap([-1])[0].index(-1), len(tokenizer.wrap([])[0])
     room = length - around

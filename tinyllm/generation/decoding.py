@@ -259,8 +259,8 @@ def complete(
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """The tokens of a prompt, the model's own around it. An empty one is the token that begins texts, or a line end, or what the
-    vocabulary begins with if it has none of these."""
+    """The tokens of a prompt, the model's own around it. An empty one is the token that begins texts, or a line end, or what
+    the vocabulary begins with if it has none of these."""
     if ids := tokenizer.encode(prompt, add_special_tokens=True) if prompt else []:
         return ids
     begin = next((id for id in (tokenizer.bos_id, tokenizer.eos_id) if id is not None), None)

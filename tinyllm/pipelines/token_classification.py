@@ -22,8 +22,8 @@ from ..tokenizers import Tokenizer
 class Tag:
     """A word of a text, text[start:end], its label, and the probability that the model gives it.
 
-    A word that the tokenizer has no tokens for (a zero-width space) gets the label "O", or None if the model does not have that
-    one, with the score 0.
+    A word that the tokenizer has no tokens for (a zero-width space) gets the label "O", or None if the model does not have
+    that one, with the score 0.
     """
 
     word: str
@@ -41,10 +41,10 @@ def tag(
 ) -> list[list[Tag]]:
     """The words of each text with their labels. A text is a string, or a list of its words.
 
-    A string is cut into words by Unicode's word boundaries (UAX 29), and every word that is not white space gets a label: that of
-    its first piece. Words that are given are not cut further; their places are those in " ".join(words).
-    Texts of like length share a batch. A text that is too long for the model is read in overlapping windows. Raises ValueError if
-    the model has another head.
+    A string is cut into words by Unicode's word boundaries (UAX 29), and every word that is not white space gets a label:
+    that of its first piece. Words that are given are not cut further; their places are those in " ".join(words). Texts of
+    like length share a batch. A text that is too long for the model is read in overlapping windows. Raises ValueError if the
+    model has another head.
     """
     if isinstance(texts, str):
         raise TypeError("tag takes a list of texts: put a single one into brackets")

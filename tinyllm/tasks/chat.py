@@ -33,7 +33,9 @@ class ChatTask(Task):
     data: list[str] = field(default_factory=lambda: [STDLIB])  # JSON (lines) of dialogues, a data set's name, or stdlib
     val_data: str | None = None  # a file to measure on; a part of the data if not given
     val_fraction: float = 0.05  # which part; dialogues in which the user says the same first stay together
-    delimiter: str | None = None  # what is between a table's columns: comma, semicolon, tab, or any character; found if not given
+    delimiter: str | None = (
+        None  # what is between a table's columns: comma, semicolon, tab, or any character; found if not given
+    )
     encoding: str = "utf-8"  # how the data files are encoded: utf-8, latin-1, windows-1252, utf-16, ...
     tokenizer: str = "bpe:2048"  # of a fresh model: char, bytes, N learned from the data bpe:N; or a path
     length: int | None = None  # tokens of a dialogue at most: a longer one loses its beginning; as the model takes

@@ -33,7 +33,9 @@ class LabelledTexts:
     val_data: str | None = None  # a file to measure on; a part of the data if not given
     val_fraction: float = 0.1  # which part; of every label alike, and equal texts stay together
     balance: bool = False  # labels that are rare count as much as others
-    delimiter: str | None = None  # what is between a table's columns: comma, semicolon, tab, or any character; found if not given
+    delimiter: str | None = (
+        None  # what is between a table's columns: comma, semicolon, tab, or any character; found if not given
+    )
     encoding: str = "utf-8"  # how the data files are encoded: utf-8, latin-1, windows-1252, utf-16, ...
     measure: Literal["accuracy", "f1", "matthews"] = "accuracy"  # says which model is best; f1: of the second of two labels
 

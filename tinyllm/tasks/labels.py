@@ -92,7 +92,8 @@ class TaggingTask(EncoderTask):
 
 
 def tagged_rows(tokenizer: Tokenizer, part: Tagged, length: int) -> list[WordRow]:
-    """[CLS] words [SEP] of at most `length` tokens; the first piece of each word has its label. DataError if there is none."""
+    """[CLS] words [SEP] of at most `length` tokens; the first piece of each word has its label. DataError if there is
+    none."""
     rows = word_rows(tokenizer, part.words, length, part.labels)
     if not rows:
         raise DataError(f"none of the {len(part)} texts has a word that this tokenizer has tokens for")
@@ -118,11 +119,11 @@ class TagData(Data):
         unread = [np.zeros(len(words), bool) for words in self.true.words]
         for row in self.rows:
             unread[row.number][row.words] = True
-        loss, count, texts = 0.0, 0, []
+        loss, count, texts = 0.0, 0, list[int]()
         rows = iter(self.rows)
         for tokens, targets, types, mask in batches:
             logits = model(tokens, token_types=types, attention_mask=mask)
-            targeted = np.count_nonzero(targets != IGNORED)
+            targeted = int(np.count_nonzero(targets != IGNORED))
             loss += kernels.cross_entropy_forward(logits, targets)[0] * targeted
             count += targeted
             for labels, row in zip(to_host(logits).argmax(-1), rows):
@@ -130,7 +131,11 @@ class TagData(Data):
                 unread[row.number][row.words] = False
                 texts.append(row.number)
         both = [
-            [(names[a] if a >= 0 else "", names[b]) for a, b, left in zip(said[i], self.true.labels[i], unread[i]) if not left]
+            [
+                (names[a] if a >= 0 else "", names[b])
+                for a, b, left in zip(said[i], self.true.labels[i], unread[i])
+                if not left
+            ]
             for i in sorted(set(texts))
         ]
         right = sum(a == b for text in both for a, b in text)

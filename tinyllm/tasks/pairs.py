@@ -41,7 +41,9 @@ class PairTask(Task):
     prefix: list[str] = field(default_factory=list)  # stands before each source, and says what is to be done
     val: list[str] = field(default_factory=list)  # held-out data, named like --data, one for each of these
     val_fraction: float = 0.1  # the part of the data that is held out where --val does not say
-    delimiter: str | None = None  # what is between a table's columns: comma, semicolon, tab, or any character; found if not given
+    delimiter: str | None = (
+        None  # what is between a table's columns: comma, semicolon, tab, or any character; found if not given
+    )
     encoding: str = "utf-8"  # how the data files are encoded: utf-8, latin-1, windows-1252, utf-16, ...
     tokenizer: str = "unigram:4096"  # of a fresh model: N tokens learned from the data: unigram:N; or a path
     max_source: int = 128  # tokens of a source; what is longer loses its end
