@@ -21,6 +21,7 @@ from .reading import lines_of
 COMMAS, SEMICOLONS, TABS = ",", ";", "\t"
 NAMES = {COMMAS: "commas", SEMICOLONS: "semicolons", TABS: "tabs", "|": "pipes"}
 SPELLED = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|"}  # as --delimiter takes them
+LINE_END = re.compile(r"\r\n|\r|\n")
 LARGEST = 2**31 - 1  # characters of a cell: what the csv module takes on every system
 
 Row = tuple[int, list[str]]  # the line where it begins, its cells
@@ -119,16 +120,22 @@ def cells(text: str, delimiter: str, kind: str, name: str) -> list[Row]:
 def quoted(text: str, delimiter: str, name: str) -> list[Row]:
     """The rows of a CSV file."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    starts = [0, *(match.end() for match in LINE_END.finditer(text))]  # of the lines
     rows: list[Row] = []
     begins = 1
     with cells_of_any_length():
         while True:
+            error = "its quotes are wrong"
             try:
                 row = next(reader)
             except StopIteration:
                 return rows
-            except csv.Error as error:
-                raise DataError(f"{name}, {wrong_quote(text, delimiter, begins, str(error))}") from None
+            except csv.Error as wrong:
+                row, error = None, str(wrong)
+            if row is None or reader.line_num > begins:
+                fault = wrong_quote(text, delimiter, begins, starts[begins - 1])
+                if fault or row is None:
+                    raise DataError(f"{name}, {fault or f'line {begins}: {error}'}")
             rows.append((begins, row))
             begins = reader.line_num + 1
 
@@ -143,12 +150,11 @@ def cells_of_any_length() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def wrong_quote(text: str, delimiter: str, begins: int, error: str) -> str:
-    """What is wrong with the quotes of the row that begins at a line."""
-    line = re.compile(r"\r\n|\r|\n")
-    place = 0
-    for _ in range(begins - 1):
-        place = line.search(text, place).end()  # type: ignore[union-attr]  # the csv module has counted these
+def wrong_quote(text: str, delimiter: str, begins: int, place: int) -> str | None:
+    """What is wrong with the quotes of the row that begins at a line, which begins at a place of the text.
+
+    In a row of several lines, a quote within an unquoted cell is wrong too: most likely it closes another one than was meant.
+    """
     cell = re.compile(rf'"[^"]*(?:""[^"]*)*(?P<closed>"?)|[^{re.escape(delimiter)}\r\n]*')
     number = begins
     while match := cell.match(text, place):
@@ -159,11 +165,13 @@ def wrong_quote(text: str, delimiter: str, begins: int, error: str) -> str:
                 f"line {number}: the quote that opens a cell here is never closed. Close it, remove it, or double it where "
                 'it is a character and put the cell into quotes: "5"" pipe"'
             )
-        number += len(line.findall(match[0]))
+        if not opened and number > begins and '"' in match[0]:
+            return f"line {number}: {match[0][:20]!r} has a quote, and a cell before it begins at line {begins}. Close that one"
+        number += len(LINE_END.findall(match[0]))
         if opened and after not in (delimiter, "\r", "\n", ""):
             follows = text[match.end() : match.end() + 20].splitlines()[0]
             return f"line {number}: {follows!r} follows the quote that closes a cell. Double a quote that is a character"
         if after != delimiter:
             break
         place = match.end() + 1
-    return f"line {begins}: {error}"
+    return None

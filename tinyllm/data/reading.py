@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import re
 import sys
 import zlib
 from pathlib import Path
@@ -16,6 +17,7 @@ MARKS = (  # byte-order marks; that of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
+MARKS_1252 = b"\x80\x85\x8a\x8c\x8e\x91\x92\x93\x94\x95\x96\x97\x99\x9a\x9c\x9e"  # quotes, dashes and a few letters
 SAMPLE = 1 << 16  # bytes from which an encoding is guessed
 EXPANDS = 1000  # a .gz that grows to more than so many times its size, and beyond LARGE, is refused
 LARGE = 1 << 28  # bytes
@@ -111,7 +113,7 @@ def guessed(data: bytes) -> str | None:
     accents mostly stand alone between those of ASCII.
     """
     data = data[:SAMPLE]
-    if b"\0" in data:
+    if b"\0" in data and len(data) >= 8:
         nuls = [data[i::4].count(0) / max(len(data[i::4]), 1) for i in range(4)]
         if nuls[0] < 0.1 < 0.9 < min(nuls[1:]):
             return "utf-32-le"
@@ -120,12 +122,17 @@ def guessed(data: bytes) -> str | None:
         even, odd = min(nuls[0::2]), min(nuls[1::2])
         if max(even, odd) > 0.3 and min(even, odd) < 0.1:
             return "utf-16-le" if odd > even else "utf-16-be"
+    if b"\0" in data:
         return None
-    high = [i for i, byte in enumerate(data) if byte >= 0x80]
-    alone = sum(not (i and data[i - 1] >= 0x80) and not (i + 1 < len(data) and data[i + 1] >= 0x80) for i in high)
-    if not high or 2 * alone < len(high):
+    runs = [run for run in re.findall(rb"[\x80-\xff]+", data)]
+    high = b"".join(runs)
+    if not high or 2 * len(high) < 3 * sum(not c.isascii() for c in data.decode("utf-8", "ignore")):
+        return None  # most of it is UTF-8
+    short = len(high) <= 2 * len(runs) and any(len(run) % 2 for run in runs)
+    low = [byte for byte in high if byte < 0xA0]
+    if not short or any(byte not in MARKS_1252 for byte in low):
         return None
-    return "windows-1252" if any(0x80 <= data[i] < 0xA0 for i in high) else "latin-1"
+    return "windows-1252" if low else "latin-1"
 
 
 def is_utf8(encoding: str) -> bool:
