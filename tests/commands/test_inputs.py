@@ -135,9 +135,7 @@ def test_embed_writes_what_python_computes(models, tmp_path):
 def test_answer_reads_a_context_for_each_question(models, tmp_path):
     rows = [("what?", "the cat sat"), ("where?", "on, the mat")]
     (tmp_path / "asked.tsv").write_text("".join(f"{q}\t{c}\n\n" for q, c in rows), encoding="utf-8")
-    (tmp_path / "asked.csv").write_text(
-        "question,context\n" + "".join(f'{q},"{c}"\n' for q, c in rows), encoding="utf-8"
-    )
+    (tmp_path / "asked.csv").write_text("question,context\n" + "".join(f'{q},"{c}"\n' for q, c in rows), encoding="utf-8")
     found = [one.text for one in tinyllm.answer(*tinyllm.load(models / "answer"), rows)]
     for name, expected in [("asked.tsv", [found[0], "", found[1], ""]), ("asked.csv", found)]:
         done = CliRunner().invoke(cli.cli, ["answer", str(models / "answer"), "--file", str(tmp_path / name)])

@@ -1,4 +1,4 @@
-"""CoNLL files as people have them: comments, numbered columns, tabs and spaces. The right values are the files themselves."""
+"""CoNLL files as people have them: comments, numbered columns, tabs and spaces. The right values are the files'."""
 
 import pytest
 from hypothesis import assume, given
@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from tinyllm.data import DataError
 from tinyllm.data.tagged import read_tagged
 
-WORD = st.text(st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp"], blacklist_characters=" "), min_size=1, max_size=6)
+WORD = st.text(
+    st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp"], blacklist_characters=" "), min_size=1, max_size=6
+)
 LABEL = st.sampled_from(["O", "B-LOC", "I-LOC"])
 
 
@@ -16,7 +18,11 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("conll")
 
 
-@given(st.lists(st.lists(st.tuples(WORD, LABEL), min_size=1, max_size=6), min_size=1, max_size=4), st.sampled_from("\t "), st.data())
+@given(
+    st.lists(st.lists(st.tuples(WORD, LABEL), min_size=1, max_size=6), min_size=1, max_size=4),
+    st.sampled_from("\t "),
+    st.data(),
+)
 def test_words_and_labels_come_back(folder, texts, between, data):
     """Words of any characters, # and no-break spaces among them, with comments before each text."""
     assume(len({label for text in texts for _, label in text}) > 1)
@@ -30,7 +36,9 @@ def test_words_and_labels_come_back(folder, texts, between, data):
     (folder / "words.conll").write_text(content, encoding="utf-8", newline="")
     found = read_tagged([folder / "words.conll"])
     assert found.words == [[word for word, _ in text] for text in texts]
-    assert [[found.names[label] for label in row] for row in found.labels] == [[label for _, label in text] for text in texts]
+    assert [[found.names[label] for label in row] for row in found.labels] == [
+        [label for _, label in text] for text in texts
+    ]
 
 
 def is_numbered(texts):
@@ -39,14 +47,15 @@ def is_numbered(texts):
 
 CONLLU = (
     "# sent_id = 1\n# text = Vámonos al mar\n"
-    "1-2\tVámonos\t_\t_\t_\n1\tVamos\tir\tVERB\t_\n2\tnos\tnosotros\tPRON\t_\n3\tal\ta\tADP\t_\n3.1\tnada\t_\t_\t_\n4\tmar\tmar\tNOUN\t_\n"
+    "1-2\tVámonos\t_\t_\t_\n1\tVamos\tir\tVERB\t_\n2\tnos\tnosotros\tPRON\t_\n3\tal\ta\tADP\t_\n"
+    "3.1\tnada\t_\t_\t_\n4\tmar\tmar\tNOUN\t_\n"
 )
 
 
 @pytest.mark.parametrize(
     ("content", "column", "words", "names"),
     [
-        ("# id 7f3\tdomain=en\nOslo _ _ B-LOC\nis _ _ O\n\n# id 7f4\tdomain=en\ncold _ _ O\n", -1, [["Oslo", "is"], ["cold"]], None),
+        ("# id 7f3\tx=en\nOslo _ _ B-LOC\nis _ _ O\n\n# id 7f4\tx=en\ncold _ _ O\n", -1, [["Oslo", "is"], ["cold"]], None),
         (CONLLU, 3, [["Vamos", "nos", "al", "mar"]], ["ADP", "NOUN", "PRON", "VERB"]),
         ("1\tOslo\tNNP\n2\tis\tVBZ\n\n1\tcold\tJJ\n", -1, [["Oslo", "is"], ["cold"]], ["JJ", "NNP", "VBZ"]),
         ("1\tB-NUM\n2\tB-NUM\n3\tO\n", -1, [["1", "2", "3"]], None),  # two columns: the numbers are the words

@@ -29,7 +29,7 @@ CONTENT = {
     "rows.jsonl": '{"text": "Grüße"}\n{"text": "schön"}\n',
     "words.conll": "Grüße\tO\nKöln\tB-LOC\n",
     "talk.jsonl": '{"question": "Grüße?", "answer": "Schön"}\n',
-    "squad.json": '{"data": [{"paragraphs": [{"context": "Köln", "qas": [{"id": "1", "question": "Wo?", "answers": []}]}]}]}',
+    "squad.json": '{"data": [{"paragraphs": [{"context": "Köln", "qas": [{"id": "1", "question": "?", "answers": []}]}]}]}',
     "pairs.tsv": "source\ttarget\nGrüße\tgreetings\nschön\tfine\n",
 }
 
@@ -52,7 +52,9 @@ def test_the_option_that_an_error_names_reads_the_file(tmp_path, name, encoding)
 
 
 @settings(max_examples=80)
-@given(st.text(st.characters(max_codepoint=0x7F, min_codepoint=32), min_size=20), st.sampled_from(["utf-16-le", "utf-16-be"]))
+@given(
+    st.text(st.characters(max_codepoint=0x7F, min_codepoint=32), min_size=20), st.sampled_from(["utf-16-le", "utf-16-be"])
+)
 def test_utf16_without_a_mark_is_seen(text, encoding):
     assert guessed(text.encode(encoding)) == encoding
     with pytest.raises(DataError, match=f"--encoding {encoding}"):

@@ -1,4 +1,4 @@
-"""CSV, TSV and JSON lines: rows come back as they were written, and what cannot be read for certain is an error with its line."""
+"""CSV, TSV and JSON lines: rows come back as they were written, and what is not certain is an error with its line."""
 
 import csv
 import io
@@ -42,7 +42,9 @@ def test_rows_that_the_csv_module_writes_come_back(folder, data, delimiter, end,
     line = 2
     for row, place in zip(rows, table.places):
         assert place == f"line {line}"  # where the row begins, however many lines its cells take
-        line += sum(len(io.StringIO(cell, newline="").readlines()) - (not cell.endswith(("\r", "\n"))) for cell in row if cell)
+        line += sum(
+            len(io.StringIO(cell, newline="").readlines()) - (not cell.endswith(("\r", "\n"))) for cell in row if cell
+        )
         line += 1
 
 
@@ -61,7 +63,9 @@ def test_the_delimiter_is_found_or_asked_for(folder, rows, delimiter):
 
 
 @settings(max_examples=30)
-@given(st.lists(st.tuples(CELL, st.integers(-3, 3), st.none() | st.floats(allow_nan=False, allow_infinity=False)), max_size=5))
+@given(
+    st.lists(st.tuples(CELL, st.integers(-3, 3), st.none() | st.floats(allow_nan=False, allow_infinity=False)), max_size=5)
+)
 def test_equals_pandas(folder, rows):
     pandas = pytest.importorskip("pandas", reason="compares with pandas: pip install 'tinyllm[peers]'")
     rows = [row for row in rows if "\r" not in row[0]]  # pandas writes \r as \n
@@ -113,13 +117,19 @@ LINES = [f"{'ham' if i % 2 else 'spam'},message number {i}\n" for i in range(100
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("label,text\n" + "".join(LINES[:5]) + 'ham,"so he said\n' + "".join(LINES[5:]), "line 7: the quote that opens a cell"),
+        (
+            "label,text\n" + "".join(LINES[:5]) + 'ham,"so he said\n' + "".join(LINES[5:]),
+            "line 7: the quote that opens a cell",
+        ),
         ("label,text\n" + "".join(LINES) + 'ham,"12 inch\n', "line 102: the quote"),
         ('label,text\nham,"5"" pipe\n' + "".join(LINES), "line 2: the quote"),
         ('label,text\nham,"two\nlines","open\n' + "".join(LINES), "line 3: the quote"),
         ('label,text\nham,"a" b\nspam,c\n', "line 2: ' b' follows the quote"),
         ('label,text\nham,"so he said\nspam,x\nham,5" pipe\n', "line 4: ' pipe' follows the quote"),
-        ('a,text,b\nham,"so he said\nspam,",5" pipe\n', "line 3: '5\" pipe' has a quote, and a cell before it begins at line 2"),
+        (
+            'a,text,b\nham,"so he said\nspam,",5" pipe\n',
+            "line 3: '5\" pipe' has a quote, and a cell before it begins at line 2",
+        ),
         ("text,text,label\na,b,x\n", "line 1, names the column 'text' twice"),
         ("good, really;pos\nbad, honestly;neg\n", "commas and semicolons: say which by --delimiter"),
         ("text,label\na,x\nb,c,y\n", "line 3, has 3 columns between commas, and its first line has 2: .*--delimiter"),
@@ -157,7 +167,9 @@ def test_json_is_refused_with_its_line(tmp_path, content, message):
 
 
 @settings(max_examples=50)
-@given(st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=5) | st.integers()), min_size=1, max_size=5), st.data())
+@given(
+    st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=5) | st.integers()), min_size=1, max_size=5), st.data()
+)
 def test_json_rows_know_their_lines(folder, rows, data):
     gaps = [data.draw(st.integers(0, 2)) for _ in rows]
     lines = "".join("\n" * gap + json.dumps(row) + "\n" for row, gap in zip(rows, gaps))
@@ -172,7 +184,10 @@ def test_json_rows_know_their_lines(folder, rows, data):
     ("rows", "message"),
     [
         ([{"text": "a", "label": ["positive", "x"]}, {"text": "b", "label": "y"}], "line 1, label is a list"),
-        ([{"text": "a", "label": "1"}, {"text": "b", "label": "1.0"}], "'1.0', and .* line 1, has '1': they are the same number"),
+        (
+            [{"text": "a", "label": "1"}, {"text": "b", "label": "1.0"}],
+            "'1.0', and .* line 1, has '1': they are the same number",
+        ),
         ([{"text": "a", "label": "x"}, {"text": "b", "label": None}], "line 2, has no label"),
     ],
 )

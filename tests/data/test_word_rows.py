@@ -14,7 +14,19 @@ from tinyllm.data.word_rows import encoded, word_rows
 from tinyllm.models import BERTForTokenClassification
 from tinyllm.tokenizers import BPETokenizer, WordPieceTokenizer
 
-ODD = ["\u2764\ufe0f", "\u200b", "e\u0301", "\u0301", "\u0939\u093f\u0928\u094d\u0926\u0940", "สวัสดี", "كِتَابٌ", "\ufeff", "\u00ad", "👩‍👧", "東京"]
+ODD = [
+    "\u2764\ufe0f",
+    "\u200b",
+    "e\u0301",
+    "\u0301",
+    "\u0939\u093f\u0928\u094d\u0926\u0940",
+    "สวัสดี",
+    "كِتَابٌ",
+    "\ufeff",
+    "\u00ad",
+    "👩‍👧",
+    "東京",
+]
 PLAIN = ["Meet", "Anna", "in", "Oslo", "tomorrow", ".", "o'clock", "3.14", "e-mail", "Dr."]
 WORDS = st.lists(st.sampled_from(ODD + PLAIN), max_size=40)
 TOKENIZER = WordPieceTokenizer.train([" ".join(ODD[3:] + PLAIN)] * 2, 60)
@@ -150,5 +162,7 @@ def test_the_labels_of_a_words_parts(label, count, names, expected):
 def test_training_cuts_as_tagging_does():
     tagged = Tagged([["Call", "Dr.", "Evans", "\u200b"]], [[0, 1, 2, 0]], ["O", "B-X", "I-X"])
     cut = parts(tagged)
-    assert cut.words == [[word for word, *_ in words_of(" ".join(tagged.words[0]))]] == [["Call", "Dr", ".", "Evans", "\u200b"]]
+    assert (
+        cut.words == [[word for word, *_ in words_of(" ".join(tagged.words[0]))]] == [["Call", "Dr", ".", "Evans", "\u200b"]]
+    )
     assert cut.labels == [[0, 1, 2, 2, 0]]

@@ -153,7 +153,7 @@ def cells_of_any_length() -> Iterator[None]:
 def wrong_quote(text: str, delimiter: str, begins: int, place: int) -> str | None:
     """What is wrong with the quotes of the row that begins at a line, which begins at a place of the text.
 
-    In a row of several lines, a quote within an unquoted cell is wrong too: most likely it closes another one than was meant.
+    In a row of several lines, a quote within an unquoted cell is wrong too: it closes another one than was meant.
     """
     cell = re.compile(rf'"[^"]*(?:""[^"]*)*(?P<closed>"?)|[^{re.escape(delimiter)}\r\n]*')
     number = begins
@@ -166,7 +166,9 @@ def wrong_quote(text: str, delimiter: str, begins: int, place: int) -> str | Non
                 'it is a character and put the cell into quotes: "5"" pipe"'
             )
         if not opened and number > begins and '"' in match[0]:
-            return f"line {number}: {match[0][:20]!r} has a quote, and a cell before it begins at line {begins}. Close that one"
+            return (
+                f"line {number}: {match[0][:20]!r} has a quote, and a cell before it begins at line {begins}. Close that one"
+            )
         number += len(LINE_END.findall(match[0]))
         if opened and after not in (delimiter, "\r", "\n", ""):
             follows = text[match.end() : match.end() + 20].splitlines()[0]

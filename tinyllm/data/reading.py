@@ -124,7 +124,7 @@ def guessed(data: bytes) -> str | None:
             return "utf-16-le" if odd > even else "utf-16-be"
     if b"\0" in data:
         return None
-    runs = [run for run in re.findall(rb"[\x80-\xff]+", data)]
+    runs: list[bytes] = re.findall(rb"[\x80-\xff]+", data)
     high = b"".join(runs)
     if not high or 2 * len(high) < 3 * sum(not c.isascii() for c in data.decode("utf-8", "ignore")):
         return None  # most of it is UTF-8
