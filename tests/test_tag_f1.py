@@ -15,6 +15,7 @@ CASES = [
     ("I-X I-X O", "B-X I-X O", 1.0),  # IOB1
     ("B-PER E-PER S-PER", "B-PER I-PER S-PER", 2 / 3),  # BIOES: a beginning without an end is no name
     ("B-PER E-PER O O", "B-PER O O E-PER", 0.0),
+    ("B-X E-X O O O", "B-X E-X O B-X I-X", 1.0),  # BIOES without S: what has no end is not even wrong
     ("B-X L-X U-X", "B-X I-X U-X", 2 / 3),
     ("S S O", "S O O", 2 / 3),
     ("E-X O E-X", "E-X O O", 2 / 3),  # IOE2

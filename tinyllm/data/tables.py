@@ -75,7 +75,7 @@ class Table:
 
 
 def as_text(value: Any, where: str) -> str:
-    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return " ".join(value)
     if isinstance(value, (str, int, float)) and not (isinstance(value, float) and not math.isfinite(value)):
         return str(value).lower() if isinstance(value, bool) else str(value)

@@ -97,7 +97,7 @@ def whole_characters(text: str, start: int, end: int) -> tuple[int, int]:
     """A span that ends where a character does: the accents and marks that a tokenizer drops belong to their letter."""
     while 0 < start < len(text) and unicodedata.category(text[start]) in ("Mn", "Mc", "Me"):
         start -= 1
-    return start, CHARACTER.match(text, end - 1).end() if end > start else end  # type: ignore[union-attr]  # there is one
+    return start, CHARACTER.match(text, end - 1).end() if end > start else end
 
 
 CHARACTER = regex.compile(r"\X")
