@@ -26,7 +26,7 @@ class Options(OnDevice):
     # Prompts
     prompt: list[str] = field(default_factory=list)  # text to continue, may be given several times; - is standard input
     prompts: Path | None = None  # a file with a prompt on each line; - is standard input
-    encoding: str = "utf-8"  # how that file is encoded: utf-8, latin-1, windows-1252, utf-16, ...
+    encoding: str = "utf-8"  # how that file is encoded, such as utf-8, latin-1, windows-1252 or utf-16
     echo: bool = True  # print each prompt before what follows on it
     batch_size: int = 1  # so many prompts are computed together, and printed when they are complete
 

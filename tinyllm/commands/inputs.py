@@ -23,7 +23,7 @@ class FromFile:
     delimiter: str | None = (
         None  # what is between a table's columns: comma, semicolon, tab, or any character; found if not given
     )
-    encoding: str = "utf-8"  # how the file is encoded: utf-8, latin-1, windows-1252, utf-16, ...
+    encoding: str = "utf-8"  # how the file is encoded, such as utf-8, latin-1, windows-1252 or utf-16
 
 
 def texts_of(options: FromFile, given: Sequence[str], what: str) -> list[str]:

@@ -36,7 +36,7 @@ class Options(OnDevice):
     source: str | None = None  # of --data: the column, or the file's ending, of the texts
     target: str | None = None  # of --data: that of the right ones
     delimiter: str | None = None  # of --data: what is between a table's columns; found if not given
-    encoding: str = "utf-8"  # how the files are encoded: utf-8, latin-1, windows-1252, utf-16, ...
+    encoding: str = "utf-8"  # how the files are encoded, such as utf-8, latin-1, windows-1252 or utf-16
     batch_size: int = 32  # so many texts of like lengths are computed together
 
     # Search (what is not given is as the model was trained for)

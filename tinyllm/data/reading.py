@@ -95,7 +95,7 @@ def not_text(name: str | Path, data: bytes, place: int, encoding: str, offset: i
     where = f"byte 0x{data[place]:02X} at offset {place if offset is None else offset:,}"
     if guess and guess != encoding:
         return DataError(f"{name} is not {said} text ({where}): it looks like {NAMES.get(guess, guess)}: --encoding {guess}")
-    return DataError(f"{name} is not {said} text ({where}): convert it to UTF-8, or name what it is in by --encoding")
+    return DataError(f"{name} is not {said} text ({where}): convert it to UTF-8, or name its encoding by --encoding")
 
 
 def nul(name: str | Path, data: bytes, place: int, encoding: str) -> DataError:

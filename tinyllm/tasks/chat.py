@@ -36,7 +36,7 @@ class ChatTask(Task):
     delimiter: str | None = (
         None  # what is between a table's columns: comma, semicolon, tab, or any character; found if not given
     )
-    encoding: str = "utf-8"  # how the data files are encoded: utf-8, latin-1, windows-1252, utf-16, ...
+    encoding: str = "utf-8"  # how the data files are encoded, such as utf-8, latin-1, windows-1252 or utf-16
     tokenizer: str = "bpe:2048"  # of a fresh model: char, bytes, N learned from the data bpe:N; or a path
     length: int | None = None  # tokens of a dialogue at most: a longer one loses its beginning; as the model takes
     pack: bool = True  # short dialogues share a row, and none sees another

@@ -36,7 +36,7 @@ class LabelledTexts:
     delimiter: str | None = (
         None  # what is between a table's columns: comma, semicolon, tab, or any character; found if not given
     )
-    encoding: str = "utf-8"  # how the data files are encoded: utf-8, latin-1, windows-1252, utf-16, ...
+    encoding: str = "utf-8"  # how the data files are encoded, such as utf-8, latin-1, windows-1252 or utf-16
     measure: Literal["accuracy", "f1", "matthews"] = "accuracy"  # says which model is best; f1: of the second of two labels
 
     help: ClassVar = "a label for each text"

@@ -32,7 +32,7 @@ class MaskedTask(Task):
     tokenizer: str = "wordpiece:4096"  # N tokens learned from the data: wordpiece:N; or a path
     val_fraction: float = 0.1  # the part of the data, its end, that is held out
     length: int | None = None  # tokens in a row; the most that the model takes if not given
-    encoding: str = "utf-8"  # how the data files are encoded: utf-8, latin-1, windows-1252, utf-16, ...
+    encoding: str = "utf-8"  # how the data files are encoded, such as utf-8, latin-1, windows-1252 or utf-16
     masked: float = 0.15  # the share of the tokens that are to be guessed
     whole_words: bool = False  # all pieces of a word are hidden together
 

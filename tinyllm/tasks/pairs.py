@@ -44,7 +44,7 @@ class PairTask(Task):
     delimiter: str | None = (
         None  # what is between a table's columns: comma, semicolon, tab, or any character; found if not given
     )
-    encoding: str = "utf-8"  # how the data files are encoded: utf-8, latin-1, windows-1252, utf-16, ...
+    encoding: str = "utf-8"  # how the data files are encoded, such as utf-8, latin-1, windows-1252 or utf-16
     tokenizer: str = "unigram:4096"  # of a fresh model: N tokens learned from the data: unigram:N; or a path
     max_source: int = 128  # tokens of a source; what is longer loses its end
     max_target: int = 64  # tokens of a target

@@ -32,7 +32,7 @@ class SpanTask(Task):
     tokenizer: str = "unigram:4096"  # N tokens learned from the data: unigram:N; or a path
     val_fraction: float = 0.1  # the part of the data, its end, that is held out
     length: int = 128  # tokens in a window of text
-    encoding: str = "utf-8"  # how the data files are encoded: utf-8, latin-1, windows-1252, utf-16, ...
+    encoding: str = "utf-8"  # how the data files are encoded, such as utf-8, latin-1, windows-1252 or utf-16
     noise: float = 0.15  # the share of them that is taken out
     mean_span: float = 3.0  # how many of them in a row, in the mean
 

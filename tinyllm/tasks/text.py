@@ -31,7 +31,7 @@ class TextTask(Task):
     length: int | None = None  # tokens in a training window; the longest that the model takes if not given
     sample_tokens: int = 200  # that the model writes at each evaluation; 0 for none
     sample_prompt: str = "\n"  # what it begins them with; the text's first character if the text has no line end
-    encoding: str = "utf-8"  # how the data files are encoded: utf-8, latin-1, windows-1252, utf-16, ...
+    encoding: str = "utf-8"  # how the data files are encoded, such as utf-8, latin-1, windows-1252 or utf-16
 
     documents: ClassVar = True
     sets: ClassVar = ("vocab_size", "eos_token_id", "pad_token_id")  # of the model's configuration: no options
