@@ -34,9 +34,10 @@ from .training.trainer import Trainer, Watcher
 class Trained(tuple[Model, Tokenizer | None]):
     """What a training returns: the pair (model, tokenizer), and how it went.
 
-    metrics: the measures of the best evaluation on held-out data, such as {"loss": 0.3, "accuracy": 0.9}; best_step: its
-    step. history: a record (dict) for each step and each evaluation, as metrics.jsonl holds them. path: the directory of the
-    run, or None.
+    metrics: the measures of the best evaluation on held-out data, such as {"loss": 0.3, "accuracy": 0.9}.
+    best_step: the step of that evaluation.
+    history: a record (dict) for each step and each evaluation, as metrics.jsonl holds them.
+    path: the directory of the run, or None.
     """
 
     metrics: dict[str, float]
@@ -76,17 +77,18 @@ def train(
     watcher: Watcher | None = None,
     **options: Any,
 ) -> Trained:
-    """Train a fresh model, or the one in the directory `init`, and return it with its tokenizer: model, tokenizer =
-    train(...). What is returned also has the metrics, the history and the path (Trained).
+    """Train a fresh model, or the one in the directory `init`, and return it with its tokenizer.
 
+    `model, tokenizer = train(...)`; what is returned also has the metrics, the history and the path (Trained).
     data: the name of a file, a folder or a data set; a pandas DataFrame, a list of dicts or a Hugging Face Dataset; or a
-    list of several. With `out` a table is kept in the run's directory, in the folder data. task: the task to fine-tune for,
-    one of the kind's. Without it the model is trained in its kind's first task (text, for GPT). options: fields of
-    training.TrainConfig, of the task (tasks/) and of the model's configuration, and with `init` also of tasks.Adapters. They
-    override the values of the preset. out: the directory for the run's files. `resume` goes on from there, and Ctrl-C saves
-    there. None keeps nothing. watcher: an object that is notified of progress (training.Watcher). The default shows it on
-    the terminal. Raises ValueError for impossible options, FloatingPointError if the loss becomes NaN, KeyboardInterrupt
-    after Ctrl-C.
+    list of several. With `out` a table is kept in the run's directory, in the folder data.
+    task: the task to fine-tune for, one of the kind's. Without it the model is trained in its kind's first task (text, for
+    GPT).
+    options: fields of training.TrainConfig, of the task (tasks/) and of the model's configuration, and with `init` also of
+    tasks.Adapters. They override the values of the preset.
+    out: the directory for the run's files. `resume` goes on from there, and Ctrl-C saves there. None keeps nothing.
+    watcher: an object that is notified of progress (training.Watcher). The default shows it on the terminal.
+    Raises ValueError for impossible options, FloatingPointError if the loss becomes NaN, KeyboardInterrupt after Ctrl-C.
     """
     documents = kind in KINDS and KINDS[kind].task_named(task).documents
     with stored(options, documents) as (named, folder):

@@ -93,9 +93,13 @@ def _questions(data: Any, name: str) -> list[Question]:
 
 
 def _question(asked: dict[str, Any], context: str, name: str) -> Question:
+    if not isinstance(context, str) or not isinstance(asked["question"], str):
+        raise DataError(f"{name}, question {asked['id']}: its question and its context should be texts")
     answers = [] if asked.get("is_impossible") else asked.get("answers", [])
     for answer in answers:
         start, text = answer["answer_start"], answer["text"]
+        if not isinstance(text, str) or not isinstance(start, int) or start < 0:
+            raise DataError(f"{name}, question {asked['id']}: an answer has a text and the place where it starts, from 0")
         if context[start : start + len(text)] != text:
             raise DataError(f"{name}, question {asked['id']}: its answer {text!r} is not at answer_start {start}")
     texts, starts = (tuple(answer[key] for answer in answers) for key in ("text", "answer_start"))
