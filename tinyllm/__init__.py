@@ -29,7 +29,7 @@ from .pipelines.mask_filling import fill_mask
 from .pipelines.question_answering import answer
 from .pipelines.text_classification import classify
 from .pipelines.token_classification import tag
-from .recipes import resume, train
+from .recipes import finetune, resume, train
 
 __version__ = "0.1.0"  # the only place; setup.cfg reads it without importing the package, so it stays a literal
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "clip_grad_norm",
     "complete",
     "fill_mask",
+    "finetune",
     "generate",
     "gradcheck",
     "huggingface",

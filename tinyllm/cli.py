@@ -18,6 +18,8 @@ COMMANDS = {
     "generate": "Continue a text.",
     "classify": "Label texts with a fine-tuned classifier.",
     "answer": "Find the answers to questions in a text.",
+    "tag": "Label each word of texts.",
+    "embed": "Turn texts into vectors.",
     "fill-mask": "Tell which words may stand where a text has [MASK].",
     "chat": "Talk with a model that was trained on dialogue.",
     "translate": "Translate texts with a trained encoder-decoder.",

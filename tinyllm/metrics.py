@@ -52,29 +52,77 @@ def matthews(predictions: Any, targets: Any) -> float:
     return float((P * T).sum() / size) if size else 0.0
 
 
-def tag_f1(predictions: Sequence[Sequence[str]], targets: Sequence[Sequence[str]]) -> float:
+def tag_f1(
+    predictions: Sequence[Sequence[str]], targets: Sequence[Sequence[str]], names: Iterable[str] | None = None
+) -> float:
     """2 TP / (2 TP + FP + FN) of whole names (Tjong Kim Sang & De Meulder 2003): a name counts if its words and its kind are
-    all right. Both are labels by text and word; 0 where no text has a name."""
+    all right. Both are labels by text and word. 0 if no text has a name.
+
+    The labels are B-, I-, O (IOB1 and IOB2), I-, E-, O (IOE1 and IOE2), or with S-, E- (BIOES) or U-, L- (BILOU), each with
+    a kind or without. The result equals that of seqeval, which is run in its strict mode for BIOES and BILOU.
+    names: all labels that the data have, which decide between these; those of predictions and targets if not given.
+    """
+    known = set(names) if names is not None else {label for text in (*predictions, *targets) for label in text}
     both = ours = theirs = 0
     for said, true in zip(predictions, targets, strict=True):
         if len(said) != len(true):
             raise ValueError(f"a text has {len(true)} words, and {len(said)} labels were predicted for it")
-        both += len(tag_spans(said) & tag_spans(true))
-        ours += len(tag_spans(said))
-        theirs += len(tag_spans(true))
+        found, right = tag_spans(said, known), tag_spans(true, known)
+        both += len(found & right)
+        ours += len(found)
+        theirs += len(right)
     return f_score(both, ours, theirs)
 
 
-def tag_spans(tags: Sequence[str]) -> set[tuple[str, int, int]]:
-    """The names that labels B-, I- and O mark: (kind, first word, end). An I- that does not go on with its kind begins a
-    name, as in the script of CoNLL 2003; any other label is a name of one word."""
-    found, first = set(), 0
-    for i, (before, now) in enumerate(zip(["O", *tags], [*tags, "O"])):
-        if now[:2] == "I-" and before[:2] in ("B-", "I-") and before[2:] == now[2:]:
+def tag_spans(tags: Sequence[str], names: Iterable[str] = ()) -> set[tuple[str, int, int]]:
+    """The names that labels mark: (kind, first word, end). `names`: further labels that decide the scheme, as in tag_f1.
+
+    B-, I-, E-: a label that does not go on with the kind before it begins a name, as in the script of CoNLL 2003.
+    BIOES, BILOU: a name is S, or B, I ... I, E of one kind; anything else is none. A label of no scheme, such as NOUN, is a
+    name of one word.
+    """
+    labels = {*tags, *names}
+    alone = all(
+        label in CHUNK or label[:2] in CHUNK_OF for label in labels
+    )  # then "B" is a beginning, and no part of speech
+    parts = [chunk(label, alone) for label in tags]
+    letters = {chunk(label, alone)[0] for label in labels}
+    return strict_spans(parts) if letters & {"S", "L", "U"} or letters >= {"B", "E"} else loose_spans(parts)
+
+
+CHUNK = ("B", "I", "O", "E", "S", "L", "U")  # beginning, inside, outside, end, single, last, unit
+CHUNK_OF = tuple(f"{letter}-" for letter in CHUNK)
+
+
+def chunk(label: str, alone: bool = True) -> tuple[str, str]:
+    """A label as (its letter, its kind); alone: whether a letter without a kind is one. ("", label) of any other label."""
+    if label[:2] in CHUNK_OF or alone and label in CHUNK or label == "O":
+        return label[0], label[2:] or "_"
+    return "", label
+
+
+def loose_spans(parts: Sequence[tuple[str, str]]) -> set[tuple[str, int, int]]:
+    """The names of IOB1, IOB2, IOE1 and IOE2."""
+    found, first, outside = set(), 0, ("O", "_")
+    for i, (before, now) in enumerate(zip([outside, *parts], [*parts, outside])):
+        if now[0] in ("I", "E") and before[0] in ("B", "I") and before[1] == now[1]:
             continue
-        if before != "O":
-            found.add((before.removeprefix("B-").removeprefix("I-"), first, i))
+        if before[0] != "O":
+            found.add((before[1], first, i))
         first = i
+    return found
+
+
+def strict_spans(parts: Sequence[tuple[str, str]]) -> set[tuple[str, int, int]]:
+    """The names of BIOES and BILOU."""
+    found = set()
+    for first, (letter, kind) in enumerate(parts):
+        last = first
+        if letter == "B":
+            last = next(i for i in range(first + 1, len(parts) + 1) if i == len(parts) or parts[i] != ("I", kind))
+        ends = ("E", "L") if letter == "B" else ("S", "U", "") if letter in ("S", "U", "") else ()
+        if last < len(parts) and parts[last][0] in ends and parts[last][1] == kind:
+            found.add((kind, first, last + 1))
     return found
 
 

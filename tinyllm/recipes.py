@@ -3,7 +3,9 @@
 
     model, tokenizer = tinyllm.train("gpt", data="my.txt", preset="nano", out="runs/mine", steps=500)
     model, tokenizer = tinyllm.resume("runs/mine", steps=1000)
-    model, tokenizer = tinyllm.train("gpt", task="chat", init="runs/mine", data="dialogues.jsonl")
+    model, tokenizer = tinyllm.finetune("gpt", "chat", init="runs/mine", data="dialogues.jsonl")
+    trained = tinyllm.finetune("bert", "classification", data=frame)  # a pandas DataFrame
+    trained.metrics["accuracy"], trained.history, trained.path
 
 To train a model or data of your own, call training.Trainer directly.
 """
@@ -19,6 +21,8 @@ from typing import Any
 
 from .checkpoints import files, lora, native
 from .checkpoints.loading import load
+from .data.in_memory import stored
+from .files import atomic_file
 from .models import MODELS, Model
 from .models.classification import with_labels
 from .tasks import KINDS, Adapters, Kind, Task
@@ -26,6 +30,40 @@ from .tokenizers import Tokenizer
 from .training.config import TrainConfig
 from .training.run import Run, check_free
 from .training.trainer import Trainer, Watcher
+
+
+class Trained(tuple[Model, Tokenizer | None]):
+    """What a training returns: the pair (model, tokenizer), and how it went.
+
+    metrics: the measures of the best evaluation on held-out data, such as {"loss": 0.3, "accuracy": 0.9}.
+    best_step: the step of that evaluation.
+    history: a record (dict) for each step and each evaluation, as metrics.jsonl holds them.
+    path: the directory of the run, or None.
+    """
+
+    metrics: dict[str, float]
+    best_step: int | None
+    history: list[dict[str, Any]]
+    path: Path | None
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> Trained:
+        made = cls((trainer.model, trainer.data.tokenizer))
+        made.history, made.best_step = trainer.metrics, trainer.best_step
+        made.path = trainer.run.path if trainer.run else None
+        evaluated = [record for record in made.history if "val_loss" in record and record["step"] == made.best_step]
+        best = evaluated[-1] if evaluated else {}
+        made.metrics = {name.removeprefix("val_"): value for name, value in best.items() if name.startswith("val_")}
+        return made
+
+    @property
+    def model(self) -> Model:
+        return self[0]
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        return self[1]
+
 
 PARTS = ("train", "task", "model", "lora")  # of a run's configuration
 
@@ -39,9 +77,12 @@ def train(
     out: str | Path | None = None,
     watcher: Watcher | None = None,
     **options: Any,
-) -> tuple[Model, Tokenizer | None]:
+) -> Trained:
     """Train a fresh model, or the one in the directory `init`, and return it with its tokenizer.
 
+    `model, tokenizer = train(...)`; what is returned also has the metrics, the history and the path (Trained).
+    data: the name of a file, a folder or a data set; a pandas DataFrame, a list of dicts or a Hugging Face Dataset; or a
+    list of several. With `out` a table is kept in the run's directory, in the folder data.
     task: the task to fine-tune for, one of the kind's. Without it the model is trained in its kind's first task (text, for
     GPT).
     options: fields of training.TrainConfig, of the task (tasks/) and of the model's configuration, and with `init` also of
@@ -50,23 +91,46 @@ def train(
     watcher: an object that is notified of progress (training.Watcher). The default shows it on the terminal.
     Raises ValueError for impossible options, FloatingPointError if the loss becomes NaN, KeyboardInterrupt after Ctrl-C.
     """
-    config = plan(kind, task, preset, init, options)
-    if out is not None:
-        check_free(out)
-    trainer = _prepared(config, None, watcher)
-    if out is not None:  # only now: a mistake in the options leaves no directory
-        trainer.run = Run.create(out, config)
+    documents = kind in KINDS and KINDS[kind].task_named(task).documents
+    with stored(options, documents) as (named, folder):
+        config = plan(kind, task, preset, init, named)
+        if out is not None:
+            check_free(out)
+        trainer = _prepared(config, None, watcher)
+        if out is not None:  # only now: a mistake in the options leaves no directory
+            trainer.run = _created(Path(out), config, folder)
     return _trained(trainer)
 
 
-def resume(out: str | Path, *, watcher: Watcher | None = None, **options: Any) -> tuple[Model, Tokenizer | None]:
+def finetune(kind: str, task: str, **options: Any) -> Trained:
+    """Teach a model a task: `train` with the task named. See there for the arguments."""
+    return train(kind, task, **options)
+
+
+def _created(out: Path, config: dict[str, Any], folder: Path) -> Run:
+    """The run's directory, with the tables that Python gave."""
+    kept = (out / "data").resolve()
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, list):
+            return [moved(item) for item in value]
+        return value.replace(str(folder), str(kept)) if isinstance(value, str) else value
+
+    run = Run.create(out, config | {"task": {name: moved(value) for name, value in config["task"].items()}})
+    for path in folder.iterdir():
+        with atomic_file(kept / path.name) as file:
+            file.write(path.read_bytes())
+    return run
+
+
+def resume(out: str | Path, *, watcher: Watcher | None = None, **options: Any) -> Trained:
     """Go on with a run as if it had never been interrupted. `options` are fields of TrainConfig to override."""
     run = Run.open(out)
     with run.alone():
         return _resumed(run, watcher, options)
 
 
-def _resumed(run: Run, watcher: Watcher | None, options: dict[str, Any]) -> tuple[Model, Tokenizer | None]:
+def _resumed(run: Run, watcher: Watcher | None, options: dict[str, Any]) -> Trained:
     out, config = run.path, run.config
     if config["kind"] is None:
         raise ValueError(f"{out} was trained from Python with data of its own: resume it there, by Trainer.resume()")
@@ -85,14 +149,14 @@ def _resumed(run: Run, watcher: Watcher | None, options: dict[str, Any]) -> tupl
     return _trained(trainer)
 
 
-def _trained(trainer: Trainer) -> tuple[Model, Tokenizer | None]:
+def _trained(trainer: Trainer) -> Trained:
     """Trains, and lets the task report of the best model."""
     with trainer.run.alone() if trainer.run else nullcontext():
         trainer.train()
         if trainer.run and trainer.data.report:
             best, _ = load(trainer.run.path, trainer.config.device)
             trainer.data.report(best, trainer.run.path)
-    return trainer.model, trainer.data.tokenizer
+    return Trained.of(trainer)
 
 
 def plan(
@@ -166,7 +230,10 @@ def _prepared(config: dict[str, Any], saved: Path | None, watcher: Watcher | Non
         made["lora"].add(model, train_config.seed)
     model.to(train_config.device)
     watcher.say("reading the data")
-    return Trainer(model, task.open(model, tokenizer, train_config), train_config, watcher=watcher)
+    data = task.open(model, tokenizer, train_config)
+    if data.notes:
+        watcher.say(data.notes)
+    return Trainer(model, data, train_config, watcher=watcher)
 
 
 def _beginning(config: dict[str, Any], train_config: Any, task: Any, watcher: Watcher) -> tuple[Any, Any]:

@@ -41,7 +41,7 @@ def test_gzip(tmp_path):
     path.write_bytes(gzip.compress(FORMS["first.tsv"].encode("utf-8")))
     assert read_labelled(path).texts == [text for text, _ in ROWS]
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(DataError, match="no whole gzip file"):
+    with pytest.raises(DataError, match="not a whole gzip file"):
         read_labelled(path)
 
 
@@ -61,7 +61,7 @@ def test_names_of_labels(tmp_path):
     assert (data.names, data.labels.tolist()) == (["negative", "positive"], [1, 0, 1])
     many = written(tmp_path / "b.tsv", "".join(f"text {i}\t{i % 11}\n" for i in range(40)))
     assert read_labelled(many).names == [str(i) for i in range(11)]  # 10 behind 9
-    with pytest.raises(DataError, match=r"entry 3, has the label '2'; there are no, yes"):
+    with pytest.raises(DataError, match=r"line 3, has the label '2'; there are no, yes"):
         read_labelled(many, names=["no", "yes"])
 
 
@@ -69,17 +69,17 @@ def test_names_of_labels(tmp_path):
     ("content", "options", "message"),
     [
         ("a,b\tc\nd\n", {}, "line 2, has 1 columns between tabs, and its first line has 2"),
-        ("text,label\na,x\nb,\n", {}, "entry 2, has no label"),
-        ("text,label\na,x\n ,y\n", {}, "entry 2: its text, in column text, is empty"),
+        ("text,label\na,x\nb,\n", {}, "line 3, has no label"),
+        ("text,label\na,x\n ,y\n", {}, "line 3: its text, in column text, is empty"),
         ("text,label\na,x\nb,x\n", {}, "all 2 rows have the label 'x'"),
         ("text,label\na,x\nb,y\n", {"label_column": "kind"}, "no column 'kind': it has text, label"),
         ("a,b,c\nd,e,f\n", {}, "which column has the labels.* one of 1, 2, 3"),
         ("a,b,label\nd,e,f\n", {}, "which column has the text.* one of a, b, label"),
         ("", {}, "holds no rows"),
         ("{", {}, "neither JSON nor JSON lines"),
-        ("[3]", {}, "entry 1: it should be an object"),
-        ('[{"text": "a", "label": {}}]', {}, "entry 1, label is neither a text nor a number"),
-        ('[{"text": "a", "label": 1}, {"text": "b"}]', {}, "entry 2, has no label"),
+        ("[3]", {}, r"entry 1 \(line 1\): it should be an object"),
+        ('[{"text": "a", "label": {}}]', {}, r"entry 1 \(line 1\), label is neither a text nor a number"),
+        ('[{"text": "a", "label": 1},\n {"text": "b"}]', {}, r"entry 2 \(line 2\), has no label"),
         ("".join(f"text {i}\t{i // 2}\n" for i in range(40)), {"label_column": "1"}, "40 different labels in 40 rows"),
         ("v1\tv2\n" + "".join(f"{'ab'[i % 2]}\ttext {i}\n" for i in range(40)), {}, "'v1', occurs only there"),
     ],

@@ -37,8 +37,9 @@ def test_both_versions_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is no JSON file"),
-        ("[]", "not in SQuAD's form"),
+        ("{", "line 1, is neither JSON nor JSON lines"),
+        ("[]", "holds no question"),
+        ("3", "not in SQuAD's form"),
         ('{"data": []}', "holds no question"),
         ('{"data": [{"paragraphs": [{"qas": [{"id": 1}]}]}]}', "not in SQuAD's form"),
         (
@@ -46,6 +47,15 @@ def test_both_versions_are_read(tmp_path):
             '[{"id": 1, "question": "?", "answers": [{"text": "b", "answer_start": 0}]}]}]}]}',
             "question 1: its answer 'b' is not at answer_start 0",
         ),
+        (
+            '[{"id": 1, "question": "?", "context": "ab", "answers": {"text": ["b"], "answer_start": [-1]}}]',
+            "question 1: an answer has a text and the place where it starts",
+        ),
+        (
+            '{"question": "?", "context": "ab"}\n{"question": 3, "context": "ab"}',
+            "line 2: it should have the texts question and",
+        ),
+        ('{"data": [{"paragraphs": [{"context": 3, "qas": [{"id": 1, "question": "?"}]}]}]}', "should be texts"),
     ],
 )
 def test_other_files_are_refused(text, message, tmp_path):
@@ -55,6 +65,19 @@ def test_other_files_are_refused(text, message, tmp_path):
         read_squad(path)
     with pytest.raises(DataError, match="does not exist"):
         read_squad(tmp_path / "none.json")
+
+
+def test_rows_with_their_own_context(tmp_path):
+    """As Hugging Face's data sets have them."""
+    rows = [
+        {"id": "1", "question": "Which river?", "context": CONTEXT, "answers": {"text": ["Ouse"], "answer_start": [44]}},
+        {"id": "2", "question": "When?", "context": CONTEXT, "answers": {"text": [], "answer_start": []}},
+    ]
+    assert CONTEXT[44:48] == "Ouse"
+    for name, text in [("rows.json", json.dumps(rows)), ("rows.jsonl", "\n".join(map(json.dumps, rows)))]:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        one, two = read_squad(tmp_path / name)
+        assert one == Question("1", "Which river?", CONTEXT, ("Ouse",), (44,)) and two.answers == ()
 
 
 def test_the_questions_of_our_own():

@@ -32,7 +32,7 @@ def test_json_lines(tmp_path):
     )
     assert read_tagged([path]).labels == [[0, 1], [0]]
     path.write_text('{"tokens": ["a", "b"], "tags": ["O"]}', encoding="utf-8")
-    with pytest.raises(DataError, match="entry 1, should have lists of one length"):
+    with pytest.raises(DataError, match="line 1, should have lists of one length"):
         read_tagged([path])
 
 
@@ -51,9 +51,10 @@ def test_the_first_piece_of_a_word_has_its_label():
     part = Tagged([["abc", "d", "ab"]], [[1, 0, 2]], ["O", "X", "Y"])
     (row,) = tagged_rows(tokenizer, part, 8)
     assert row.tokens.tolist() == [2, 5, 6, 7, 5, 3] and row.target.tolist() == [IGNORED, 1, IGNORED, 0, 2, IGNORED]
-    (row,) = tagged_rows(tokenizer, part, 4)
-    assert row.tokens.tolist() == [2, 5, 6, 3] and row.target.tolist() == [IGNORED, 1, IGNORED, IGNORED]
-    assert row.types.tolist() == [0] * 4 and row.target.dtype == np.int64
+    rows = tagged_rows(tokenizer, part, 4)  # windows: each word is learned once
+    assert [row.tokens.tolist() for row in rows] == [[2, 5, 6, 3], [2, 6, 7, 3], [2, 7, 5, 3]]
+    assert [row.target[1:3].tolist() for row in rows] == [[1, IGNORED], [IGNORED, 0], [IGNORED, 2]]
+    assert rows[0].types.tolist() == [0] * 4 and rows[0].target.dtype == np.int64
 
 
 def test_f1_of_whole_names():

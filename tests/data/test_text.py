@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import os
 import re
 import sysconfig
 import zipfile
@@ -87,14 +88,21 @@ def test_folder_in_sorted_order_binaries_counted(tmp_path):
     written(tmp_path, ".hidden", "hidden")
     source = open_text(tmp_path)
     assert list(source) == ["ABC", "AZ", "B"]
-    assert source.skipped == 2 and "3 files, 2 skipped that are not UTF-8 text" in str(source)
+    assert [path.name for path, _ in source.passed_over] == ["empty.txt", "image.png", "zeros"]
+    assert str(source) == f"{tmp_path}: 3 files, 3 passed over"
+    read, over = source.notes.splitlines()[1:]
+    assert read == "  read: a/b/c.py.gz, a/z.md, b.txt".replace("/", os.sep)
+    assert "image.png (is not UTF-8 text (byte 0x89 at offset 0)" in over and "empty.txt (it is empty)" in over
+    assert "zeros (is not text: it holds a NUL character at offset 0)" in over
     assert read_text(tmp_path) == "ABC\nAZ\nB"
     assert list(open_text(tmp_path, [".PY", "txt"])) == ["ABC", "B"]
 
 
 def test_folder_refusals(tmp_path):
     written(tmp_path, "latin.txt", b"\xe9")
-    with pytest.raises(DataError, match=r"no file in .* with UTF-8 text in it \(1 looked at\)"):
+    with pytest.raises(
+        DataError, match=r"no file in .* with UTF-8 text in it \(1 looked at: latin\.txt \(is not UTF-8 text"
+    ):
         open_text(tmp_path)
     with pytest.raises(DataError, match=r"latin\.txt is not UTF-8"):  # asked for by name: not passed over
         open_text(tmp_path, [".txt"])

@@ -54,8 +54,10 @@ def test_command(model, tmp_path):
     done = CliRunner().invoke(cli.cli, ["fill-mask", str(tmp_path / "model"), TEXTS[0], "--top-k", "2"])
     words = tinyllm.fill_mask(model, TOKENIZER, TEXTS[:1], top_k=2)[0][0]
     assert [line.split()[1] for line in done.output.splitlines()] == [word.token for word in words]
-    done = CliRunner().invoke(cli.cli, ["fill-mask", str(tmp_path / "model"), "-"], input="\n".join(TEXTS))
-    assert len(done.output.splitlines()) == 4 * 5
+    done = CliRunner().invoke(cli.cli, ["fill-mask", str(tmp_path / "model"), "-"], input="\n\n".join(TEXTS))
+    lines = [line.split("\t") for line in done.output.split("\n")]
+    assert lines[1] == lines[3] == lines[5] == [""] and len(lines) == 6  # a line for each line
+    assert [line.count("|") for line in lines[:5:2]] == [0, 1, 0] and len(lines[0]) == 2 * 5
     done = CliRunner().invoke(cli.cli, ["fill-mask", str(tmp_path / "model"), "no gap"])
     assert done.exit_code == 1 and "there is no [MASK]" in done.output
 
@@ -74,7 +76,7 @@ def test_words_get_the_label_of_their_first_piece():
     assert [[tag.word for tag in tags] for tags in found] == [
         ["The", "file", ",", "open", ":", "(", "xword", ")"],
         [],
-        ["word"] * 30,
+        ["word"] * 40,
     ]
     ids = TOKENIZER.encode(texts[0], add_special_tokens=True)
     labels = model([ids])[0].argmax(-1)

@@ -81,3 +81,22 @@ def test_command(model, tmp_path):
     assert json.loads(done.output) == {"7": found.text}
     done = CliRunner().invoke(cli.cli, about[:4])
     assert done.exit_code == 1 and "--context FILE" in done.output
+
+
+@pytest.mark.parametrize(
+    ("context", "answer"),
+    [
+        ("Go to the Cafe\u0301 au lait, now.", "Cafe\u0301"),  # the tokenizer drops the accent, the answer keeps it
+        ("\u200bIt is \u0939\u093f\u0928\u094d\u0926\u0940 here", "\u0939\u093f\u0928\u094d\u0926\u0940"),
+        ("an I\u2764\ufe0f heart", "I\u2764\ufe0f"),
+        ("e\u0301lan vital", "e\u0301lan"),
+    ],
+)
+def test_answers_end_with_whole_characters(context, answer):
+    tokenizer = WordPieceTokenizer.train([context, "what?"], 90)
+    start = context.index(answer)
+    (row,) = windows(tokenizer, [Question("q", "what?", context, (answer,), (start,))], 90, 20)
+    logits = np.zeros((len(row.tokens), 2))
+    logits[row.target[0], 0] = logits[row.target[1], 1] = 5.0
+    (found,) = best_answers([row], [logits], [context])
+    assert (found.text, found.start, found.end) == (answer, start, start + len(answer))

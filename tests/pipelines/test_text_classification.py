@@ -117,7 +117,7 @@ def test_pairs(bert, tmp_path):
     tinyllm.save(tmp_path / "bert", model, tokenizer)
     (tmp_path / "pairs.txt").write_text("the cat\tit is\n\nso\tis it\n", encoding="utf-8")
     rows = [line.split("\t") for line in run("classify", tmp_path / "bert", "--file", tmp_path / "pairs.txt").splitlines()]
-    assert [row[2:] for row in rows] == [["the cat", "it is"], ["so", "is it"]]
+    assert [row[2:] for row in rows] == [["the cat", "it is"], [], ["so", "is it"]]
     assert float(rows[0][1]) == pytest.approx(pair.max(), abs=1e-4)
 
 

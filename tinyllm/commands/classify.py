@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +10,22 @@ from typing import Any
 import click
 
 from ..checkpoints.loading import load
+from ..models.classification import SequenceClassifier
 from ..pipelines.text_classification import classify, label_names
-from .options import TYPES, Argument, Command, OnDevice, parameters
+from .inputs import FromFile, one_line, texts_and_table
+from .options import OnDevice
+from .options import command as command_of
 
 
 @dataclass
-class Options(OnDevice):
-    # Texts
-    file: Path | None = None  # a UTF-8 file with a text on each line; - is standard input; of pairs, a tab between the two
+class Options(OnDevice, FromFile):
+    model: Path  # a fine-tuned classifier: a training run, a saved model, or a Hugging Face directory
+    text: list[str]  # texts to label
+
+    second_column: str | None = None  # the table's column with the second text of each pair
+    pairs: bool | None = None  # whether a tab is between the two texts of a pair; yes if every line has one and it is a BERT
     max_length: int | None = None  # longer texts are cut at so many tokens; at the model's own limit if not given
     batch_size: int = 32  # so many texts are computed together
-
-    # Output
     all: bool = False  # every label with its probability, the likeliest first
 
     def __post_init__(self) -> None:
@@ -35,58 +37,56 @@ class Options(OnDevice):
 EXAMPLES = """
 tinyllm classify runs/spam "You have won a free phone!" "See you at six"
 tinyllm classify runs/spam --file messages.txt > labels.tsv
+tinyllm classify runs/spam --file mails.csv --text-column body
 tinyllm classify runs/mood --all "It was neither good nor bad."
 """
 
 
-def call(model: Path, text: Sequence[str], **values: Any) -> None:
+@command_of(Options, EXAMPLES, name="classify")
+def command(options: Options) -> None:
     """Label texts with a model that was fine-tuned for it (BERT, GPT, Llama or OPT; `finetune KIND --task classification`).
 
-    One line for each text: the label, its probability, the text, with tabs between them.
+    One line for each text: the label, its probability, the text, with tabs between them. A blank line stays blank.
     """
-    options = Options(**values)
-    texts = [*text, *(lines(options.file) if options.file is not None else [])]
-    if not texts:
-        raise ValueError("give texts to label, or a file of them: --file lines.txt")
-    loaded, tokenizer = load(model, options.device)
-    names = label_names(loaded)
+    model, tokenizer = load(options.model, options.device)
+    names = label_names(model)
     if tokenizer is None:
-        raise ValueError(f"{model} has no tokenizer: use tinyllm.load and the model from Python, with tokens")
-    firsts, seconds = pairs(texts)
-    probabilities = classify(loaded, tokenizer, firsts, seconds, options.batch_size, options.max_length)
-    for row, text_ in zip(probabilities, texts):
-        order = row.argsort()[::-1] if options.all else [row.argmax()]
-        click.echo("\t".join([*(f"{names[i]}\t{row[i]:.4f}" for i in order), text_]))
+        raise ValueError(f"{options.model} has no tokenizer: use tinyllm.load and the model from Python, with tokens")
+    firsts, seconds = texts_and_seconds(options, not isinstance(model, SequenceClassifier))
+    rows = [firsts] if seconds is None else [firsts, seconds]
+    filled = [i for i, row in enumerate(zip(*rows)) if any(tokenizer.encode(text, allow_special=False) for text in row)]
+    taken: list[Any] = [[row[i] for i in filled] for row in rows]
+    sizes: dict[str, Any] = {"batch_size": options.batch_size, "max_length": options.max_length}
+    probabilities = classify(model, tokenizer, taken[0], *taken[1:], **sizes)
+    lines = [""] * len(firsts)
+    for i, p in zip(filled, probabilities):
+        order = p.argsort()[::-1] if options.all else [p.argmax()]
+        lines[i] = "\t".join([*(f"{names[k]}\t{p[k]:.4f}" for k in order), *(one_line(row[i]) for row in rows)])
+    for line in lines:
+        click.echo(line)
 
 
-def lines(path: Path) -> list[str]:
-    """The lines of a file that are not blank."""
-    text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
-    return [line for line in text.split("\n") if line.strip()]
-
-
-def pairs(texts: list[str]) -> tuple[list[str], list[str] | None]:
-    """Texts with a tab in them are two each; either all are, or none."""
-    split = [text.split("\t") for text in texts]
-    if all(len(parts) == 1 for parts in split):
+def texts_and_seconds(options: Options, for_pairs: bool) -> tuple[list[str], list[str] | None]:
+    """The texts, and the second ones of pairs. for_pairs: whether the model can have been trained on pairs."""
+    texts, table = texts_and_table(options, options.text, "texts to label", options.second_column)
+    if options.second_column is not None:
+        if table is None or options.text:
+            raise ValueError("--second-column names a column of a table: give the table with --file, and no other texts")
+        return texts, table.texts(options.second_column)
+    if options.pairs is False or table is not None or not (options.pairs or for_pairs):
         return texts, None
-    if all(len(parts) == 2 for parts in split):
-        return [parts[0] for parts in split], [parts[1] for parts in split]
-    raise ValueError("a tab parts the two texts of a pair: either every line has one, or none")
+    return parted(texts, options.pairs is True)
 
 
-def argument(name: str, about: str, **options: Any) -> Argument:
-    made = Argument([name], **options)
-    made.about = about
-    return made
-
-
-command = Command("classify", callback=call, help=inspect.getdoc(call))
-command.params += [
-    argument(
-        "model", "A fine-tuned classifier: a training run, a saved model, or a Hugging Face directory.", type=TYPES[Path]
-    ),
-    argument("text", "Texts to label.", nargs=-1),
-    *parameters(Options),
-]
-command.examples = EXAMPLES
+def parted(texts: Sequence[str], must: bool) -> tuple[list[str], list[str] | None]:
+    """Texts with a tab in them are two each. Either all are, but for blank ones, or none; must: all are."""
+    tabs = {i: text.count("\t") for i, text in enumerate(texts) if text.strip()}
+    if not must and not any(tabs.values()):
+        return [*texts], None
+    if wrong := [i for i, count in tabs.items() if count != 1]:
+        raise ValueError(
+            f"text {wrong[0] + 1} has {tabs[wrong[0]]} tabs, and one tab is between the two texts of a pair: "
+            "either every line has one, or none. Pass --pairs no if tabs belong to the texts"
+        )
+    parts = [text.partition("\t") for text in texts]
+    return [first for first, _, _ in parts], [second for _, _, second in parts]

@@ -12,6 +12,7 @@ import click
 
 from ..checkpoints.loading import load
 from ..data import tokenizer_fingerprint
+from ..data.reading import lines_of, read_file
 from ..generation.decoding import complete, stream
 from ..tokenizers import Tokenizer
 from .options import OnDevice
@@ -24,7 +25,8 @@ class Options(OnDevice):
 
     # Prompts
     prompt: list[str] = field(default_factory=list)  # text to continue, may be given several times; - is standard input
-    prompts: Path | None = None  # a UTF-8 file with a prompt on each line; - is standard input
+    prompts: Path | None = None  # a file with a prompt on each line; - is standard input
+    encoding: str = "utf-8"  # how that file is encoded, such as utf-8, latin-1, windows-1252 or utf-16
     echo: bool = True  # print each prompt before what follows on it
     batch_size: int = 1  # so many prompts are computed together, and printed when they are complete
 
@@ -127,8 +129,8 @@ def read_prompts(options: Options) -> Iterator[str]:
     for prompt in options.prompt:
         yield sys.stdin.read() if prompt == "-" else prompt
     if options.prompts is not None:
-        text = sys.stdin.read() if str(options.prompts) == "-" else options.prompts.read_text(encoding="utf-8-sig")
-        yield from filter(None, text.split("\n"))
+        text = read_file(options.prompts, options.encoding, "give a file with a prompt on each line")
+        yield from filter(None, lines_of(text))
     elif not options.prompt:
         yield ""
 

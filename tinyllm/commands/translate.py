@@ -12,7 +12,7 @@ from typing import Any, Literal
 import click
 
 from ..checkpoints.loading import load
-from ..data import read_text
+from ..data.reading import lines_of, read_file
 from ..data.sentences import sentences
 from ..data.text_pairs import read_pairs
 from ..pipelines.extraction import extracts
@@ -35,6 +35,8 @@ class Options(OnDevice):
     data: str | None = None  # in place of --file, a table or two files as tinyllm finetune reads them, to measure on
     source: str | None = None  # of --data: the column, or the file's ending, of the texts
     target: str | None = None  # of --data: that of the right ones
+    delimiter: str | None = None  # of --data: what is between a table's columns; found if not given
+    encoding: str = "utf-8"  # how the files are encoded, such as utf-8, latin-1, windows-1252 or utf-16
     batch_size: int = 32  # so many texts of like lengths are computed together
 
     # Search (what is not given is as the model was trained for)
@@ -122,10 +124,10 @@ def write(options: Options, stem: str, measures: Sequence[str], extract: bool = 
 def texts_of(options: Options) -> tuple[list[str], list[Any] | None]:
     """The texts, and what is right for each where that is known: one text, or several."""
     if options.data is not None:
-        pairs = read_pairs(options.data, options.source, options.target)
+        pairs = read_pairs(options.data, options.source, options.target, options.delimiter, options.encoding)
         return pairs.sources, list(pairs.references)
-    texts = options.text or read(options.file, options.lines)
-    return texts, None if options.references is None else read(options.references, options.lines)
+    texts = options.text or read(options.file, options.lines, options.encoding)
+    return texts, None if options.references is None else read(options.references, options.lines, options.encoding)
 
 
 def each_line(answer: Any) -> None:
@@ -139,10 +141,10 @@ def each_line(answer: Any) -> None:
             click.echo(answer(text))
 
 
-def read(file: Path | None, lines: bool) -> list[str]:
+def read(file: Path | None, lines: bool, encoding: str) -> list[str]:
     """The texts of a file or of standard input."""
-    text = sys.stdin.read() if file is None or str(file) == "-" else read_text(file)
-    return text.removesuffix("\n").split("\n") if lines else [text.strip()]
+    text = read_file(file or "-", encoding, "give a file with a text on each line")
+    return lines_of(text) if lines else [text.strip()]
 
 
 def progress(count: int) -> Any:

@@ -3,73 +3,102 @@
 A dialogue is a list of messages, {"role": "user", "content": "Hello"}, as generation/chat.py takes it.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from .files import DataError
+from .reading import UTF8
+from .tables import read_table
 
 Dialogue = list[dict[str, str]]
 
 
-def read_dialogues(path: str | Path) -> list[Dialogue]:
-    """The dialogues of a JSON file (a list) or of JSON lines, each an object of one of these forms:
+SPEAKERS = {  # how files name the roles
+    "system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "bot": "assistant",
+    "model": "assistant", "chatgpt": "assistant",
+}  # fmt: skip
+ASKED = ("instruction", "question", "prompt", "input", "user")  # columns of what is asked, and of the answer
+ANSWERED = ("output", "response", "answer", "completion", "reply", "assistant")
 
-    {"messages": [{"role", "content"}, ...]}, {"turns": [text, text, ...]} (user and assistant in turn), turns as
-    {"speaker", "utterance"} (whoever speaks first is the user: Schema-Guided Dialogue), or an instruction with its answer,
-    {"instruction", "input" or "context" (may be missing), "output" or "response"}.
-    Raises DataError, which names the file and the entry, for anything else.
+
+def read_dialogues(path: str | Path, delimiter: str | None = None, encoding: str = UTF8) -> list[Dialogue]:
+    """The dialogues of a JSON file (a list), of JSON lines, or of a table (tables.py). Each has one of these forms:
+
+    {"messages": [{"role", "content"}, ...]}, or as ShareGPT has it {"conversations": [{"from", "value"}, ...]};
+    {"turns": [text, text, ...]} (user and assistant in turn), turns as {"speaker", "utterance"} (whoever speaks first is the
+    user: Schema-Guided Dialogue); or a question with its answer, {"instruction" or "question" or "prompt", "output" or
+    "response" or "answer" or "completion"}, to which "input" or "context" may add a text.
+    Roles are system, user and assistant, whatever their case; human is user, and gpt, bot and model are assistant.
+    Raises DataError, which names the file and the line, for anything else, and for a dialogue without a word of the
+    assistant.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8: byte {error.start} cannot be read") from None
-    try:
-        lines = text.split("\n")
-        entries = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in lines if line.strip()]
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is neither JSON nor JSON lines: {error}") from None
-    if not entries:
-        raise DataError(f"{path} holds no dialogue")
-    return [_dialogue(entry, f"{path}, entry {i + 1}") for i, entry in enumerate(entries)]
+    table = read_table(path, [*ASKED, *ANSWERED], delimiter, encoding)
+    return [dialogue(row, table.where(i)) for i, row in enumerate(table.rows)]
 
 
-def _texts(values: Iterable[Any]) -> bool:
-    return all(isinstance(value, str) for value in values)
+def first_request(messages: Dialogue) -> str:
+    """What the user says first: dialogues are told apart by it, since many begin with the same system prompt."""
+    return next((message["content"] for message in messages if message["role"] == "user"), messages[0]["content"])
 
 
-def _dialogue(entry: Any, where: str) -> Dialogue:
-    """One entry of a file in the common form."""
-    if isinstance(entry, Mapping):
-        messages, turns = entry.get("messages"), entry.get("turns")
-        asked, answer = entry.get("instruction"), entry.get("output", entry.get("response"))
-        more = entry.get("input", entry.get("context")) or ""
-        if isinstance(messages, list) and all(
-            isinstance(m, Mapping) and _texts((m.get("role"), m.get("content"))) for m in messages
-        ):
-            return [{"role": m["role"], "content": m["content"]} for m in messages]
-        if isinstance(turns, list) and turns and all(isinstance(t, Mapping) and "utterance" in t for t in turns):
-            turns = _alternating(turns)
-        if isinstance(turns, list) and _texts(turns):
-            return [{"role": ("user", "assistant")[i % 2], "content": turn} for i, turn in enumerate(turns)]
-        if _texts((asked, answer, more)):
-            return exchange(f"{asked}\n\n{more}" if more else str(asked), str(answer))
-    raise DataError(f"{where}: a dialogue has messages, turns, or an instruction and its output; this is {str(entry)[:80]}")
+def dialogue(entry: Mapping[str, Any], where: str) -> Dialogue:
+    """One entry of a file in the common form. where: what errors call it."""
+    said = next((entry[name] for name in ("messages", "conversations", "conversation") if entry.get(name) is not None), None)
+    turns = entry.get("turns")
+    asked, answer = _first(entry, ASKED), _first(entry, ANSWERED)
+    if said is not None:
+        made = [_message(message, f"{where}, message {i}") for i, message in enumerate(_listed(said, where), 1)]
+    elif turns is not None:
+        made = _turns(_listed(turns, where), where)
+    elif isinstance(asked, str) and isinstance(answer, str):
+        more = entry.get("context") or (entry.get("input") if asked != entry.get("input") else None) or ""
+        if not isinstance(more, str):
+            raise DataError(f"{where}: its context is {str(more)[:60]!r}, and should be a text")
+        made = exchange(f"{asked}\n\n{more}" if more else asked, answer)
+    else:
+        raise DataError(
+            f"{where}: a dialogue has messages, turns, or a question and its answer ({', '.join(ASKED[:3])} and "
+            f"{', '.join(ANSWERED[:4])}); this is {str(dict(entry))[:80]}"
+        )
+    if not any(message["role"] == "assistant" and message["content"].strip() for message in made):
+        raise DataError(f"{where}: the assistant says nothing in it, so there is nothing to learn. Leave it out")
+    return made
 
 
-def _alternating(turns: list[Any]) -> list[Any]:
-    """What two speakers say in turn; several utterances of one in a row are joined."""
-    said: list[Any] = []
+def _first(entry: Mapping[str, Any], names: Iterable[str]) -> Any:
+    return next((entry[name] for name in names if entry.get(name) is not None), None)
+
+
+def _listed(values: Any, where: str) -> list[Any]:
+    if not isinstance(values, list) or not values:
+        raise DataError(f"{where}: its messages or turns should be a list with something in it, and are {str(values)[:60]}")
+    return values
+
+
+def _message(message: Any, where: str) -> dict[str, str]:
+    role = _first(message, ("role", "from")) if isinstance(message, Mapping) else None
+    content = _first(message, ("content", "value")) if isinstance(message, Mapping) else None
+    if not isinstance(role, str) or not isinstance(content, str):
+        raise DataError(f"{where}: it should have a role and a content, both texts, and is {str(message)[:80]}")
+    if role.strip().lower() not in SPEAKERS:
+        raise DataError(f"{where}: its role is {role!r}, and should be one of {', '.join(SPEAKERS)}")
+    return {"role": SPEAKERS[role.strip().lower()], "content": content}
+
+
+def _turns(turns: list[Any], where: str) -> Dialogue:
+    """Turns of the user and the assistant; several utterances of one speaker in a row are joined."""
+    said: list[tuple[Any, str]] = []
     for i, turn in enumerate(turns):
-        if i and turn.get("speaker") == turns[i - 1].get("speaker") and _texts((said[-1], turn["utterance"])):
-            said[-1] = f"{said[-1]} {turn['utterance']}"
-        else:
-            said.append(turn["utterance"])
-    return said
+        speaker, text = (turn.get("speaker"), turn.get("utterance")) if isinstance(turn, Mapping) else (i, turn)
+        if not isinstance(text, str):
+            raise DataError(
+                f"{where}, turn {i + 1}: it should be a text, or have a speaker and an utterance; it is {turn!r:.80}"
+            )
+        if said and said[-1][0] == speaker:
+            text = f"{said.pop()[1]} {text}"
+        said.append((speaker, text))
+    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, (_, text) in enumerate(said)]
 
 
 def exchange(question: str, answer: str) -> Dialogue:

@@ -1,6 +1,7 @@
 """Texts with labels, to learn classification from: files in the forms that users have, and sentences of our own."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +11,9 @@ import numpy as np
 
 from .files import DataError
 from .messages import messages
+from .reading import UTF8
 from .reviews import reviews
-from .tables import LABELS, TEXTS, Table, held_out, read_table
+from .tables import LABELS, Table, held_out, read_table
 
 REVIEWS, MESSAGES = "reviews", "messages"  # the names of the sentences that come with tinyllm
 OURS = {REVIEWS: reviews, MESSAGES: messages}
@@ -67,25 +69,28 @@ def read_labelled(
     label_column: str | None = None,
     second_column: str | None = None,
     names: Sequence[str] | None = None,
+    delimiter: str | None = None,
+    encoding: str = UTF8,
 ) -> Labelled:
     """Labelled texts of a CSV, TSV, JSON or JSON lines file; of a data set by name (sst2, sst2:dev, sms-spam); or our
     own: "reviews", "messages".
 
     Columns without a header are called "1", "2", ... A column that is not given is found by a name that speaks for itself
     (tables.TEXTS, tables.LABELS); of two columns without such names the one with fewer different values has the labels.
-    names: the labels in their order; else those that occur, sorted. Numbers 0, 1, ... stand for `names` too.
-    Raises DataError, which names the file and the entry, where that cannot be.
+    names: the labels in their order; else those that occur, sorted. Numbers 0, 1, ... stand for `names` too. A label that is
+    a whole number is written without a point: 1.0 of a JSON file is 1. delimiter, encoding: of the file, see read_table.
+    Raises DataError, which names the file and the line, if that cannot be.
     """
     if what in OURS:
         texts, words = OURS[str(what)]()
-        return Labelled(texts, *_numbered(words, names, str(what)))
-    table = read_table(what, [text_column, label_column, second_column])
+        return Labelled(texts, *_numbered(words, names, Table(str(what), [])))
+    table = read_table(what, [text_column, label_column, second_column], delimiter, encoding)
     label_column = label_column or _label_column(table, [text_column, second_column])
-    text_column = text_column or _text_column(table, [label_column, second_column])
+    text_column = text_column or table.text_column([label_column, second_column])
     texts = table.texts(text_column)
-    if empty := [i + 1 for i, text in enumerate(texts) if not text.strip()]:
-        raise DataError(f"{table.name}, entry {empty[0]}: its text, in column {text_column}, is empty")
-    labels, names = _numbered([word.strip() for word in table.texts(label_column)], names, table.name)
+    if empty := [i for i, text in enumerate(texts) if not text.strip()]:
+        raise DataError(f"{table.where(empty[0])}: its text, in column {text_column}, is empty")
+    labels, names = _numbered([word.strip() for word in table.labels(label_column)], names, table)
     return Labelled(texts, labels, names, table.texts(second_column) if second_column else None)
 
 
@@ -99,34 +104,31 @@ def _label_column(table: Table, taken: Sequence[str | None]) -> str:
     raise DataError(f"{table.name}: which column has the labels? Give label_column, one of {', '.join(table.columns)}")
 
 
-def _text_column(table: Table, taken: Sequence[str | None]) -> str:
-    if known := table.known(name for name in TEXTS if name not in taken):
-        return known
-    free = [column for column in table.columns if column not in taken]
-    if len(free) == 1:
-        return free[0]
-    raise DataError(f"{table.name}: which column has the text? Give text_column, one of {', '.join(table.columns)}")
-
-
-def _numbered(words: list[str], names: Sequence[str] | None, where: str) -> tuple[np.ndarray, list[str]]:
+def _numbered(words: list[str], names: Sequence[str] | None, table: Table) -> tuple[np.ndarray, list[str]]:
     """Labels as numbers, and their names."""
     if names is None:
-        names = _names(words, where)
+        names = _names(words, table)
     if len(set(names)) != len(names) or len(names) < 2:
         raise DataError(f"labels must be two different names or more, and are {', '.join(names)}")
     number = {str(i): i for i in range(len(names))} if not set(words) <= set(names) else {}
     number |= {name: i for i, name in enumerate(names)}
     if unknown := next((word for word in words if word not in number), None):
-        entry = words.index(unknown) + 1
-        raise DataError(f"{where}, entry {entry}, has the label {unknown!r}; there are {', '.join(names)}")
+        raise DataError(f"{table.where(words.index(unknown))}, has the label {unknown!r}; there are {', '.join(names)}")
     return np.array([number[word] for word in words], np.int64), list(names)
 
 
-def _names(words: list[str], where: str) -> list[str]:
-    """The labels that occur, numbers in the order of numbers; DataError where they can hardly be labels."""
-    counts = Counter(words)
+def _names(words: list[str], table: Table) -> list[str]:
+    """The labels that occur, numbers in the order of numbers; DataError if they can hardly be labels."""
+    counts, where = Counter(words), table.name
     if "" in counts:
-        raise DataError(f"{where}, entry {words.index('') + 1}, has no label")
+        raise DataError(f"{table.where(words.index(''))}, has no label")
+    numbers: dict[float, str] = {}
+    for word in counts:
+        if (value := _number(word)) is not None and (other := numbers.setdefault(value, word)) != word:
+            raise DataError(
+                f"{table.where(words.index(word))}, has the label {word!r}, and {table.where(words.index(other))}, has "
+                f"{other!r}: they are the same number. Write it in one way, or give the names of all labels"
+            )
     if len(counts) < 2:
         raise DataError(f"{where}: all {len(words)} rows have the label {words[0]!r}, and there must be two or more")
     if len(words) > 20 and len(counts) > len(words) / 2:
@@ -137,3 +139,12 @@ def _names(words: list[str], where: str) -> list[str]:
             "with text_column and label_column; where it is no mistake, give the names of all labels"
         )
     return sorted(counts, key=lambda word: (0, int(word), "") if word.lstrip("-").isdecimal() else (1, 0, word))
+
+
+def _number(word: str) -> float | None:
+    """The number that a label spells, if it does."""
+    try:
+        value = float(word)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -1,7 +1,6 @@
 """Questions whose answers stand in a paragraph: SQuAD's JSON (Rajpurkar et al. 2016, 2018), and windows of tokens."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from ..tokenizers.base import Tokenizer
 from ..tokenizers.wordpiece import WordPieceTokenizer
 from .encoder_rows import EncoderRow
 from .files import DataError
+from .json_rows import entries
+from .reading import UTF8, read_file
 from .towns import towns
 
 TOWNS = "towns"  # the name of the questions that come with tinyllm
@@ -44,22 +45,35 @@ class Window(EncoderRow):
     offsets: np.ndarray
 
 
-def read_squad(path: str | Path) -> list[Question]:
+def read_squad(path: str | Path, encoding: str = UTF8) -> list[Question]:
     """The questions of a file in SQuAD's JSON, of version 1.1 or 2.0; or of "towns", those that come with tinyllm.
 
-    Raises DataError, which names the file and the question, where it is of another kind, or an answer does not stand where
-    answer_start says.
+    A list or JSON lines of {"id", "question", "context", "answers": {"text": [...], "answer_start": [...]}}, as Hugging
+    Face's data sets have them, is read too. Raises DataError, which names the file and the question, if it is of another
+    kind, or if an answer is not where answer_start says.
     """
     if path == TOWNS:
         return _questions(towns(), TOWNS)
-    path = Path(path)
-    try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist: give a file in SQuAD's JSON, or {TOWNS}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is no JSON file: {error}") from None
+    text = read_file(path, encoding, f"give a file in SQuAD's JSON, or {TOWNS}")
+    found = entries(text, str(path))
+    if len(found) == 1 and not (isinstance(found[0][0], dict) and "context" in found[0][0]):
+        return _questions(found[0][0], str(path))
+    data = {"data": [{"paragraphs": [_paragraph(entry, f"{path}, {place}") for entry, place in found]}]}
     return _questions(data, str(path))
+
+
+def _paragraph(entry: Any, where: str) -> dict[str, Any]:
+    """A question with its context, as SQuAD's files hold it."""
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(name), str) for name in ("question", "context")):
+        raise DataError(f"{where}: it should have the texts question and context, and is {str(entry)[:60]}")
+    answers = entry.get("answers") or {"text": [], "answer_start": []}
+    if isinstance(answers, dict):
+        texts, starts = answers.get("text"), answers.get("answer_start")
+        if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
+            raise DataError(f"{where}: its answers should have two lists of one length, text and answer_start")
+        answers = [{"text": text, "answer_start": start} for text, start in zip(texts, starts)]
+    asked = {"id": entry.get("id", where), "question": entry["question"], "answers": answers}
+    return {"context": entry["context"], "qas": [asked]}
 
 
 def _questions(data: Any, name: str) -> list[Question]:
@@ -79,9 +93,13 @@ def _questions(data: Any, name: str) -> list[Question]:
 
 
 def _question(asked: dict[str, Any], context: str, name: str) -> Question:
+    if not isinstance(context, str) or not isinstance(asked["question"], str):
+        raise DataError(f"{name}, question {asked['id']}: its question and its context should be texts")
     answers = [] if asked.get("is_impossible") else asked.get("answers", [])
     for answer in answers:
         start, text = answer["answer_start"], answer["text"]
+        if not isinstance(text, str) or not isinstance(start, int) or start < 0:
+            raise DataError(f"{name}, question {asked['id']}: an answer has a text and the place where it starts, from 0")
         if context[start : start + len(text)] != text:
             raise DataError(f"{name}, question {asked['id']}: its answer {text!r} is not at answer_start {start}")
     texts, starts = (tuple(answer[key] for answer in answers) for key in ("text", "answer_start"))

@@ -1,15 +1,18 @@
 """Words with labels, to learn tagging from: CoNLL files, JSON lines, and notes of our own."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import regex
 
+from .conll import TaggedText, conll_texts
 from .files import DataError
 from .order import key
-from .tables import held_out, read_table
+from .reading import UTF8, read_file
+from .tables import as_label, as_text, held_out, read_table, table_kind
 
 NOTES = "notes"  # the name of the notes that come with tinyllm
 
@@ -54,21 +57,24 @@ class Tagged:
         return hashlib.sha256(repr((self.words, self.labels, self.names)).encode("utf-8")).hexdigest()
 
 
-def read_tagged(files: Iterable[str | Path], column: int = -1, names: Sequence[str] | None = None) -> Tagged:
+def read_tagged(
+    files: Iterable[str | Path], column: int = -1, names: Sequence[str] | None = None, encoding: str = UTF8
+) -> Tagged:
     """Tagged texts of files, one after the other: JSON lines with "tokens" and "tags" (lists of one length), or CoNLL's
-    form, a word a line with its label in `column` (from 0, or from the end by -1), an empty line between texts; "notes" is
-    our own. names: the labels in their order; else those that occur, "O" first.
+    form (conll.py), a word a line with its label in `column` (from 0, or from the end by -1), an empty line between texts;
+    "notes" is our own. names: the labels in their order; else those that occur, "O" first.
 
-    Raises DataError, which names the file and the line, where that cannot be.
+    Raises DataError, which names the file and the line, if that cannot be.
     """
-    texts: list[tuple[list[str], list[str], str]] = []
+    texts: list[TaggedText] = []
     for what in files:
         if what == NOTES:
             texts += notes()
-        elif "".join(Path(what).suffixes).removesuffix(".gz").endswith((".json", ".jsonl")):
-            texts += _json(what)
+        elif table_kind(Path(what)) == "json":
+            texts += _json(what, encoding)
         else:
-            texts += _conll(Path(what), column)
+            text = read_file(what, encoding, f"give a CoNLL file, JSON lines, or {NOTES}")
+            texts += conll_texts(text, str(what), column)
     found = {tag for _, tags, _ in texts for tag in tags}
     names = list(names) if names else sorted(found, key=lambda name: (name != "O", name))
     number = {name: i for i, name in enumerate(names)}
@@ -80,44 +86,58 @@ def read_tagged(files: Iterable[str | Path], column: int = -1, names: Sequence[s
     return Tagged([words for words, _, _ in texts], [[number[tag] for tag in tags] for _, tags, _ in texts], names)
 
 
-def _json(path: str | Path) -> list[tuple[list[str], list[str], str]]:
-    table, texts = read_table(path), []
+def _json(path: str | Path, encoding: str) -> list[TaggedText]:
+    table = read_table(path, encoding=encoding)
+    texts: list[TaggedText] = []
     words = table.known(("tokens", "words")) or "tokens"
     tags = table.known(("tags", "ner_tags", "pos_tags", "labels")) or "tags"
     for i, (row, labels) in enumerate(zip(table.values(words), table.values(tags))):
-        where = f"{path}, entry {i + 1},"
+        where = f"{table.where(i)},"
         if not isinstance(row, list) or not isinstance(labels, list) or len(row) != len(labels) or not row:
             raise DataError(f"{where} should have lists of one length as {words} and {tags}")
-        texts.append(([str(word) for word in row], [str(label) for label in labels], where))
+        texts.append(([as_text(word, where) for word in row], [as_label(label, where) for label in labels], where))
     return texts
 
 
-def _conll(path: Path, column: int) -> list[tuple[list[str], list[str], str]]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist: give a CoNLL file, JSON lines, or {NOTES}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8: byte {error.start} cannot be read") from None
-    texts: list[tuple[list[str], list[str], str]] = []
-    words: list[str] = []
-    tags: list[str] = []
-    for number, line in enumerate([*lines, ""], 1):
-        cells = line.split()
-        if cells and cells[0] != "-DOCSTART-":
-            if len(cells) < 2 or not -len(cells) <= column < len(cells):
-                raise DataError(f"{path}, line {number}, has {len(cells)} columns: no word with a label in column {column}")
-            words.append(cells[0])
-            tags.append(cells[column])
-        elif words:
-            texts.append((words, tags, f"{path}, before line {number},"))
-            words, tags = [], []
-    if not texts:
-        raise DataError(f"{path} holds no words")
-    return texts
+def words_of(text: str) -> list[tuple[str, int, int]]:
+    """The words of a text as (word, start, end), by Unicode's word boundaries (UAX 29); a mark is a word too, white space is
+    not."""
+    found = []
+    for match in WORD.finditer(text):
+        if word := match[0].strip():
+            start = match.start() + match[0].index(word)
+            found.append((word, start, start + len(word)))
+    return found
 
 
-def notes(count: int = 600) -> list[tuple[list[str], list[str], str]]:
+def parts(tagged: Tagged) -> Tagged:
+    """The texts in the words that `words_of` finds, each with its label: what a tagger meets in plain text."""
+    words, labels = [], []
+    for row, numbers in zip(tagged.words, tagged.labels):
+        cut = [[part for part, *_ in words_of(word)] or [word] for word in row]
+        names = [divided(tagged.names[n], len(several), tagged.names) for n, several in zip(numbers, cut)]
+        words.append([part for several in cut for part in several])
+        labels.append([tagged.names.index(name) for several in names for name in several])
+    return replace(tagged, words=words, labels=labels)
+
+
+def divided(label: str, count: int, names: Container[str]) -> list[str]:
+    """The labels of a word's parts, where Unicode's word boundaries divide it into several: B-X of "Dr." is B-X of "Dr" and
+    I-X of the point. A label that the data do not have is replaced by the word's own."""
+    first, between, last = PARTS.get(label[:1], ("",) * 3) if label[1:2] in ("", "-") else ("",) * 3
+    letters = [label] if count == 1 else [first + label[1:], *[between + label[1:]] * (count - 2), last + label[1:]]
+    return [part if part in names else label for part in letters]
+
+
+# A label's letter -> those of the first, the middle and the last part of its word
+PARTS = {
+    "B": ("B", "I", "I"), "I": ("I", "I", "I"), "E": ("I", "I", "E"), "L": ("I", "I", "L"), "S": ("B", "I", "E"),
+    "U": ("B", "I", "L"),
+}  # fmt: skip
+WORD = regex.compile(r"(?V1w).+?\b", regex.DOTALL)
+
+
+def notes(count: int = 600) -> list[TaggedText]:
     """Short notes written for tinyllm, (words, their labels, where from): who, where and when, as B-, I- and O."""
     made = []
     for number in range(count):

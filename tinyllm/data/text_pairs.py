@@ -17,6 +17,7 @@ from .cldr import CLDR, letter_pairs
 from .files import DataError
 from .forms import MADE
 from .made import DATES, FUNCTIONS, date_pairs, function_pairs
+from .reading import UTF8
 from .sentences import COPIES, copy_pairs
 from .tables import INPUTS, TARGETS, Table, held_out, read_table
 from .text import read_text
@@ -51,7 +52,13 @@ class Pairs:
         return hashlib.sha256(repr((self.sources, self.references)).encode("utf-8")).hexdigest()
 
 
-def read_pairs(what: str | Path, source: str | None = None, target: str | None = None) -> Pairs:
+def read_pairs(
+    what: str | Path,
+    source: str | None = None,
+    target: str | None = None,
+    delimiter: str | None = None,
+    encoding: str = UTF8,
+) -> Pairs:
     """The pairs of a table, of two files, or of what tinyllm makes. `source` and `target` name the two sides of it:
 
     a table (CSV, TSV, JSON, JSON lines, also .gz; or a data set by name): two of its columns. Not given, they are found by
@@ -62,10 +69,11 @@ def read_pairs(what: str | Path, source: str | None = None, target: str | None =
     functions, and what their documentation says first. "forms" and "replies": what forms.py makes.
     "copies:" before any of these: a sentence of a source to be written again, its first words being given (sentences.py).
 
-    Pairs of which a side is empty are left out. Raises DataError, which names the file, where that cannot be.
+    Pairs of which a side is empty are left out. delimiter, encoding: of the files, see read_table. Raises DataError, which
+    names the file, if that cannot be.
     """
     if isinstance(what, str) and what.startswith(COPIES):
-        pairs = copy_pairs(read_pairs(what.removeprefix(COPIES), source, target).sources)
+        pairs = copy_pairs(read_pairs(what.removeprefix(COPIES), source, target, delimiter, encoding).sources)
     elif what == DATES:
         pairs = date_pairs(source or "en", target or "de")
     elif what == CLDR:
@@ -75,9 +83,9 @@ def read_pairs(what: str | Path, source: str | None = None, target: str | None =
     elif what in MADE:
         pairs = MADE[str(what)]()
     elif files := parallel_files(what, source, target):
-        pairs = read_parallel(*files)
+        pairs = read_parallel(*files, encoding)
     else:
-        pairs = table_pairs(read_table(what, [source, target]), source, target)
+        pairs = table_pairs(read_table(what, [source, target], delimiter, encoding), source, target)
     whole = [(source, group) for source, group in pairs if source.strip() and group]
     if not whole:
         raise DataError(f"{what} holds no pair of texts")
@@ -98,9 +106,9 @@ def parallel_files(what: str | Path, source: str | None, target: str | None) -> 
     return None
 
 
-def read_parallel(source: Path, target: Path) -> list[tuple[str, tuple[str, ...]]]:
+def read_parallel(source: Path, target: Path, encoding: str = UTF8) -> list[tuple[str, tuple[str, ...]]]:
     """Line n of one file with line n of the other."""
-    sides = [read_text(path).removesuffix("\n").split("\n") for path in (source, target)]
+    sides = [read_text(path, encoding=encoding).removesuffix("\n").split("\n") for path in (source, target)]
     if len(sides[0]) != len(sides[1]):
         raise DataError(
             f"{source} has {len(sides[0]):,} lines and {target} {len(sides[1]):,}: line n of one must translate line n of "

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..models.model import LanguageModel, Model
 from ..tokenizers import StreamDecoder, Tokenizer
+from ..tokenizers.files import TokenizerError
 from .beams import beam_search
 from .options import require, require_whole
 from .sampling import Sampler
@@ -287,8 +288,14 @@ def complete(
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """The tokens of a prompt, the model's own around it. An empty one is the token that begins texts, or a line end."""
+    """The tokens of a prompt, the model's own around it. An empty one is the token that begins texts, or a line end, or what
+    the vocabulary begins with if it has none of these."""
     if ids := tokenizer.encode(prompt, add_special_tokens=True) if prompt else []:
         return ids
     begin = next((id for id in (tokenizer.bos_id, tokenizer.eos_id) if id is not None), None)
-    return tokenizer.encode("\n") if begin is None else [begin]
+    if begin is not None:
+        return [begin]
+    try:
+        return tokenizer.encode("\n")
+    except TokenizerError:  # characters of a text without line ends
+        return [0]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import regex
 
 from ..data.encoder_rows import stacked
 from ..data.padding import by_length
@@ -85,12 +87,22 @@ def best_answers(
     for row, (s, e) in zip(rows, (values.T for values in logits)):
         score, first, last = best_span(s[row.first : row.end], e[row.first : row.end], longest)
         if score > best[row.number][0]:
-            best[row.number] = (score, int(row.offsets[first, 0]), int(row.offsets[last, 1]))
+            best[row.number] = (score, *whole_characters(contexts[row.number], *row.offsets[[first, last], [0, 1]].tolist()))
         none[row.number] = min(none[row.number], s[0] + e[0])
     return [
         Answer(context[start:end], start, end, float(score - null))
         for context, (score, start, end), null in zip(contexts, best, none)
     ]
+
+
+def whole_characters(text: str, start: int, end: int) -> tuple[int, int]:
+    """A span that ends where a character does: the accents and marks that a tokenizer drops belong to their letter."""
+    while 0 < start < len(text) and unicodedata.category(text[start]) in ("Mn", "Mc", "Me"):
+        start -= 1
+    return start, CHARACTER.match(text, end - 1).end() if end > start else end
+
+
+CHARACTER = regex.compile(r"\X")
 
 
 def best_span(s: np.ndarray, e: np.ndarray, longest: int) -> tuple[float, int, int]:

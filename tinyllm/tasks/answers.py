@@ -44,9 +44,9 @@ class AnswersTask(EncoderTask):
     @cached_property
     def parts(self) -> tuple[list[Question], list[Question]]:
         """(to learn from, held out): questions on one paragraph stay together."""
-        learned = [question for name in self.data for question in read_squad(name)]
+        learned = [question for name in self.data for question in read_squad(name, self.encoding)]
         if self.val_data:
-            return learned, read_squad(self.val_data)
+            return learned, read_squad(self.val_data, self.encoding)
         out = held_out([question.context for question in learned], self.val_fraction)
         return [q for q, is_out in zip(learned, out) if not is_out], [q for q, is_out in zip(learned, out) if is_out]
 

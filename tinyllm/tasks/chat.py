@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 from .. import metrics
 from ..data import ExampleBatches, PackedBatches, examples_pass, library_dialogues, read_dialogues
-from ..data.dialogues import Dialogue
-from ..data.tables import held_out, table_path
+from ..data.dialogues import Dialogue, first_request
+from ..data.tables import held_out
 from ..data.text import Texts
 from ..generation import chat
 from ..models import Model
@@ -32,7 +32,11 @@ class ChatTask(Task):
     # Data
     data: list[str] = field(default_factory=lambda: [STDLIB])  # JSON (lines) of dialogues, a data set's name, or stdlib
     val_data: str | None = None  # a file to measure on; a part of the data if not given
-    val_fraction: float = 0.05  # which part; equal first messages stay together
+    val_fraction: float = 0.05  # which part; dialogues in which the user says the same first stay together
+    delimiter: str | None = (
+        None  # what is between a table's columns: comma, semicolon, tab, or any character; found if not given
+    )
+    encoding: str = "utf-8"  # how the data files are encoded, such as utf-8, latin-1, windows-1252 or utf-16
     tokenizer: str = "bpe:2048"  # of a fresh model: char, bytes, N learned from the data bpe:N; or a path
     length: int | None = None  # tokens of a dialogue at most: a longer one loses its beginning; as the model takes
     pack: bool = True  # short dialogues share a row, and none sees another
@@ -55,11 +59,14 @@ class ChatTask(Task):
     @cached_property
     def parts(self) -> tuple[list[Dialogue], list[Dialogue]]:
         """(to learn from, held out)."""
-        dialogues = [dialogue for name in self.data for dialogue in dialogues_of(name)]
+        dialogues = [dialogue for name in self.data for dialogue in self.read(name)]
         if self.val_data:
-            return dialogues, dialogues_of(self.val_data)
-        which = held_out([dialogue[0]["content"] for dialogue in dialogues], self.val_fraction)
+            return dialogues, self.read(self.val_data)
+        which = held_out([first_request(dialogue) for dialogue in dialogues], self.val_fraction)
         return [d for d, out in zip(dialogues, which) if not out], [d for d, out in zip(dialogues, which) if out]
+
+    def read(self, name: str) -> list[Dialogue]:
+        return library_dialogues() if name == STDLIB else read_dialogues(name, self.delimiter, self.encoding)
 
     def make_tokenizer(self) -> Tokenizer:
         texts = (message["content"] + "\n" for dialogue in self.parts[0] for message in dialogue)
@@ -94,10 +101,6 @@ def to_a_reply(dialogue: Dialogue, turn: int) -> Dialogue:
     """The dialogue up to one of the assistant's replies, for other turns another; [] where it has none."""
     replies = [i for i, m in enumerate(dialogue) if i and m["role"] == "assistant" and dialogue[i - 1]["role"] == "user"]
     return dialogue[: replies[turn % len(replies)] + 1] if replies else []
-
-
-def dialogues_of(name: str) -> list[Dialogue]:
-    return library_dialogues() if name == STDLIB else read_dialogues(table_path(name))
 
 
 @dataclass

@@ -26,6 +26,7 @@ class EncoderTask(Task):
     val_data: str | None = None  # a file to measure on; a part of the data if not given
     val_fraction: float = 0.1  # which part
     length: int | None = None  # tokens in a row at most; what is longer is cut
+    encoding: str = "utf-8"  # how the data files are encoded, such as utf-8, latin-1, windows-1252 or utf-16
     hidden_words: float = 0.0  # the share of words that become [MASK] in training, others each time: against overfitting
     tokenizer: str = "wordpiece:4096"  # of a fresh model: N tokens learned from the data, wordpiece:N; or a path
 

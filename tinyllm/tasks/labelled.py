@@ -34,6 +34,10 @@ class LabelledTexts:
     val_data: str | None = None  # a file to measure on; a part of the data if not given
     val_fraction: float = 0.1  # which part; of every label alike, and equal texts stay together
     balance: bool = False  # labels that are rare count as much as others
+    delimiter: str | None = (
+        None  # what is between a table's columns: comma, semicolon, tab, or any character; found if not given
+    )
+    encoding: str = "utf-8"  # how the data files are encoded, such as utf-8, latin-1, windows-1252 or utf-16
     measure: Literal["accuracy", "f1", "matthews"] = "accuracy"  # says which model is best; f1: of the second of two labels
 
     help: ClassVar = "a label for each text"
@@ -52,7 +56,9 @@ class LabelledTexts:
         return (learned, self.read(self.val_data, learned.names)) if self.val_data else learned.split(self.val_fraction)
 
     def read(self, name: str, names: Sequence[str] | None) -> Labelled:
-        return read_labelled(name, self.text_column, self.label_column, names=names)
+        return read_labelled(
+            name, self.text_column, self.label_column, names=names, delimiter=self.delimiter, encoding=self.encoding
+        )
 
     def texts(self) -> Iterable[str]:
         """What a fresh tokenizer learns from."""

@@ -12,8 +12,11 @@ import numpy as np
 from .. import kernels, metrics
 from ..data.batches import IGNORED
 from ..data.encoder_rows import EncoderRow
+from ..data.files import DataError
 from ..data.labelled import Labelled, read_labelled
-from ..data.tagged import NOTES, Tagged, read_tagged
+from ..data.padding import longest_first
+from ..data.tagged import NOTES, Tagged, parts, read_tagged
+from ..data.word_rows import WordRow, word_rows
 from ..kernels.device import to_host
 from ..layers import without_dropout
 from ..pipelines.text_classification import row_of
@@ -34,7 +37,8 @@ class SequenceTask(LabelledTexts, EncoderTask):
     model: ClassVar = "BERTForSequenceClassification"
 
     def read(self, name: str, names: Sequence[str] | None) -> Labelled:
-        return read_labelled(name, self.text_column, self.label_column, self.second_column, names)
+        columns = (self.text_column, self.label_column, self.second_column)
+        return read_labelled(name, *columns, names, self.delimiter, self.encoding)
 
     def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
         length = self.row_length(model)
@@ -59,14 +63,14 @@ class TaggingTask(EncoderTask):
 
     help: ClassVar = "a label for each word: names, dates, parts of speech"
     model: ClassVar = "BERTForTokenClassification"
-    use: ClassVar = 'Tag the words of a text: tinyllm.tag(*tinyllm.load("{out}"), ["a text"])'
+    use: ClassVar = 'Tag the words of a text: tinyllm tag {out} "a text"'
 
     @cached_property
     def parts(self) -> tuple[Tagged, Tagged]:
         """(to learn from, held out)."""
-        learned = read_tagged(self.data, self.column)
+        learned = read_tagged(self.data, self.column, encoding=self.encoding)
         if self.val_data:
-            return learned, read_tagged([self.val_data], self.column, learned.names)
+            return learned, read_tagged([self.val_data], self.column, learned.names, self.encoding)
         return learned.split(self.val_fraction)
 
     def texts(self) -> Iterable[str]:
@@ -76,44 +80,66 @@ class TaggingTask(EncoderTask):
         return {"id2label": dict(enumerate(self.parts[0].names))}
 
     def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
-        length = self.row_length(model)
-        learned, held_out = ([*tagged_rows(tokenizer, part, length)] for part in self.parts)
+        length, (learned, held_out) = self.row_length(model), self.parts
+        learned_rows = tagged_rows(tokenizer, parts(learned), length)
+        rows = tagged_rows(tokenizer, held_out, length)
         return TagData(
-            **self.batches(learned, held_out, tokenizer, config),
+            **self.batches(learned_rows, rows, tokenizer, config),
             fingerprint="+".join(part.fingerprint() for part in self.parts),
             best="f1",
+            rows=[rows[i] for i in longest_first(rows)],
+            true=held_out,
         )
 
 
-def tagged_rows(tokenizer: Tokenizer, part: Tagged, length: int) -> Iterable[EncoderRow]:
-    """[CLS] words [SEP] of at most `length` tokens; the first piece of each word has its label (Devlin et al. 2019, 5.3)."""
-    for words, labels in zip(part.words, part.labels):
-        pieces = [tokenizer.encode(word, allow_special=False) for word in words]
-        ids = [id for piece in pieces for id in piece][: length - len(tokenizer.wrap([])[0])]
-        if not ids:
-            continue
-        target = [l if i == 0 else IGNORED for piece, l in zip(pieces, labels) for i in range(len(piece))]
-        tokens, types = tokenizer.wrap(ids)
-        places = tokenizer.wrap([-1] * len(ids))[0]
-        targets = np.full(len(tokens), IGNORED)
-        targets[np.array(places) == -1] = target[: len(ids)]
-        yield EncoderRow(np.array(tokens), np.array(types), targets)
+def tagged_rows(tokenizer: Tokenizer, part: Tagged, length: int) -> list[WordRow]:
+    """[CLS] words [SEP] of at most `length` tokens; the first piece of each word has its label. DataError if there is
+    none."""
+    rows = word_rows(tokenizer, part.words, length, part.labels)
+    if not rows:
+        raise DataError(f"none of the {len(part)} texts has a word that this tokenizer has tokens for")
+    return rows
 
 
+@dataclass
 class TagData(Data):
-    """Measured by the words that have the right label, and by the F1 of whole names where labels are B-, I-, O."""
+    """Measured by the words that have the right label, and by the F1 of whole names (metrics.tag_f1).
+
+    rows: in the order of `held_out`; true: the held-out texts. A word without tokens counts as if the model said "O".
+    """
+
+    rows: Sequence[WordRow] = ()
+    true: Tagged | None = None
 
     @without_dropout()
     def evaluate(self, model: Any, batches: Iterable[Batch]) -> dict[str, float]:
-        """loss, accuracy, f1."""
+        """loss, accuracy, f1 of the words in these batches."""
+        assert self.true is not None
         names = [model.config.id2label[str(i)] for i in range(model.config.num_labels)]
-        loss, said, true = 0.0, [], []
-        for tokens, labels, types, mask in batches:
+        nothing = names.index("O") if "O" in names else -1
+        said = [np.full(len(words), nothing) for words in self.true.words]
+        unread = [np.zeros(len(words), bool) for words in self.true.words]
+        for row in self.rows:
+            unread[row.number][row.words] = True
+        loss, count, texts = 0.0, 0, list[int]()
+        rows = iter(self.rows)
+        for tokens, targets, types, mask in batches:
             logits = model(tokens, token_types=types, attention_mask=mask)
-            loss += kernels.cross_entropy_forward(logits, labels)[0] * np.count_nonzero(labels != IGNORED)
-            for row, target in zip(to_host(logits).argmax(-1), labels):
-                said.append([names[label] for label in row[target != IGNORED]])
-                true.append([names[label] for label in target[target != IGNORED]])
-        words = sum(map(len, true))
-        right = sum(a == b for row in zip(said, true) for a, b in zip(*row))
-        return {"loss": loss / words, "accuracy": right / words, "f1": metrics.tag_f1(said, true)}
+            targeted = int(np.count_nonzero(targets != IGNORED))
+            loss += kernels.cross_entropy_forward(logits, targets)[0] * targeted
+            count += targeted
+            for labels, row in zip(to_host(logits).argmax(-1), rows):
+                said[row.number][row.words] = labels[row.places]
+                unread[row.number][row.words] = False
+                texts.append(row.number)
+        both = [
+            [
+                (names[a] if a >= 0 else "", names[b])
+                for a, b, left in zip(said[i], self.true.labels[i], unread[i])
+                if not left
+            ]
+            for i in sorted(set(texts))
+        ]
+        right = sum(a == b for text in both for a, b in text)
+        f1 = metrics.tag_f1([[a for a, _ in text] for text in both], [[b for _, b in text] for text in both], names)
+        return {"loss": loss / count, "accuracy": right / sum(map(len, both)), "f1": f1}

@@ -33,10 +33,12 @@ class MaskedTask(Task):
     tokenizer: str = "wordpiece:4096"  # N tokens learned from the data: wordpiece:N; or a path
     val_fraction: float = 0.1  # the part of the data, its end, that is held out
     length: int | None = None  # tokens in a row; the most that the model takes if not given
+    encoding: str = "utf-8"  # how the data files are encoded, such as utf-8, latin-1, windows-1252 or utf-16
     masked: float = 0.15  # the share of the tokens that are to be guessed
     whole_words: bool = False  # all pieces of a word are hidden together
 
     help: ClassVar = "hidden words and the next sentence, from plain text"
+    documents: ClassVar = True
     sets: ClassVar = ("vocab_size", "pad_token_id", "num_labels", "pooler")
     use: ClassVar = 'Let it fill a gap: tinyllm fill-mask {out} "The [MASK] of the file."'
 
@@ -44,7 +46,7 @@ class MaskedTask(Task):
         self.data = self._text().data
 
     def _text(self) -> TextTask:
-        return TextTask(self.data)
+        return TextTask(self.data, encoding=self.encoding)
 
     def make_tokenizer(self) -> Tokenizer:
         return wordpiece(self.tokenizer, beginning(self._text().source()))
@@ -72,6 +74,7 @@ class MaskedTask(Task):
             tokenizer=tokenizer,
             fingerprint=source.fingerprint(),
             sample=lambda model: filled(model, tokenizer, gaps),
+            notes=source.notes,
         )
 
 

@@ -41,6 +41,10 @@ class PairTask(Task):
     prefix: list[str] = field(default_factory=list)  # stands before each source, and says what is to be done
     val: list[str] = field(default_factory=list)  # held-out data, named like --data, one for each of these
     val_fraction: float = 0.1  # the part of the data that is held out where --val does not say
+    delimiter: str | None = (
+        None  # what is between a table's columns: comma, semicolon, tab, or any character; found if not given
+    )
+    encoding: str = "utf-8"  # how the data files are encoded, such as utf-8, latin-1, windows-1252 or utf-16
     tokenizer: str = "unigram:4096"  # of a fresh model: N tokens learned from the data: unigram:N; or a path
     max_source: int = 128  # tokens of a source; what is longer loses its end
     max_target: int = 64  # tokens of a target
@@ -116,8 +120,9 @@ class PairTask(Task):
         """(to learn from, held out) of each data."""
         made = []
         for i, name in enumerate(self.data):
-            pairs = read_pairs(name, *self.sides(i))
-            held_out = read_pairs(self.val[i], *self.sides(i)) if self.val else None
+            form = (*self.sides(i), self.delimiter, self.encoding)
+            pairs = read_pairs(name, *form)
+            held_out = read_pairs(self.val[i], *form) if self.val else None
             made.append((pairs, held_out) if held_out else pairs.split(self.val_fraction))
         return made
 

@@ -32,20 +32,25 @@ class SpanTask(Task):
     tokenizer: str = "unigram:4096"  # N tokens learned from the data: unigram:N; or a path
     val_fraction: float = 0.1  # the part of the data, its end, that is held out
     length: int = 128  # tokens in a window of text
+    encoding: str = "utf-8"  # how the data files are encoded, such as utf-8, latin-1, windows-1252 or utf-16
     noise: float = 0.15  # the share of them that is taken out
     mean_span: float = 3.0  # how many of them in a row, in the mean
 
     help: ClassVar = "what was taken out of a text, in spans of a few tokens"
+    documents: ClassVar = True
     sets: ClassVar = SETS
     use: ClassVar = (
         'Let it fill a gap: tinyllm generate {out} --prompt "Return the <extra_id_0> of the file." --temperature 0'
     )
 
     def __post_init__(self) -> None:
-        self.data = TextTask(self.data).data
+        self.data = self._text().data
+
+    def _text(self) -> TextTask:
+        return TextTask(self.data, encoding=self.encoding)
 
     def make_tokenizer(self) -> Tokenizer:
-        return unigram(self.tokenizer, lambda: beginning(TextTask(self.data).source()))
+        return unigram(self.tokenizer, lambda: beginning(self._text().source()))
 
     def model_fields(self, tokenizer: Tokenizer) -> dict[str, Any]:
         return model_fields(tokenizer)
@@ -53,7 +58,7 @@ class SpanTask(Task):
     def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
         c = model.config
         noise = Noise(sentinel_ids(tokenizer), tokenizer.eos_id, c.decoder_start_token_id, self.noise, self.mean_span)
-        source = TextTask(self.data).source()
+        source = self._text().source()
         tokens = cached_tokens(source, tokenizer, tokenizer.eos_id)
         learned, held_out = split(tokens, self.val_fraction, tokenizer.eos_id)
         shown = next(spans_pass(held_out, SAMPLES, self.length, noise))
@@ -64,6 +69,7 @@ class SpanTask(Task):
             fingerprint=source.fingerprint(),
             sample=lambda model: gaps_filled(model, tokenizer, noise, shown[0], shown[2]),
             targets=2,
+            notes=source.notes,
         )
 
 

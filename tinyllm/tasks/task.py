@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from ..checkpoints import lora
 from ..data import DATASETS
+from ..data.sources import TEXTS_OF
 from ..models import Model
 from ..tokenizers import Tokenizer, load
 from ..training.config import TrainConfig
@@ -24,6 +25,7 @@ class Task:
     sets: ClassVar[tuple[str, ...]] = ()  # fields of the model's configuration that the data decide: no options
     fresh: ClassVar[tuple[str, ...]] = ()  # beginnings of the names of parameters that a trained model need not have
     values: ClassVar[dict[str, Any]] = {}  # of options, where they are others than the kind's
+    documents: ClassVar[bool] = False  # whether its data are plain text, of which each row of a table is a document
     use: ClassVar[str] = "Let it write: tinyllm generate {out}"  # what to do with the trained model
 
     def make_tokenizer(self) -> Tokenizer:
@@ -89,6 +91,8 @@ def listed(names: Any) -> list[Any]:
 
 def lasting(name: str | Path) -> str:
     """The name of data as a run keeps it: a path in full, since it may be resumed from another folder."""
+    if str(name).startswith(TEXTS_OF):
+        return TEXTS_OF + lasting(str(name).removeprefix(TEXTS_OF))
     is_name = isinstance(name, str) and (name.partition(":")[0] == "stdlib" or name in DATASETS)
     return str(name) if is_name or not Path(name).exists() else str(Path(name).resolve())
 

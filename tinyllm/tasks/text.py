@@ -31,14 +31,16 @@ class TextTask(Task):
     length: int | None = None  # tokens in a training window; the longest that the model takes if not given
     sample_tokens: int = 80  # tokens of each sample that the model writes at an evaluation; 0 writes none
     sample_prompt: str | None = None  # what a sample begins with; three beginnings from the held-out text if not given
+    encoding: str = "utf-8"  # how the data files are encoded, such as utf-8, latin-1, windows-1252 or utf-16
 
+    documents: ClassVar = True
     sets: ClassVar = ("vocab_size", "eos_token_id", "pad_token_id")  # of the model's configuration: no options
 
     def __post_init__(self) -> None:
         self.data = [lasting(name) for name in listed(self.data)]
 
     def source(self) -> Source:
-        sources = [open_source(name) for name in self.data]
+        sources = [open_source(name, encoding=self.encoding) for name in self.data]
         return sources[0] if len(sources) == 1 else Joined(sources)
 
     def make_tokenizer(self) -> Tokenizer:
@@ -58,6 +60,7 @@ class TextTask(Task):
             tokenizer=tokenizer,
             fingerprint=source.fingerprint(),
             sample=(lambda model: self.sample(model, tokenizer, prompts)) if self.sample_tokens else None,
+            notes=source.notes,
         )
 
     def sample(self, model: Model, tokenizer: Tokenizer, prompts: list[str]) -> str:
@@ -106,6 +109,7 @@ class Joined(Source):
     def __init__(self, sources: list[Source]):
         self.sources = sources
         self.name = " + ".join(source.name for source in sources)
+        self.notes = "\n".join(source.notes for source in sources if source.notes)
 
     def pieces(self) -> Iterator[tuple[str, bool]]:
         for source in self.sources:

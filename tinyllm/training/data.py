@@ -43,6 +43,7 @@ class Data:
     targets: int = 1  # which of a batch's arrays holds the targets, -100 where they do not count
     best: str = "loss"  # the measure that says which model is the best: the lowest loss, or the highest of another
     loss_options: dict[str, Any] = field(default_factory=dict)  # of model.loss in training: class_weight, label_smoothing
+    notes: str = ""  # what a user should know of the data before the first step: which files were read, and which not
     report: Callable[[Model, Path], None] | None = None  # writes into a run's directory what there is to see of its best
 
     def count(self, batch: Batch) -> int:
