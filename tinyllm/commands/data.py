@@ -52,4 +52,4 @@ def path_(name: str) -> None:
 
 
 def _size(dataset: Dataset) -> str:
-    return "" if dataset.size is None else f"{dataset.size / 1e6:.1f} MB"
+    return f"{dataset.size / 1e6:.1f} MB"
