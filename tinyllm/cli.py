@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from typing import Any
 
 import click
 
 from . import __version__
+from .data.names import near
 
 # command -> its line in `tinyllm --help`
 COMMANDS = {
@@ -27,6 +29,8 @@ COMMANDS = {
     "data": "List and fetch well-known public data sets.",
     "info": "Versions, processor, threads and caches of this machine.",
 }
+
+PARAMETERS = "tinyllm.parameters"  # in click's meta: those of the command that runs
 
 # what a user can put right: shown as one line, without a traceback
 USER_ERRORS = (ValueError, OSError, FloatingPointError, ModuleNotFoundError, MemoryError)
@@ -54,6 +58,11 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            ctx.fail(f"No such command {args[0]!r}: {near(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -62,7 +71,29 @@ class Commands(click.Group):
         except USER_ERRORS as error:
             if ctx.params["debug"]:
                 raise
-            raise Failure(str(error) or type(error).__name__) from None
+            raise Failure(as_typed(message_of(error), ctx)) from None
+
+
+def message_of(error: BaseException) -> str:
+    """What an error says; of the system's, the file first and no number."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def as_typed(message: str, ctx: click.Context) -> str:
+    """The message with options as they are typed, --batch-size, in place of Python's names, batch_size or "batch_size".
+
+    Names of one word are replaced at the beginning, in quotes, before "=" and before a number, where they cannot be mistaken
+    for a word of the sentence.
+    """
+    flags = {p.name: p.opts[0] for p in ctx.meta.get(PARAMETERS, []) if p.opts[0].startswith("--")}
+    for name, flag in flags.items():
+        alone = rf"(?<![\w./\\-]){name}(?![\w/\\-]|\.\w)"
+        message = re.sub(rf'"{name}"(?= is)', flag, message)
+        message = re.sub(rf"{alone}=", f"{flag} ", message)
+        message = re.sub(alone if "_" in name else rf"^{alone}(?= (is|are|must)\b)", flag, message)
+    return message
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:

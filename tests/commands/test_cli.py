@@ -220,7 +220,7 @@ def test_train_without_plots_says_what_to_install(text: Path, tmp_path: Path, mo
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"] + ["matplotlib.figure"]:
         monkeypatch.setitem(sys.modules, name, None)
     result = run("train", "gpt", "--data", text, "--out", tmp_path / "run", "--steps", 1, *TINY)
-    assert result.exit_code == 0 and 'pip install "tinyllm[plots]"' in result.output
+    assert result.exit_code == 0 and 'pip install "tinyllm-numpy[plots]"' in result.output
 
 
 def test_train_names_its_directory(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,10 +21,11 @@ from ..optim import Optimizer
 from ..tokenizers import Tokenizer
 from . import lora, quantization
 from .files import CONFIG, MODEL, CheckpointError, read_json, write_json
+from .state import STATE, read_state
 from .tensors import read_tensors, write_tensors
 
 FORMAT = 1
-OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
+OPTIMIZER = "optimizer.safetensors"
 
 
 def write_model(directory: Path, model: Model, tokenizer: Tokenizer | None) -> None:
@@ -99,7 +100,7 @@ def write_training(directory: Path, optimizer: Optimizer, state: Mapping[str, An
 
 def read_training(directory: Path, optimizer: Optimizer) -> dict[str, Any]:
     """Fills the optimizer -> the state that was saved with it."""
-    state = read_json(directory / STATE)
+    state = dataclasses.asdict(read_state(directory))
     read_tensors(directory / OPTIMIZER, optimizer.moments())
     optimizer.steps = state["optimizer_steps"]
     return state

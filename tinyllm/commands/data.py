@@ -8,9 +8,10 @@ import textwrap
 import click
 
 from ..data import DATASETS, Dataset, dataset_path, fetch, find_dataset, is_fetched
+from .options import Group
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """List and fetch well-known public data sets.
 

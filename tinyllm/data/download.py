@@ -1,7 +1,7 @@
 """Fetching the registry's files: with mirrors, resumed after a cut, and kept in the cache folder.
 
-A server is not trusted. No more bytes are taken than the registry says the file has, and their SHA-256 must be the registry's.
-An encrypted connection is never followed by one that is not.
+A server is not trusted. No more bytes are taken than the registry gives as the size, and the registry has their SHA-256. An
+encrypted connection is never followed by one that is not.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from ..files import flush_to_disk
+from ..files import flush_to_disk, naming
 from .files import DataError, cache_dir
 from .registry import Dataset, RemoteFile, find_dataset
 
@@ -212,7 +212,7 @@ def _connect(url: str, part: Path, size: int, report: Report) -> bool:
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {begin}-"):
             raise _Failed(f"it sent another part than the one from byte {begin:,} on")
         total = _total(response.headers.get("Content-Length"), begin, size)
-        with _naming(part), part.open("ab" if begin else "wb") as file:
+        with naming(part), part.open("ab" if begin else "wb") as file:
             cut = not _receive(response, file.write, begin, total, size, report)
             flush_to_disk(file)
     return not cut and total in (None, part.stat().st_size)
@@ -227,16 +227,6 @@ def _total(length: str | None, begin: int, size: int) -> int | None:
     if begin + int(length) > size:
         raise _WrongFile(f"it would send {begin + int(length):,} bytes, and this file has {size:,}")
     return begin + int(length)
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """An error of the system, such as a full disk, names the file."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
 
 
 def _receive(

@@ -4,10 +4,10 @@ Every address is pinned to one commit or revision, and so always gives the same 
 most bytes that are accepted for it. A file without a published SHA-256 is not listed.
 """
 
-import difflib
 from dataclasses import dataclass, replace
 
 from .files import DataError
+from .names import near
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,7 @@ class Dataset:
 def find_dataset(name: str) -> Dataset:
     """The data set of this name. Raises DataError with the names that there are."""
     if name not in DATASETS:
-        close = difflib.get_close_matches(name, DATASETS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(DATASETS)}"
-        raise DataError(f"no data set is called {name!r}: {hint}")
+        raise DataError(f"no data set is called {name!r}: {near(name, DATASETS)}")
     return DATASETS[name]
 
 

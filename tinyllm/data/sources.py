@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .download import fetch
 from .files import DataError
+from .names import near
 from .registry import DATASETS, find_dataset
 from .stdlib import stdlib_source
 from .text import Source, open_text
@@ -24,7 +25,8 @@ def open_source(
         if what in DATASETS:
             return _open_dataset(what, separator, quiet)
         if not Path(what).exists():
-            raise DataError(f"{what} is neither a file or folder, nor one of the names stdlib, {', '.join(DATASETS)}")
+            names = ("stdlib", "stdlib:docs", "stdlib:code", *DATASETS)
+            raise DataError(f"{what} is neither a file or folder nor a name of data: {near(what, names)}")
     return open_text(what, suffixes, separator)
 
 

@@ -168,11 +168,11 @@ def chat_format(tokenizer: Tokenizer | None) -> ChatFormat:
 def compiled(template: str) -> Any:
     """A Jinja template as transformers compiles it; a checkpoint's is a stranger's program, so it runs in the sandbox."""
     try:
-        import jinja2  # here, because it is an extra: tinyllm[chat]
+        import jinja2  # here, because it is an extra, chat
         from jinja2.sandbox import ImmutableSandboxedEnvironment
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            "this model's chat format is a Jinja template, which needs jinja2: pip install 'tinyllm[chat]'"
+            "this model's chat format is a Jinja template, which needs jinja2: pip install 'tinyllm-numpy[chat]'"
         ) from None
 
     def raise_exception(message: str) -> None:
