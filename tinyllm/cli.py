@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -25,6 +26,8 @@ COMMANDS = {
     "translate": "Translate texts with a trained encoder-decoder.",
     "summarize": "Summarize texts with a trained model.",
     "quantize": "Write a model in 16, 8 or 4 bits a weight.",
+    "merge": "Add the LoRA adapters of a model to its weights.",
+    "export": "Write a model as a Hugging Face directory.",
     "gradcheck": "Compare every gradient with finite differences.",
     "data": "List and fetch well-known public data sets.",
     "info": "Versions, processor, threads and caches of this machine.",
@@ -65,13 +68,22 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = show_warning
+                return super().invoke(ctx)
         except BrokenPipeError:
             raise  # the reader of our output has left: click knows what to do
         except USER_ERRORS as error:
             if ctx.params["debug"]:
                 raise
             raise Failure(as_typed(message_of(error), ctx)) from None
+
+
+def show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: str | None = None
+) -> None:
+    """A warning as a line on stderr, without the line of the source that gave it."""
+    click.secho(f"Warning: {message}", fg="yellow", err=True)
 
 
 def message_of(error: BaseException) -> str:

@@ -75,7 +75,43 @@ def test_every_command_has_help(name: str) -> None:
 
 def test_an_unknown_command_is_a_usage_error() -> None:
     result = run("trian")
-    assert result.exit_code == 2 and "trian" in result.stderr
+    assert result.exit_code == 2 and "No such command 'trian': did you mean train?" in result.stderr
+    assert "there are train, finetune" in run("xyzzy").stderr
+    assert run().exit_code in (0, 2) and "Usage:" in run().output
+
+
+@pytest.mark.parametrize(
+    ("args", "meant"),
+    [
+        (["train", "gtp"], "gpt"), (["finetune", "brt"], "bert"), (["data", "fetsh", "x"], "fetch"),
+        (["train", "gpt", "--preset", "qick"], "quick"), (["finetune", "gpt", "--task", "chta"], "chat"),
+        (["train", "gpt", "--stesp", "5"], "--steps"), (["train", "gpt", "--schedule", "cosin"], "cosine"),
+        (["train", "gpt", "--data", "tinyshakespear"], "tinyshakespeare"), (["data", "fetch", "multi3k"], "multi30k"),
+        (["gradcheck", "lama"], "llama"),
+    ],
+)  # fmt: skip
+def test_the_nearest_name_is_proposed(args: list[str], meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = " ".join(run(*args).stderr.split()).lower()
+    assert f"did you mean {meant}" in said or f"did you mean '{meant}'" in said or f"possible options: {meant}" in said, said
+
+
+def test_an_error_names_options_as_they_are_typed() -> None:
+    ctx = click.Context(click.Command("it"))
+    ctx.meta[cli.PARAMETERS] = [click.Option(["--batch-size"]), click.Option(["--lr"]), click.Option(["--clip"])]
+    for message, shown in [
+        ("batch_size is 0", "--batch-size is 0"),
+        ('"lr" is inf, and must be a finite number', "--lr is inf, and must be a finite number"),
+        ("lr must be above 0", "--lr must be above 0"),
+        ("Try a lower lr (it is 3), or clip=1", "Try a lower lr (it is 3), or --clip 1"),
+        (
+            "runs/batch_size/x and a_batch_size and batch_size.txt stay",
+            "runs/batch_size/x and a_batch_size and batch_size.txt stay",
+        ),
+        ("give --batch-size", "give --batch-size"),
+    ]:
+        assert cli.as_typed(message, ctx) == shown
+    assert cli.message_of(OSError(28, "No space left on device", "a/file")) == "a/file: No space left on device"
 
 
 @pytest.mark.parametrize("error", [ValueError("seven is too many"), OSError("the disk is full"), FloatingPointError("NaN")])
@@ -232,7 +268,11 @@ def test_train_names_its_directory(text: Path, tmp_path: Path, monkeypatch: pyte
 
 def test_train_help_tells_presets_and_defaults() -> None:
     output = " ".join(run("train", "gpt", "--help").output.split())
-    assert "--n-layer INTEGER [4]" in output and "[quick|nano|baby|gpt2]" in output and "Examples:" in output
+    assert (
+        "--n-layer INTEGER [4; with --init: the model's own]" in output
+        and "[quick|nano|baby|gpt2]" in output
+        and "Examples:" in output
+    )
     assert "vocab-size" not in output
     assert "--resume" in run("train").output
 

@@ -174,16 +174,19 @@ def _read_config(directory: Path) -> tuple[Callable[..., Model], Any]:
         read = {**family.read(theirs), **family.stored(theirs, tensors)}
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: {error}") from None
+    changed: set[str] = set()  # by generation_config.json
     if (directory / GENERATION).is_file():  # where it is, transformers' generate goes by it
         generation = read_json(directory / GENERATION)
         theirs |= {key: generation.get(key) for key in ("eos_token_id", "pad_token_id")}
         if "decoder_start_token_id" in generation:
             theirs["decoder_start_token_id"] = generation["decoder_start_token_id"]
+        changed = {"eos_token_id", "pad_token_id", "decoder_start_token_id"} & set(generation)
     model_class, config_class = MODELS[name]
     try:
         return model_class, config_class(**{**_fields(theirs, family, config_class), **read})
     except (ValueError, ZeroDivisionError) as error:
-        raise CheckpointError(f"{path}: {error}") from None
+        blamed = directory / GENERATION if any(key in str(error) for key in changed) else path
+        raise CheckpointError(f"{blamed}: {error}") from None
 
 
 def _fields(theirs: Mapping[str, Any], family: Family, config_class: Any) -> dict[str, Any]:

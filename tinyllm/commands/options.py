@@ -185,6 +185,16 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def check_other(out: Path, *sources: Path | None) -> None:
+    """ValueError where what is written would replace what is read."""
+    for source in sources:
+        if source is None:
+            continue
+        read, written = source.resolve(), out.resolve()
+        if written == read or written.is_relative_to(read) or read.is_relative_to(written):
+            raise ValueError(f"{out} is {source}, or one is inside the other: choose another directory to write")
+
+
 def value_of(option: str, args: list[str]) -> str | None:
     """The value of an option among arguments that are not parsed yet."""
     for arg, following in zip(args, [*args[1:], None]):

@@ -131,10 +131,8 @@ def _watched(out: Path, train_it: Callable[[Any], Any]) -> None:
         watcher.console.print(sample, markup=False, soft_wrap=True)
         watcher.console.rule()
     step = best_step(out)
-    record: dict[str, Any] = next(
-        (record for record in reversed(evaluations) if record["step"] == step), {}
-    )  # the log may be lost
-    measured = ", ".join(f"{name.removeprefix('val_')} {record[name]:.4f}" for name in record if name.startswith("val_"))
+    measures = {record["step"]: record for record in evaluations}.get(step, {})  # none where the log is lost
+    measured = ", ".join(f"{name.removeprefix('val_')} {measures[name]:.4f}" for name in measures if name.startswith("val_"))
     watcher.console.print(
         f"The best model, of step {step:,} (on held-out data: {measured or 'the log has lost it'}), is in {out}.\n"
         + _task_of(run).use.format(out=out),

@@ -29,7 +29,7 @@ def plot_loss(
 ) -> None:
     """Writes the losses of a run's metrics against its steps as a PNG, and a second picture below it of another measure.
 
-    best: the measure to show below, "accuracy" say; the first there is if it is the loss. unit: the loss is a mean over these.
+    best: the measure to show below, "accuracy" say; the first one if it is the loss. unit: what the loss is a mean over.
     Where training has a loss of its own, with label smoothing or weights of labels, the held-out loss is shown of that kind.
     ModuleNotFoundError, in one sentence, where matplotlib is missing.
     """
