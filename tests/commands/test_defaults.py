@@ -80,7 +80,8 @@ def test_values_as_they_are_shown() -> None:
 def test_a_run_says_what_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TINYLLM_CACHE", str(tmp_path / "cache"))
     (tmp_path / "text.txt").write_text("the cat sat on the mat.\n" * 40, encoding="utf-8")
-    tiny = "--n-layer 1 --n-head 2 --n-embd 8 --n-positions 8 --tokenizer char --sample-tokens 0 --batch-size 2 --steps 1".split()
+    sizes = "--n-layer 1 --n-head 2 --n-embd 8 --n-positions 8 --tokenizer char --sample-tokens 0".split()
+    tiny = [*sizes, "--batch-size", "2", "--steps", "1"]
     args = ["train", "gpt", "--data", str(tmp_path / "text.txt"), *tiny, "--out", str(tmp_path / "run")]
     said = " ".join(CliRunner().invoke(cli.cli, args).output.split())
     assert "the preset quick, because neither preset nor init is given. The model begins from nothing. lr 0.003" in said

@@ -43,7 +43,7 @@ class Terminal(Watcher):
             TextColumn("step {task.completed:,}/{task.total:,}", table_column=Column(no_wrap=True)),
             BarColumn(bar_width=None),
             TextColumn("{task.description}", table_column=Column(no_wrap=True)),
-            TimeLeft(),
+            TimeLeft(table_column=Column(no_wrap=True, min_width=len("0:00:00 left"))),
             console=self.console,
             disable=not self.console.is_terminal,
             expand=True,

@@ -181,7 +181,7 @@ class Run:
         with (self.path / METRICS).open("ab") as log:
             os.fsync(log.fileno())  # the log must not be behind the checkpoint, whatever happens to the machine
         path = checkpoint_path(self.path, state["step"])
-        with files.complete_directory(path) as directory:
+        with naming(path), files.complete_directory(path) as directory:
             native.write_model(directory, model, tokenizer)
             native.write_training(directory, optimizer, {**state, "lines": self.lines})
         self.keep(state)
@@ -189,7 +189,7 @@ class Run:
 
     def stopped(self, step: int, error: OSError) -> OSError:
         """The error that ends a training which the system lets down: the file, what is saved, and how to go on."""
-        if error.errno is None:  # check_there says it already
+        if error.errno is None:  # check_there, or this method, says it already
             return error
         if not is_run(self.path):
             return FileNotFoundError(_removed(self.path))
@@ -198,10 +198,7 @@ class Run:
             saved = "No checkpoint is saved yet; afterwards this begins again"
         else:
             saved = f"The checkpoint {last} is whole; afterwards this goes on from there"
-        again = f"tinyllm train --resume {self.path}"
-        made = OSError(f"step {step}: {what}. {saved}: {again}")
-        made.errno = error.errno
-        return made
+        return OSError(f"step {step}: {what}. {saved}: tinyllm train --resume {self.path}")
 
     def keep(self, state: dict[str, Any]) -> None:
         """Removes all checkpoints but the one of this state and its best."""
