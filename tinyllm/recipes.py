@@ -83,8 +83,11 @@ def _resumed(run: Run, watcher: Watcher | None, options: dict[str, Any]) -> tupl
         raise ValueError(f"{out} was trained from Python with data of its own: resume it there, by Trainer.resume()")
     if config["kind"] not in KINDS:
         raise ValueError(f"{out} trains {config['kind']!r}, which this tinyllm does not know: update it")
-    if unknown := sorted(set(options) - {field.name for field in dataclasses.fields(TrainConfig)}):
-        raise ValueError(f"resuming cannot change {', '.join(unknown)}: only fields of TrainConfig, such as steps and lr")
+    fields = [field.name for field in dataclasses.fields(TrainConfig)]
+    if unknown := sorted(set(options) - set(fields)):
+        raise ValueError(
+            f"resuming cannot change {', '.join(unknown)}, only the fields of TrainConfig: {near(unknown[0], fields)}"
+        )
     if "steps" in options:
         config["train"]["epochs"] = 0.0  # these are the steps
     try:
@@ -143,6 +146,7 @@ def plan(
     task_class = about.task_named(task)
     if preset is not None and preset not in about.presets:
         raise ValueError(f"{kind} has no preset {preset!r}: {near(preset, about.presets)}")
+    _check_ranges(options)  # by the names that the caller gave
     given = _spread(about, options)
     if "steps" in given:
         given = {"epochs": 0.0, **given}  # these are the steps
@@ -171,12 +175,10 @@ def plan(
 def _check_ranges(values: dict[str, Any]) -> None:
     """ValueError for an option that is too small or too large, before anything is read."""
     for name, value in values.items():
-        dropout = "drop" in name and isinstance(value, (int, float))
-        least, below = (0, 1) if dropout else RANGES.get(name, (-math.inf, math.inf))
-        if isinstance(value, (int, float)) and not least <= value < below:
-            raise ValueError(
-                f"{name} is {value}, and must be at least {least}" + (f" and below {below}" if below == 1 else "")
-            )
+        limits = (0, 1) if "drop" in name else RANGES.get(name)
+        if limits and isinstance(value, (int, float)) and not limits[0] <= value < limits[1]:
+            above = f" and below {limits[1]}" if limits[1] == 1 else ""
+            raise ValueError(f"{name} is {value}, and must be at least {limits[0]}{above}")
 
 
 def defaults(
@@ -295,5 +297,6 @@ def _copy_parameters(source: Model, target: Model, fresh: tuple[str, ...]) -> No
             p.data = theirs[p.name]
         elif not p.name.startswith(fresh):
             raise ValueError(
-                f"the trained model has no {p.name} of shape {p.shape}: leave its configuration's sizes as they are"
+                f"the trained model has no {p.name} of {' x '.join(map(str, p.shape))} numbers: its sizes and its "
+                "vocabulary cannot be changed, so leave out the options that change them"
             )

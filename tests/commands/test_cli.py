@@ -96,6 +96,21 @@ def test_the_nearest_name_is_proposed(args: list[str], meant: str, tmp_path: Pat
     assert meant in said.partition("did you mean")[2], said
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("tinyllm tr", "train"), ("tinyllm train g", "gpt"), ("tinyllm train gpt --preset n", "nano"),
+        ("tinyllm finetune gpt --task cha", "chat"), ("tinyllm finetune gpt --task chat --eval-t", "--eval-texts"),
+        ("tinyllm data fe", "fetch"), ("tinyllm nonsense x", ""),
+    ],
+)  # fmt: skip
+def test_the_shell_completes(words: str, expected: str) -> None:
+    """As click's scripts ask it to (README says how they are installed)."""
+    asked = {"_TINYLLM_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    result = CliRunner().invoke(cli.cli, [], env=asked, prog_name="tinyllm", complete_var="_TINYLLM_COMPLETE")
+    assert [line.partition(",")[2] for line in result.output.splitlines()][:1] == [expected]
+
+
 def test_an_error_names_options_as_they_are_typed() -> None:
     ctx = click.Context(click.Command("it"))
     ctx.meta[cli.PARAMETERS] = [click.Option(["--batch-size"]), click.Option(["--lr"]), click.Option(["--clip"])]

@@ -156,14 +156,15 @@ def test_it_learns(text: Path) -> None:
         ({"epochs": math.inf}, '"epochs" is inf, and must be a finite number'),
         ({"epochs": 1e300}, r"epochs is 1e\+300, which is more than 1e\+12 steps"),
         ({"clip": math.nan}, '"clip" is nan'),
-        ({"dropout": math.nan}, '"embd_pdrop" is nan'),
+        ({"dropout": math.nan}, "dropout is nan, and must be at least 0 and below 1"),
+        ({"embd_pdrop": -0.5}, "embd_pdrop is -0.5"),
         ({"val_fraction": math.nan}, '"val_fraction" is nan'),
         ({"steps": "5"}, "\"steps\" is '5', and must be of type int"),
         ({"steps": 5.5}, '"steps" is 5.5'),
         ({"n_embd": [8]}, r'"n_embd" is \[8\], and must be of type int'),
         ({"seed": -1}, "seed must be at least 0"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
-        ({"dropout": 1.5}, "embd_pdrop is 1.5, and must be at least 0 and below 1"),
+        ({"dropout": 1.5}, "^dropout is 1.5, and must be at least 0 and below 1"),
         ({"length": 0}, "length is 0, and must be at least 1"),
         ({"sample_tokens": -1}, "sample_tokens is -1"),
         ({"preset": "nan"}, "no preset 'nan': did you mean nano"),
@@ -196,6 +197,8 @@ def test_a_directory_that_is_not_free(text: Path, tmp_path: Path) -> None:
         tinyllm.resume(tmp_path)
     with pytest.raises(ValueError, match="resuming cannot change n_embd"):
         tinyllm.resume(tmp_path / "run", n_embd=16)
+    with pytest.raises(ValueError, match="did you mean steps"):
+        tinyllm.resume(tmp_path / "run", step=16)
 
 
 # NaN -------------------------------------------------------------------------------------------------------------------

@@ -180,7 +180,8 @@ class Group(click.Group):
     """A group whose error for an unknown command proposes the nearest one."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and not args[0].startswith("-") and args[0] not in (known := self.list_commands(ctx)):
+        known = self.list_commands(ctx)
+        if args and not args[0].startswith("-") and args[0] not in known and not ctx.resilient_parsing:  # not completing
             ctx.fail(f"No such command {args[0]!r}: {near(args[0], known)}")
         return super().resolve_command(ctx, args)
 

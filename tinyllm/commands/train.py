@@ -42,6 +42,8 @@ class Kinds(Command, Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         name, made, rest = super().resolve_command(ctx, args)
+        if made is None:  # while the shell completes a word
+            return name, made, rest
         return name, training_command(name, None, EXAMPLES.format(kind=name), rest), rest
 
 
