@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 
@@ -130,3 +131,17 @@ def test_a_conversation(tmp_path):
     options = ("chat", tmp_path / "chat", "--temperature", 0, "--max-new-tokens", 20)
     assert run(*options, input="Hi\n\nWho?\n") == "Oh!\nI am.\n"
     assert run(*options, input="Hi\n/reset\nHi\n/exit\nWho?\n") == "Oh!\nOh!\n"
+
+
+@pytest.mark.parametrize("key", ["eos_token_id", "pad_token_id"])
+def test_a_bad_generation_config_is_named(tmp_path, key):
+    huggingface.save(tmp_path / "theirs", GPT.tiny(), None)
+    tinyllm.load(tmp_path / "theirs")
+    (tmp_path / "theirs" / "generation_config.json").write_text(f'{{"{key}": "x"}}', encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"generation_config\.json: {key} is 'x'"):
+        tinyllm.load(tmp_path / "theirs")
+    (tmp_path / "theirs" / "generation_config.json").unlink()
+    config = json.loads((tmp_path / "theirs" / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "theirs" / "config.json").write_text(json.dumps({**config, key: "x"}), encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"[\\/]config\.json: {key} is 'x'"):
+        tinyllm.load(tmp_path / "theirs")

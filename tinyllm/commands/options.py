@@ -192,7 +192,7 @@ def check_other(out: Path, *sources: Path | None) -> None:
         if source is None:
             continue
         read, written = source.resolve(), out.resolve()
-        if written == read or written.is_relative_to(read) or read.is_relative_to(written):
+        if written.is_relative_to(read) or read.is_relative_to(written):
             raise ValueError(f"{out} is {source}, or one is inside the other: choose another directory to write")
 
 
