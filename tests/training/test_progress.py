@@ -100,6 +100,7 @@ def test_the_held_out_loss_of_the_same_kind_as_in_training() -> None:
     large = tuple(np.concatenate(arrays) for arrays in zip(*batches))
     assert records[0]["val_objective"] == pytest.approx(model.loss(*large, label_smoothing=0.3), rel=1e-9)
     assert records[0]["val_loss"] == pytest.approx(model.loss(*large), rel=1e-9)
+    assert Data(Fixed([]), lambda: [], loss_options={"class_weight": np.ones(2)}).trains_another_loss
     for options in ({}, {"label_smoothing": 0.0}):
         trainer = Trainer(small(), Data(Fixed(batches), lambda: batches, loss_options=options), TrainConfig(steps=1))
         trainer.train()

@@ -396,6 +396,17 @@ def test_of_two_that_create_a_run_in_the_same_moment_one_is_refused(tmp_path: Pa
         assert Run.open(path).config["init"] == str(codes[0])
 
 
+def test_a_full_disk_before_a_run_has_begun(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tinyllm.files.flush_to_disk", full)
+        with pytest.raises(OSError, match="run.json: No space left on device. The run has not begun"):
+            Run.create(tmp_path / "run", {"kind": None})
+    tinyllm.train("gpt", data=text, out=tmp_path / "run", steps=1, **TINY)
+
+
 @pytest.mark.parametrize("place", ["log", "checkpoint"])
 def test_a_full_disk(cut: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     """The error names the file and what is saved, and afterwards the run goes on bit for bit."""

@@ -85,7 +85,13 @@ class Run:
             check_free(path)  # again: another process may have been here before we had the lock
             for left in run.path.glob(f".{RUN}.*.tmp"):  # by a kill
                 left.unlink()
-            run.write_config(config)
+            try:
+                run.write_config(config)
+            except OSError as error:
+                raise OSError(
+                    f"{error.filename or run.path}: {error.strerror or error}. The run has not begun, and nothing is saved: "
+                    "put this right, and begin it again"
+                ) from error
         return run
 
     @classmethod

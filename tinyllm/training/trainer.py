@@ -158,7 +158,7 @@ class Trainer:
         limit = self.config.eval_batches or None
         with kernels.autocast(self.config.dtype):
             measured = self.data.evaluate(self.model, itertools.islice(stop.guard(self.data.held_out()), limit))
-            if any(self.data.loss_options.values()) and not stop.asked:
+            if self.data.trains_another_loss and not stop.asked:
                 again = itertools.islice(stop.guard(self.data.held_out()), limit)
                 measured["objective"] = self.data.objective(self.model, again)
         if stop.asked:
