@@ -5,7 +5,7 @@ from pathlib import Path
 
 from .download import fetch
 from .files import DataError
-from .names import near
+from .names import nearest
 from .registry import DATASETS, find_dataset
 from .stdlib import stdlib_source
 from .text import Source, open_text
@@ -25,8 +25,9 @@ def open_source(
         if what in DATASETS:
             return _open_dataset(what, separator, quiet)
         if not Path(what).exists():
-            names = ("stdlib", "stdlib:docs", "stdlib:code", *DATASETS)
-            raise DataError(f"{what} is neither a file or folder nor a name of data: {near(what, names)}")
+            names = ("stdlib", *DATASETS)
+            meant = f": did you mean {close}?" if (close := nearest(what, names)) else ""
+            raise DataError(f"{what} is neither a file or folder, nor one of the names {', '.join(names)}{meant}")
     return open_text(what, suffixes, separator)
 
 
