@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-INSTALL_CUDA = 'pip install "tinyllm[cuda]"'
+INSTALL_CUDA = 'pip install "tinyllm-numpy[cuda]"'
 
 
 def emulated() -> bool:

@@ -53,7 +53,7 @@ def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def in_float64_throughout(monkeypatch):
     """transformers computes norms, angles and softmax in float32 whatever the model is in: after this call, in float64."""
-    torch = pytest.importorskip("torch", reason="compares with PyTorch: pip install 'tinyllm[peers]'")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch: pip install 'tinyllm-numpy[peers]'")
     default = torch.get_default_dtype()
     importlib.import_module("safetensors.torch")  # makes its table of dtypes
 

@@ -17,7 +17,7 @@ KERNEL_SETS = ("reference", "cpu")
 
 def peers() -> tuple[Any, Any]:
     """torch and transformers, quiet and offline; skips where they are not installed."""
-    reason = "compares with PyTorch and transformers: pip install 'tinyllm[peers]'"
+    reason = "compares with PyTorch and transformers: pip install 'tinyllm-numpy[peers]'"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
         torch = pytest.importorskip("torch", reason=reason)

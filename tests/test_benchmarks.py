@@ -239,7 +239,7 @@ def test_decoding_gives_equal_tokens(work, in_one_process, monkeypatch, tmp_path
 
 def test_tokenizers_give_equal_ids(in_one_process, monkeypatch, tmp_path):
     for package in ("tokenizers", "tiktoken"):
-        pytest.importorskip(package, reason="compares with the tokenizer libraries: pip install 'tinyllm[peers]'")
+        pytest.importorskip(package, reason="compares with the tokenizer libraries: pip install 'tinyllm-numpy[peers]'")
     import tokenization
 
     text = tmp_path / "text.txt"
@@ -264,7 +264,7 @@ def test_flops_are_those_of_the_design():
 
 
 def test_shakespeare(in_one_process, monkeypatch, tmp_path):
-    pytest.importorskip("matplotlib", reason="draws: pip install 'tinyllm[plots]'")
+    pytest.importorskip("matplotlib", reason="draws: pip install 'tinyllm-numpy[plots]'")
     import shakespeare
 
     monkeypatch.setattr(shakespeare, "EVAL_EVERY", 4)
@@ -312,7 +312,7 @@ def test_both_are_measured_on_every_held_out_token_once(tmp_path):
 
 
 def test_everything_in_one_go(in_one_process, monkeypatch, tmp_path):
-    pytest.importorskip("matplotlib", reason="draws: pip install 'tinyllm[plots]'")
+    pytest.importorskip("matplotlib", reason="draws: pip install 'tinyllm-numpy[plots]'")
     import everything
 
     monkeypatch.setattr(everything, "PRODUCTS", [(8, 16, 24)])

@@ -46,6 +46,15 @@ def test_the_version_is_in_one_place(sources):
     assert not [line for line in written if line.startswith("version")]
 
 
+def test_the_distribution_is_not_called_as_another_project(sources):
+    """`tinyllm` on the package index is somebody else's: only the import and the command have that name."""
+    assert without_numpy("--name", cwd=sources).split()[-1] == "tinyllm-numpy"
+    texts = [path for kind in ("py", "md", "cfg", "toml", "yaml") for path in ROOT.rglob(f"*.{kind}")]
+    wrong = re.compile(r"""pip install [^\n`&|;]*["' ]tinyllm(?!-numpy)(?![\w/])""")
+    found = [path for path in texts if wrong.search(path.read_text(encoding="utf-8", errors="replace"))]
+    assert [path for path in found if path != Path(__file__)] == []
+
+
 def test_what_is_installed(sources, tmp_path):
     without_numpy("build", "--build-lib", str(tmp_path), cwd=sources)
     installed = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
+import warnings
 from typing import Any
 
 import click
 
 from . import __version__
+from .data.names import near
 
 # command -> its line in `tinyllm --help`
 COMMANDS = {
@@ -25,10 +28,14 @@ COMMANDS = {
     "translate": "Translate texts with a trained encoder-decoder.",
     "summarize": "Summarize texts with a trained model.",
     "quantize": "Write a model in 16, 8 or 4 bits a weight.",
+    "merge": "Add the LoRA adapters of a model to its weights.",
+    "export": "Write a model as a Hugging Face directory.",
     "gradcheck": "Compare every gradient with finite differences.",
     "data": "List and fetch well-known public data sets.",
     "info": "Versions, processor, threads and caches of this machine.",
 }
+
+PARAMETERS = "tinyllm.parameters"  # in click's meta: those of the command that runs
 
 # what a user can put right: shown as one line, without a traceback
 USER_ERRORS = (ValueError, OSError, FloatingPointError, ModuleNotFoundError, MemoryError)
@@ -56,15 +63,51 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {args[0]!r}: {near(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = show_warning
+                return super().invoke(ctx)
         except BrokenPipeError:
             raise  # the reader of our output has left: click knows what to do
         except USER_ERRORS as error:
             if ctx.params["debug"]:
                 raise
-            raise Failure(str(error) or type(error).__name__) from None
+            raise Failure(as_typed(message_of(error), ctx)) from None
+
+
+def show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: str | None = None
+) -> None:
+    """A warning as a line on stderr, without the line of the source that gave it."""
+    click.secho(f"Warning: {message}", fg="yellow", err=True)
+
+
+def message_of(error: BaseException) -> str:
+    """What an error says; of the system's, the file first and no number."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def as_typed(message: str, ctx: click.Context) -> str:
+    """The message with options as they are typed, --batch-size, in place of Python's names, batch_size or "batch_size".
+
+    Names of one word are replaced at the beginning, in quotes, before "=" and before a number, where they cannot be mistaken
+    for a word of the sentence.
+    """
+    flags = {p.name: p.opts[0] for p in ctx.meta.get(PARAMETERS, []) if p.opts[0].startswith("--")}
+    for name, flag in flags.items():
+        alone = rf"(?<![\w./\\-]){name}(?![\w/\\-]|\.\w)"
+        message = re.sub(rf'"{name}"(?= is)', flag, message)
+        message = re.sub(rf"{alone}=", f"{flag} ", message)
+        message = re.sub(alone if "_" in name else rf"^{alone}(?= (is|are|must)\b)", flag, message)
+    return message
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:

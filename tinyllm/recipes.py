@@ -13,15 +13,18 @@ To train a model or data of your own, call training.Trainer directly.
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import typing
+import math
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from .checkpoints import files, lora, native
+from .checkpoints.files import CheckpointError
 from .checkpoints.loading import load
+from .checkpoints.runs import RUN
+from .checkpoints.validation import checked
 from .data.in_memory import stored
+from .data.names import near
 from .files import atomic_file
 from .models import MODELS, Model
 from .models.classification import with_labels
@@ -67,6 +70,13 @@ class Trained(tuple[Model, Tokenizer | None]):
 
 PARTS = ("train", "task", "model", "lora")  # of a run's configuration
 
+# option of a task or a model -> its least value, and the value that it must be below
+RANGES: dict[str, tuple[float, float]] = {
+    "length": (1, math.inf), "max_source": (1, math.inf), "max_target": (1, math.inf), "beams": (1, math.inf),
+    "sample_tokens": (0, math.inf), "eval_texts": (0, math.inf), "max_reply": (1, math.inf), "label_smoothing": (0, 1),
+    "hidden_words": (0, 1),
+}  # fmt: skip
+
 
 def train(
     kind: str = "gpt",
@@ -96,6 +106,8 @@ def train(
         config = plan(kind, task, preset, init, named)
         if out is not None:
             check_free(out)
+        watcher = watcher or _shown()
+        watcher.say(_explained(config, preset, options))
         trainer = _prepared(config, None, watcher)
         if out is not None:  # only now: a mistake in the options leaves no directory
             trainer.run = _created(Path(out), config, folder)
@@ -136,17 +148,44 @@ def _resumed(run: Run, watcher: Watcher | None, options: dict[str, Any]) -> Trai
         raise ValueError(f"{out} was trained from Python with data of its own: resume it there, by Trainer.resume()")
     if config["kind"] not in KINDS:
         raise ValueError(f"{out} trains {config['kind']!r}, which this tinyllm does not know: update it")
-    if unknown := sorted(set(options) - {field.name for field in dataclasses.fields(TrainConfig)}):
-        raise ValueError(f"resuming cannot change {', '.join(unknown)}: only fields of TrainConfig, such as steps and lr")
+    fields = [field.name for field in dataclasses.fields(TrainConfig)]
+    if unknown := sorted(set(options) - set(fields)):
+        raise ValueError(
+            f"resuming cannot change {', '.join(unknown)}, only the fields of TrainConfig: {near(unknown[0], fields)}"
+        )
     if "steps" in options:
         config["train"]["epochs"] = 0.0  # these are the steps
+    try:
+        parts(config)  # checked before anything is changed
+    except ValueError as error:
+        raise CheckpointError(f"{run.path / RUN}: {error}; the file is damaged, or of another version of tinyllm") from None
     config["train"] |= options
     saved = run.last()
-    trainer = _prepared(config, saved, watcher)
+    trainer = _prepared(config, saved, watcher or _shown())
     trainer.run = run
-    run.write_config(config)
-    trainer.resume()
+    try:
+        if config != run.config:
+            run.write_config(config)
+        trainer.resume()
+    except OSError as error:  # a full disk
+        raise run.stopped(trainer.step, error) from error
+    if trainer.done and trainer.evaluated:
+        trainer.watcher.say(_complete(trainer))
     return _trained(trainer)
+
+
+def _complete(trainer: Trainer) -> str:
+    """What to say of a run that has nothing left to do."""
+    c = trainer.config
+    if trainer.step < c.steps:
+        return (
+            f"The run has ended before: patience {c.patience} is at its end. To train on: "
+            f"tinyllm train --resume {trainer.run and trainer.run.path} --patience 0"
+        )
+    return (
+        f"The run is complete: all of its {c.steps:,} steps are done. To train on: "
+        f"tinyllm train --resume {trainer.run and trainer.run.path} --steps {2 * c.steps}"
+    )
 
 
 def _trained(trainer: Trainer) -> Trained:
@@ -155,7 +194,10 @@ def _trained(trainer: Trainer) -> Trained:
         trainer.train()
         if trainer.run and trainer.data.report:
             best, _ = load(trainer.run.path, trainer.config.device)
-            trainer.data.report(best, trainer.run.path)
+            try:
+                trainer.data.report(best, trainer.run.path)
+            except OSError as error:
+                raise trainer.run.stopped(trainer.step, error) from error
     return Trained.of(trainer)
 
 
@@ -164,31 +206,60 @@ def plan(
 ) -> dict[str, Any]:
     """The configuration of a run: what was asked for over what the preset says, sorted by whom it concerns."""
     if kind not in KINDS:
-        raise ValueError(f"there is no kind of model {kind!r} to train: there are {', '.join(KINDS)}")
+        raise ValueError(f"there is no kind of model {kind!r} to train: {near(kind, KINDS)}")
     about = KINDS[kind]
     task_class = about.task_named(task)
     if preset is not None and preset not in about.presets:
-        raise ValueError(f"{kind} has no preset {preset!r}: there are {', '.join(about.presets)}")
-    preset = preset or (None if init else next(iter(about.presets)))
-    values = _spread(about, (about.presets[preset] if preset else about.finetune) | task_class.values)
+        raise ValueError(f"{kind} has no preset {preset!r}: {near(preset, about.presets)}")
+    _check_ranges(options)  # by the names that the caller gave
     given = _spread(about, options)
     if "steps" in given:
         given = {"epochs": 0.0, **given}  # these are the steps
-    names = {part: {field.name for field in dataclasses.fields(cls)} for part, cls in classes_of(about, task_class).items()}
-    known = set().union(*names.values())
+    classes = classes_of(about, task_class)
+    names = {part: {field.name for field in dataclasses.fields(cls)} for part, cls in classes.items()}
+    known = set().union(*names.values(), about.together)
     if unknown := sorted(set(given) - known):
-        close = difflib.get_close_matches(unknown[0], known, n=1)
-        raise ValueError(f"training {kind} has no option {unknown[0]!r}" + (f"; did you mean {close[0]}?" if close else ""))
+        raise ValueError(f"training {kind} has no option {unknown[0]!r}: {near(unknown[0], known)}")
+    values = defaults(about, task_class, preset, bool(init), bool(given.get("lora_r")))
 
     def chosen(part: str) -> dict[str, Any]:
         asked = given if init and part == "model" else values | given  # a trained model has its own sizes
         return {name: value for name, value in asked.items() if name in names[part]}
 
+    preset = preset or (None if init else next(iter(about.presets)))
     config: dict[str, Any] = {"kind": kind, "task_name": task, "preset": preset, "init": init and str(Path(init).resolve())}
     config |= {part: chosen(part) for part in PARTS}
     if config["lora"].get("lora_r") and not init:
         raise ValueError("LoRA adapts a trained model: name its directory by init")
-    return config | {part: dataclasses.asdict(made) for part, made in parts(config).items()}  # defaults may change
+    config["model"] = checked(classes["model"], config["model"])
+    config |= {part: dataclasses.asdict(made) for part, made in parts(config).items()}  # defaults may change
+    _check_ranges(config["task"] | config["model"])
+    return config
+
+
+def _check_ranges(values: dict[str, Any]) -> None:
+    """ValueError for an option that is too small or too large, before anything is read."""
+    for name, value in values.items():
+        limits = (0, 1) if "drop" in name else RANGES.get(name)
+        if limits and isinstance(value, (int, float)) and not limits[0] <= value < limits[1]:
+            above = f" and below {limits[1]}" if limits[1] == 1 else ""
+            raise ValueError(f"{name} is {value}, and must be at least {limits[0]}{above}")
+
+
+def defaults(
+    kind: Kind, task: type[Task], preset: str | None = None, init: bool = False, adapters: bool = False
+) -> dict[str, Any]:
+    """The values of the options that are not given, by name: those of --help, and those that a run uses.
+
+    preset: the first of the kind's if not given, unless a trained model goes on (init). adapters: whether they are trained.
+    Options that neither the preset nor the task sets have the defaults of their dataclasses. Fields of the model's
+    configuration do not matter with `init`: a trained model has its own.
+    """
+    chosen = kind.presets[preset or next(iter(kind.presets))] if preset or not init else kind.finetune
+    values = chosen | task.values
+    if adapters and values.get("optimizer", "adamw") == "adamw":
+        values |= Adapters.values
+    return _spread(kind, values)
 
 
 def classes_of(kind: Kind, task: type[Task]) -> dict[str, Any]:
@@ -203,9 +274,9 @@ def parts(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _typed(cls: Any, values: dict[str, Any]) -> Any:
-    """A dataclass from what JSON holds: tuples have become lists there."""
-    hints = typing.get_type_hints(cls)
-    return cls(**{name: tuple(v) if typing.get_origin(hints[name]) is tuple else v for name, v in values.items()})
+    """A dataclass from its fields' values, which are compared with their types; data may be objects, which a task knows."""
+    objects = {name: value for name, value in values.items() if name in ("data", "val_data")}
+    return cls(**checked(cls, {name: value for name, value in values.items() if name not in objects}), **objects)
 
 
 def _spread(kind: Kind, values: dict[str, Any]) -> dict[str, Any]:
@@ -214,13 +285,44 @@ def _spread(kind: Kind, values: dict[str, Any]) -> dict[str, Any]:
     return spread | {name: value for name, value in values.items() if name not in kind.together}
 
 
-def _prepared(config: dict[str, Any], saved: Path | None, watcher: Watcher | None) -> Trainer:
-    """The trainer of a run, with a fresh model, or one to resume the checkpoint `saved` with."""
-    if watcher is None:
-        from .training.progress import Terminal  # here, because rich takes a tenth of a second that only a training needs
+def _shown() -> Watcher:
+    """The watcher that shows a training where it runs: on the terminal, or in a notebook."""
+    from .training.notebook import Notebook, in_notebook  # here, because rich takes a tenth of a second
+    from .training.progress import Terminal
 
-        watcher = Terminal()
+    return Notebook() if in_notebook() else Terminal()
+
+
+def _explained(config: dict[str, Any], preset: str | None, given: dict[str, Any]) -> str:
+    """What was chosen for a new run, and why."""
+    task, init, train = config["task_name"], config["init"], config["train"]
+    if init:
+        values = f"the preset {preset}, as asked for" if preset else "those for fine-tuning"
+        source = f"{values}. The model goes on from {init} and keeps its sizes"
+    else:
+        why = "as asked for" if preset else "because neither preset nor init is given"
+        source = f"the preset {config['preset']}, {why}. The model begins from nothing"
+    rank = f", LoRA of rank {config['lora']['lora_r']}" if config["lora"]["lora_r"] else ""
+    chosen = f"lr {train['lr']:g}, batch_size {train['batch_size']} x accumulate {train['accumulate']}{rank}"
+    asked = ", ".join(f"{name} {_short(value)}" for name, value in given.items())
+    return f"{config['kind']}{f', task {task}' if task else ''}. Settings: {source}. {chosen}." + (
+        f" Given: {asked}." if asked else ""
+    )
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(_short, value))
+    if not isinstance(value, (str, Path, int, float)):
+        return f"({type(value).__name__})"  # a table, say
+    text = str(value) if str(value).isprintable() else repr(value)
+    return text if len(text) <= 40 else f"...{text[-37:]}"
+
+
+def _prepared(config: dict[str, Any], saved: Path | None, watcher: Watcher) -> Trainer:
+    """The trainer of a run, with a fresh model, or one to resume the checkpoint `saved` with."""
     made = parts(config)
+    watcher.say("reading the data")
     train_config, task = made["train"], made["task"]
     if saved:
         files.verify(saved)
@@ -229,7 +331,6 @@ def _prepared(config: dict[str, Any], saved: Path | None, watcher: Watcher | Non
         model, tokenizer = _beginning(config, train_config, task, watcher)
         made["lora"].add(model, train_config.seed)
     model.to(train_config.device)
-    watcher.say("reading the data")
     data = task.open(model, tokenizer, train_config)
     if data.notes:
         watcher.say(data.notes)
@@ -265,5 +366,6 @@ def _copy_parameters(source: Model, target: Model, fresh: tuple[str, ...]) -> No
             p.data = theirs[p.name]
         elif not p.name.startswith(fresh):
             raise ValueError(
-                f"the trained model has no {p.name} of shape {p.shape}: leave its configuration's sizes as they are"
+                f"the trained model has no {p.name} of {' x '.join(map(str, p.shape))} numbers: its sizes and its "
+                "vocabulary cannot be changed, so leave out the options that change them"
             )

@@ -221,7 +221,7 @@ PEFT_TARGETS = {
 def test_peft(name, tmp_path):
     """Its adapters compute the same here, gradients included, and ours there."""
     torch, transformers = peers()
-    peft = pytest.importorskip("peft", reason="compares with PEFT: pip install 'tinyllm[peers]'")
+    peft = pytest.importorskip("peft", reason="compares with PEFT: pip install 'tinyllm-numpy[peers]'")
     sizes = {"vocab_size": 13, "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 16, "pad_token_id": None}
     gated = {"num_key_value_heads": 2, "intermediate_size": 20}
     sizes |= {"Llama": gated, "Qwen3": {**gated, "head_dim": 6}, "Phi3": gated, "OPT": {"ffn_dim": 20}, "GPT2": {}}[name]
@@ -304,7 +304,7 @@ def test_a_classifier_is_merged_saved_and_loaded(tmp_path):
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # by PEFT itself
 def test_peft_reads_a_classifiers_adapters_with_its_head(tmp_path):
     torch, transformers = peers()
-    peft = pytest.importorskip("peft", reason="compares with PEFT: pip install 'tinyllm[peers]'")
+    peft = pytest.importorskip("peft", reason="compares with PEFT: pip install 'tinyllm-numpy[peers]'")
     base = OPTForSequenceClassification.tiny(num_labels=3, pad_token_id=0)
     tinyllm.huggingface.save(tmp_path / "base", base)
     model, _ = tinyllm.load(tmp_path / "base")

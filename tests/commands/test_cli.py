@@ -75,7 +75,58 @@ def test_every_command_has_help(name: str) -> None:
 
 def test_an_unknown_command_is_a_usage_error() -> None:
     result = run("trian")
-    assert result.exit_code == 2 and "trian" in result.stderr
+    assert result.exit_code == 2 and "No such command 'trian': did you mean train?" in result.stderr
+    assert "there are train, finetune" in run("xyzzy").stderr
+    assert run().exit_code in (0, 2) and "Usage:" in run().output
+
+
+@pytest.mark.parametrize(
+    ("args", "meant"),
+    [
+        (["train", "gtp"], "gpt"), (["finetune", "brt"], "bert"), (["data", "fetsh", "x"], "fetch"),
+        (["train", "gpt", "--preset", "qick"], "quick"), (["finetune", "gpt", "--task", "chta"], "chat"),
+        (["train", "gpt", "--step", "5"], "--steps"), (["train", "gpt", "--schedule", "cosin"], "cosine"),
+        (["train", "gpt", "--data", "tinyshakespear"], "tinyshakespeare"), (["data", "fetch", "multi3k"], "multi30k"),
+        (["gradcheck", "lama"], "llama"),
+    ],
+)  # fmt: skip
+def test_the_nearest_name_is_proposed(args: list[str], meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = " ".join(run(*args).stderr.split()).lower()
+    assert meant in said.partition("did you mean")[2], said
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("tinyllm tr", "train"), ("tinyllm train g", "gpt"), ("tinyllm train gpt --preset n", "nano"),
+        ("tinyllm finetune gpt --task cha", "chat"), ("tinyllm finetune gpt --task chat --eval-t", "--eval-texts"),
+        ("tinyllm data fe", "fetch"), ("tinyllm nonsense x", ""),
+    ],
+)  # fmt: skip
+def test_the_shell_completes(words: str, expected: str) -> None:
+    """As click's scripts ask it to (README says how they are installed)."""
+    asked = {"_TINYLLM_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    result = CliRunner().invoke(cli.cli, [], env=asked, prog_name="tinyllm", complete_var="_TINYLLM_COMPLETE")
+    assert [line.partition(",")[2] for line in result.output.splitlines()][:1] == [expected]
+
+
+def test_an_error_names_options_as_they_are_typed() -> None:
+    ctx = click.Context(click.Command("it"))
+    ctx.meta[cli.PARAMETERS] = [click.Option(["--batch-size"]), click.Option(["--lr"]), click.Option(["--clip"])]
+    for message, shown in [
+        ("batch_size is 0", "--batch-size is 0"),
+        ('"lr" is inf, and must be a finite number', "--lr is inf, and must be a finite number"),
+        ("lr must be above 0", "--lr must be above 0"),
+        ("Try a lower lr (it is 3), or clip=1", "Try a lower lr (it is 3), or --clip 1"),
+        (
+            "runs/batch_size/x and a_batch_size and batch_size.txt stay",
+            "runs/batch_size/x and a_batch_size and batch_size.txt stay",
+        ),
+        ("give --batch-size", "give --batch-size"),
+    ]:
+        assert cli.as_typed(message, ctx) == shown
+    assert cli.message_of(OSError(28, "No space left on device", "a/file")) == "a/file: No space left on device"
 
 
 @pytest.mark.parametrize("error", [ValueError("seven is too many"), OSError("the disk is full"), FloatingPointError("NaN")])
@@ -220,7 +271,7 @@ def test_train_without_plots_says_what_to_install(text: Path, tmp_path: Path, mo
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"] + ["matplotlib.figure"]:
         monkeypatch.setitem(sys.modules, name, None)
     result = run("train", "gpt", "--data", text, "--out", tmp_path / "run", "--steps", 1, *TINY)
-    assert result.exit_code == 0 and 'pip install "tinyllm[plots]"' in result.output
+    assert result.exit_code == 0 and 'pip install "tinyllm-numpy[plots]"' in result.output
 
 
 def test_train_names_its_directory(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +283,11 @@ def test_train_names_its_directory(text: Path, tmp_path: Path, monkeypatch: pyte
 
 def test_train_help_tells_presets_and_defaults() -> None:
     output = " ".join(run("train", "gpt", "--help").output.split())
-    assert "--n-layer INTEGER [4]" in output and "[quick|nano|baby|gpt2]" in output and "Examples:" in output
+    assert (
+        "--n-layer INTEGER [4; with --init: the model's own]" in output
+        and "[quick|nano|baby|gpt2]" in output
+        and "Examples:" in output
+    )
     assert "vocab-size" not in output
     assert "--resume" in run("train").output
 

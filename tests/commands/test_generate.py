@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import tinyllm
-from tinyllm import GPT, complete
+from tinyllm import BERT, GPT, complete
 from tinyllm.checkpoints import huggingface
 from tinyllm.cli import cli
+from tinyllm.commands import generate
 from tinyllm.data import padded
 from tinyllm.generation.chat import examples, extend
 from tinyllm.tokenizers import ByteTokenizer
@@ -79,13 +82,38 @@ def test_nothing_to_begin_with(path, expected):
 
 def test_errors_are_one_line(path, tmp_path):
     assert "temperature is -1" in run("generate", path, "--temperature", -1, fails=True)
-    assert "batch_size is 0" in run("generate", path, "--batch-size", 0, fails=True)
+    assert "--batch-size is 0" in run("generate", path, "--batch-size", 0, fails=True)
+    assert "--num-beams is 0, and must be 1 or more" in run("generate", path, "--num-beams", 0, fails=True)
+    assert "--num-assistant-tokens is 0" in run("generate", path, "--num-assistant-tokens", 0, fails=True)
     assert "takes at most 64" in run("generate", path, "--past-limit", "error", "--max-new-tokens", 99, fails=True)
     assert "nowhere does not exist" in run("generate", tmp_path / "nowhere", fails=True)
     assert "no chat format" in run("chat", path, input="Hello\n", fails=True)
     huggingface.save(tmp_path / "bare", GPT.tiny())
     assert "has no tokenizer" in run("generate", tmp_path / "bare", fails=True)
     assert "no chat format" in run("chat", tmp_path / "bare", fails=True)
+
+
+def test_nothing_is_printed_before_an_error(path, tmp_path):
+    assert run("generate", path, "--prompt", "Once", "--temperature", -1, fails=True).startswith(
+        "Error: --temperature is -1"
+    )
+    bert = BERT.tiny(vocab_size=ByteTokenizer().vocab_size)
+    tinyllm.save(tmp_path / "bert", bert, ByteTokenizer())
+    said = run("generate", tmp_path / "bert", "--prompt", "Once", fails=True)
+    assert said.startswith("Error: ") and "is BERT, which does not write texts: tinyllm fill-mask" in said
+
+
+def test_a_warning_shows_no_source(path, monkeypatch):
+    def warn(*args):
+        warnings.warn("config.json sets colour", stacklevel=1)
+        return loaded
+
+    loaded = tinyllm.load(path)
+    monkeypatch.setattr(generate, "load", warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        said = run("generate", path, "--temperature", 0, "--max-new-tokens", 1)
+    assert said.startswith("Warning: config.json sets colour\n") and "test_generate.py" not in said
 
 
 def test_a_conversation(tmp_path):
@@ -103,3 +131,17 @@ def test_a_conversation(tmp_path):
     options = ("chat", tmp_path / "chat", "--temperature", 0, "--max-new-tokens", 20)
     assert run(*options, input="Hi\n\nWho?\n") == "Oh!\nI am.\n"
     assert run(*options, input="Hi\n/reset\nHi\n/exit\nWho?\n") == "Oh!\nOh!\n"
+
+
+@pytest.mark.parametrize("key", ["eos_token_id", "pad_token_id"])
+def test_a_bad_generation_config_is_named(tmp_path, key):
+    huggingface.save(tmp_path / "theirs", GPT.tiny(), None)
+    tinyllm.load(tmp_path / "theirs")
+    (tmp_path / "theirs" / "generation_config.json").write_text(f'{{"{key}": "x"}}', encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"generation_config\.json: {key} is 'x'"):
+        tinyllm.load(tmp_path / "theirs")
+    (tmp_path / "theirs" / "generation_config.json").unlink()
+    config = json.loads((tmp_path / "theirs" / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "theirs" / "config.json").write_text(json.dumps({**config, key: "x"}), encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"[\\/]config\.json: {key} is 'x'"):
+        tinyllm.load(tmp_path / "theirs")

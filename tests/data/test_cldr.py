@@ -54,5 +54,5 @@ def test_an_unknown_language_is_a_mistake(babel, name):
 def test_without_babel_it_says_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "babel.dates", None)
     monkeypatch.setitem(sys.modules, "babel", None)
-    with pytest.raises(DataError, match=r'pip install "tinyllm\[babel\]"'):
+    with pytest.raises(DataError, match=r'pip install "tinyllm-numpy\[babel\]"'):
         read_pairs("cldr")

@@ -8,7 +8,9 @@ import re
 import socket
 import sys
 import threading
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -35,9 +37,10 @@ SHA256 = hashlib.sha256(DATA).hexdigest()
 class Page:
     """What the server does at one address: `cuts` are the bytes after which one connection after the other breaks off."""
 
-    def __init__(self, data=DATA, ranges=True, cuts=(), status=None, chunked=False, stall=False):
+    def __init__(self, data=DATA, ranges=True, cuts=(), status=None, chunked=False, stall=False, length=None, moved=None):
         self.data, self.ranges, self.cuts = data, ranges, list(cuts)
         self.status, self.chunked, self.stall = status, chunked, stall
+        self.length, self.moved = length, moved  # what is stated in place of the length, and where the page has moved to
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -48,6 +51,11 @@ class Handler(BaseHTTPRequestHandler):
         self.server.requests.append((self.path, asked))
         page = self.server.pages.get(self.path, Page(status=404))
         self.close_connection = True
+        if page.moved:
+            self.send_response(page.status)
+            self.send_header("Location", page.moved)
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         if page.status:
             return self.send_error(page.status)
         begin = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and page.ranges else 0
@@ -63,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
         if page.chunked:
             self.send_header("Transfer-Encoding", "chunked")
         else:
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(body)) if page.length is None else page.length)
         self.end_headers()
         sent = body[: page.cuts.pop(0)] if page.cuts else body
         if page.chunked:
@@ -183,7 +191,7 @@ def test_what_an_earlier_download_left(server, toy, left):
     part_of(target, left)
     fetch("toy", quiet=True)
     assert target.read_bytes() == DATA
-    assert len(server.requests) == (1 if left == DATA else 2)
+    assert len(server.requests) == (2 if len(left) < len(DATA) else 1)
 
 
 def test_wrong_bytes_then_the_mirror(server, toy):
@@ -225,7 +233,7 @@ def test_offline(server, toy, monkeypatch):
         port = free.getsockname()[1]
     target = toy()
     urls = (f"http://127.0.0.1:{port}/a", "http://no-such-host.invalid/b")
-    monkeypatch.setitem(DATASETS, "toy", Dataset("toy", "", "", "", (RemoteFile("toy.bin", urls, SHA256),)))
+    monkeypatch.setitem(DATASETS, "toy", Dataset("toy", "", "", "", (RemoteFile("toy.bin", urls, SHA256, len(DATA)),)))
     with pytest.raises(DataError) as failure:
         fetch("toy", quiet=True)
     message = str(failure.value)
@@ -236,22 +244,67 @@ def test_offline(server, toy, monkeypatch):
     assert fetch("toy", quiet=True) == target.parent
 
 
-def test_first_download_is_recorded_where_no_checksum_is_known(server, toy, capsys):
-    target = toy(Page(), sha256=None)
-    fetch("toy")
-    assert "toy.bin.sha256" in capsys.readouterr().err
-    assert target.with_name("toy.bin.sha256").read_text(encoding="utf-8") == f"{SHA256}  toy.bin\n"
-    dataset_path("toy")
+def test_a_damaged_file_is_told(server, toy):
+    target = toy(Page())
+    fetch("toy", quiet=True)
     target.write_bytes(b"damaged")
     with pytest.raises(DataError, match=r"toy\.bin is damaged: run tinyllm data fetch toy"):
         dataset_path("toy")
-    fetch("toy")
-    assert "toy/toy.bin is damaged: fetching it again" in capsys.readouterr().err
-    assert target.read_bytes() == DATA
-    server.pages |= {"/a": Page(data=b"new edition"), "/b": Page(data=b"new edition")}
+
+
+@pytest.mark.parametrize("length", ["many", "-5", "1e3", "512000 512000", "٣", "9" * 30])
+def test_a_bad_content_length_is_not_believed(server, toy, length):
+    target = toy(Page(length=length), Page())
+    fetch("toy", quiet=True)
+    assert target.read_bytes() == DATA and server.requests == [("/a", None), ("/b", None)]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_no_more_bytes_than_the_registry_says(server, toy, monkeypatch, chunked):
+    """The stated length is enough to refuse; without one the download ends at the byte that is too many."""
+    written = []
+    monkeypatch.setattr(download, "flush_to_disk", lambda file: written.append(file.tell()))
+    target = toy(Page(data=DATA + b"!" * 10_000_000, chunked=chunked), Page())
+    fetch("toy", quiet=True)
+    assert target.read_bytes() == DATA and written == [len(DATA)]
     target.unlink()
-    with pytest.raises(DataError, match="not " + SHA256[:12]):
+    server.pages["/b"] = server.pages["/a"]
+    with pytest.raises(DataError, match="it sends more than the .* bytes" if chunked else "it would send .* bytes"):
         fetch("toy", quiet=True)
+    assert not list(target.parent.iterdir())
+
+
+def test_a_redirection_is_followed_but_not_off_https(server, toy):
+    target = toy(Page(status=302, moved="/b"), Page())
+    fetch("toy", quiet=True)
+    assert target.read_bytes() == DATA and server.requests == [("/a", None), ("/b", None)]
+    target.unlink()
+    for moved in ("ftp://127.0.0.1/b", "file:///etc/passwd"):
+        server.pages["/a"].moved = moved
+        fetch("toy", quiet=True)
+        assert target.read_bytes() == DATA and server.requests[-1] == ("/b", None)
+        target.unlink()
+
+
+@pytest.mark.parametrize("before, after, followed", [
+    ("https", "https", True), ("http", "https", True), ("http", "http", True), ("https", "http", False),
+    ("https", "ftp", False), ("http", "file", False),
+])  # fmt: skip
+def test_which_redirections_are_followed(before, after, followed):
+    request = urllib.request.Request(f"{before}://example.org/a")
+    handler = download._StayEncrypted()
+    with nullcontext() if followed else pytest.raises(download._Failed, match=f"redirects from {before} to {after}"):
+        made = handler.redirect_request(request, None, 302, "Found", {}, f"{after}://example.org/b")
+        assert made.full_url == f"{after}://example.org/b"
+
+
+def test_a_mirror_without_encryption_is_not_tried_after_https(server, toy, monkeypatch):
+    urls = ("https://127.0.0.1:1/a", server.url + "/b")
+    toy(None, Page())
+    monkeypatch.setitem(DATASETS, "toy", Dataset("toy", "", "", "", (RemoteFile("toy.bin", urls, SHA256, len(DATA)),)))
+    with pytest.raises(DataError, match="is not encrypted, as the first one is"):
+        fetch("toy", quiet=True)
+    assert server.requests == []
 
 
 def test_damaged_file_is_fetched_again(server, toy, capsys):
@@ -269,7 +322,7 @@ def test_full_disk_is_not_taken_for_a_bad_mirror(server, toy, monkeypatch):
 
     toy(Page(), Page())
     monkeypatch.setattr(download, "flush_to_disk", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left on device: .*toy.bin.part"):
         fetch("toy", quiet=True)
     assert len(server.requests) == 1
 
@@ -292,9 +345,9 @@ def test_registry_is_in_order():
         assert dataset.text is None or dataset.text in [file.name for file in dataset.files]
         for file in dataset.files:
             assert len(file.urls) >= 2 and all(url.startswith("https://") for url in file.urls)
-            assert file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256)
+            assert re.fullmatch("[0-9a-f]{64}", file.sha256) and file.size > 0
             assert Path(file.name).name == file.name
-    assert DATASETS["tinyshakespeare"].size == 1_115_394 and DATASETS["e2e-nlg"].size is None
+    assert DATASETS["tinyshakespeare"].size == 1_115_394
 
 
 def test_registry_against_the_files_that_are_here(shared_data):

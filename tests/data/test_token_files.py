@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tinyllm.data import (
     Batches,
@@ -117,8 +120,8 @@ def test_refusals(tmp_path, documents):
         path.write_bytes(foreign)
         with pytest.raises(DataError, match="is not a token file of tinyllm"):
             open_tokens(path)
-    path.write_bytes(whole.replace(b'"version": 1', b'"version": 2'))
-    with pytest.raises(DataError, match="of version 2, this tinyllm reads 1"):
+    path.write_bytes(whole.replace(b'"version": 2', b'"version": 3'))
+    with pytest.raises(DataError, match="of version 3, this tinyllm reads 2"):
         open_tokens(path)
     path.write_bytes(whole)
     other = CharacterTokenizer.train(["Grüße an alle 🙂\n"])
@@ -126,6 +129,52 @@ def test_refusals(tmp_path, documents):
         open_tokens(path, other)
     with pytest.raises(DataError, match="end-of-text id 1000000 is not among"):
         tokenize(documents, tokenizer, end_of_text=1_000_000)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tokens") / "a.bin"
+    write_tokens(path, Texts("two", ["Grüße\n", "an alle"]), ByteTokenizer(), end_of_text=1)
+    return path.read_bytes()
+
+
+@given(st.data())
+def test_one_flipped_bit_is_found(whole, tmp_path_factory, data):
+    """In the tokens and in the JSON of the header; the spaces after it mean nothing."""
+    end = whole.index(b"}") + 1
+    places = st.integers(0, end - 1) | st.integers(HEADER, len(whole) - 1)
+    damaged = bytearray(whole)
+    damaged[data.draw(places, label="byte")] ^= 1 << data.draw(st.integers(0, 7), label="bit")
+    path = tmp_path_factory.getbasetemp() / "flipped.bin"
+    path.write_bytes(damaged)
+    with pytest.raises(DataError, match="damaged|is not a token file|of version"):
+        open_tokens(path, ByteTokenizer())
+
+
+@pytest.mark.parametrize("damage", ["tokens", "header", "cut", "empty", "nested", "an older version"])
+def test_a_damaged_file_in_the_cache_is_made_again(tmp_path, monkeypatch, documents, damage):
+    monkeypatch.setenv("TINYLLM_CACHE", str(tmp_path))
+    tokens = cached_tokens(documents, ByteTokenizer(), 1).tolist()
+    (path,) = (tmp_path / "tokens").iterdir()
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[HEADER + 3 if damage == "tokens" else 20] ^= 1
+    old = whole.replace(b'"version": 2', b'"version": 1')
+    bytes_of = {"cut": whole[:-1], "empty": b"", "nested": b"[" * HEADER, "an older version": old}
+    path.write_bytes(bytes_of.get(damage, bytes(flipped)))
+    assert cached_tokens(documents, ByteTokenizer(), 1).tolist() == tokens
+    assert path.read_bytes() == whole and len(list((tmp_path / "tokens").iterdir())) == 1
+
+
+def test_a_cache_on_a_full_disk(tmp_path, monkeypatch, documents):
+    def full(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setenv("TINYLLM_CACHE", str(tmp_path))
+    monkeypatch.setattr("tinyllm.files.flush_to_disk", full)
+    with pytest.raises(DataError, match=r"cannot be kept in .*tokens \(No space left on device\): .* TINYLLM_CACHE"):
+        cached_tokens(documents, ByteTokenizer())
+    assert not list((tmp_path / "tokens").iterdir())
 
 
 def test_ids_outside_of_the_vocabulary(documents):

@@ -43,7 +43,7 @@ def test_without_a_gpu_one_sentence_says_what_to_do(monkeypatch):
         kernels.implementation("softmax_forward", "cuda")(X)
     monkeypatch.setitem(sys.modules, "cupy", None)  # as where it is not installed
     device.cupy.cache_clear()
-    with pytest.raises(RuntimeError, match=r'CUDA needs CuPy.*: pip install "tinyllm\[cuda\]"$'):
+    with pytest.raises(RuntimeError, match=r'CUDA needs CuPy.*: pip install "tinyllm-numpy\[cuda\]"$'):
         device.cupy()
     monkeypatch.setenv("TINYLLM_DEVICE", "tpu")
     with pytest.raises(ValueError, match="TINYLLM_DEVICE is 'tpu'; set it to"), kernels.use("cuda"):

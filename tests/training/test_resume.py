@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
+import math
 import os
 import random
 import shutil
@@ -20,7 +22,9 @@ from tiny_runs import TEXT, TINY, Fixed, small, uneven_batches
 import tinyllm
 from tinyllm import tasks
 from tinyllm.checkpoints import files, native
+from tinyllm.checkpoints.state import read_state
 from tinyllm.data import full_pass
+from tinyllm.files import naming
 from tinyllm.training.data import Data
 from tinyllm.training.run import Run
 from tinyllm.training.trainer import Interrupted, Trainer, Watcher
@@ -242,6 +246,253 @@ def test_one_process_at_a_time_trains_in_a_run(text: Path, tmp_path: Path) -> No
     other.communicate()
     tinyllm.resume(out)
     assert Run.open(out).metrics[-1]["step"] == 6
+
+
+# What is around the checkpoints ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of two runs of six steps: "whole", and "cut", which was stopped after its fourth."""
+    if sys.platform == "win32":
+        pytest.skip("Windows has no signals that a process can send itself and survive")
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "text.txt").write_text(TEXT, encoding="utf-8")
+    options = {**TINY, "data": folder / "text.txt", "steps": 6, "eval_every": 2, "sample_tokens": 5}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TINYLLM_CACHE", str(folder / "cache"))
+        tinyllm.train("gpt", out=folder / "runs" / "whole", **options)
+        with pytest.raises(Interrupted):
+            tinyllm.train("gpt", out=folder / "runs" / "cut", watcher=InterruptAt(4), **options)
+    return folder
+
+
+@pytest.fixture
+def cut(both: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the run that was stopped, with the whole one beside it."""
+    monkeypatch.setenv("TINYLLM_CACHE", str(both / "cache"))
+    shutil.copytree(both / "runs", tmp_path / "runs")
+    return tmp_path / "runs" / "cut"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b'{"step": 5, "loss": 2.9, "sa',
+        '{"step": 5, "sample": "語'.encode()[:-1],
+        b"\0" * 4096,
+        b"\0\n\0\n{}\n",
+        b"\xff\n[1]\n",
+    ],
+    ids=["cut", "cut within a character", "NUL bytes", "NUL bytes on lines", "no UTF-8"],
+)
+def test_what_follows_the_lines_of_the_checkpoint_is_ignored(cut: Path, rest: bytes) -> None:
+    with (cut / "metrics.jsonl").open("ab") as log:
+        log.write(rest)
+    assert [record["step"] for record in Run.open(cut).metrics] == [0, 1, 2, 2, 3, 4]
+    tinyllm.resume(cut)
+    assert_same(cut.parent / "whole", cut)
+
+
+def test_a_log_that_is_damaged_or_lost_does_not_stop_the_run(cut: Path, capsys: pytest.CaptureFixture) -> None:
+    """The weights are what they would have been; the lines that are lost stay lost, and it is said."""
+    lines = (cut / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    lines[1] = b"\0" * (len(lines[1]) - 1) + b"\n"
+    (cut / "metrics.jsonl").write_bytes(b"".join(lines[:5]) + b'{"step": 9')
+    tinyllm.resume(cut)
+    assert "has lost 1 of its lines" in " ".join(capsys.readouterr().out.split())
+    assert [record["step"] for record in Run.open(cut).metrics] == [0, 2, 2, 3, 4, 5, 6, 6]
+    last, whole = Run.open(cut).last(), Run.open(cut.parent / "whole").last()
+    assert (last / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_foreign_names_beside_the_checkpoints_are_ignored(cut: Path) -> None:
+    checkpoints = cut / "checkpoints"
+    names = ["step-00000012.bak", "step-", "step-9", "step-0x000010", "step-000000099", ".step-00000012.bak", "notes"]
+    for name in names:
+        shutil.copytree(Run.open(cut).last(), checkpoints / name)
+    (checkpoints / "step-00000077").write_text("a file", encoding="utf-8")
+    (checkpoints / "step-\N{ARABIC-INDIC DIGIT ONE}0000000").mkdir()
+    tinyllm.load(cut)
+    tinyllm.resume(cut)
+    assert {*names, "step-00000077"} <= {path.name for path in checkpoints.iterdir()}
+    for name in names:
+        shutil.rmtree(checkpoints / name)
+    (checkpoints / "step-\N{ARABIC-INDIC DIGIT ONE}0000000").rmdir()
+    (checkpoints / "step-00000077").unlink()
+    assert_same(cut.parent / "whole", cut)
+
+
+def test_a_kill_before_the_configuration_has_its_name(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", kill)
+        patched.setattr(os, "unlink", lambda path: None)
+        with pytest.raises(Killed):
+            Run.create(tmp_path / "run", {"kind": None})
+    assert [path.name for path in (tmp_path / "run").iterdir() if path.name.startswith(".run.json.")]
+    with pytest.raises(FileNotFoundError, match="stopped before it began; begin it again in the same place"):
+        tinyllm.resume(tmp_path / "run")
+    tinyllm.train("gpt", data=text, out=tmp_path / "run", steps=1, **TINY)
+    assert not list((tmp_path / "run").glob(".run.json.*")) and Run.open(tmp_path / "run").metrics
+
+
+class At(Watcher):
+    """Does something after a step."""
+
+    def __init__(self, step: int, act) -> None:
+        self.step, self.act = step, act
+
+    def trained(self, record: dict) -> None:
+        if record["step"] == self.step:
+            self.act()
+
+
+@pytest.mark.parametrize("then", ["nothing", "another run"])
+def test_a_run_that_is_removed_while_it_is_trained(text: Path, tmp_path: Path, then: str) -> None:
+    out = tmp_path / "run"
+    options = {**TINY, "data": text, "steps": 6, "eval_every": 2}
+
+    def remove() -> None:
+        shutil.rmtree(out)
+        if then == "another run":
+            Run.create(out, {"kind": None})
+
+    with pytest.raises(FileNotFoundError, match="has been removed, renamed or replaced while it was trained"):
+        tinyllm.train("gpt", out=out, watcher=At(3, remove), **options)
+    assert sorted(path.name for path in out.rglob("*")) == ([] if then == "nothing" else [".lock", "run.json"])
+    if then == "nothing":
+        tinyllm.train("gpt", out=out, **options)
+
+
+def test_a_checkpoint_without_its_run_says_what_is_left(cut: Path) -> None:
+    (cut / "run.json").unlink()
+    with pytest.raises(FileNotFoundError, match="it has no run.json: it was removed; the model is whole, so load it from"):
+        tinyllm.resume(cut)
+    with pytest.raises(ValueError, match="exists and is no training run"):
+        tinyllm.train("gpt", out=cut, **TINY)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="two processes begin in the same moment by os.fork")
+def test_of_two_that_create_a_run_in_the_same_moment_one_is_refused(tmp_path: Path) -> None:
+    for i in range(30):
+        path, start, children = tmp_path / f"race-{i}", time.time() + 0.01, []
+        for k in range(2):
+            if (child := os.fork()) == 0:
+                while time.time() < start:
+                    pass
+                try:
+                    Run.create(path, {"kind": None, "init": str(k)})
+                    os._exit(k)
+                except files.CheckpointError:
+                    os._exit(2)
+                finally:
+                    os._exit(3)
+            children.append(child)
+        codes = sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+        assert codes in ([0, 2], [1, 2])
+        assert Run.open(path).config["init"] == str(codes[0])
+
+
+def test_a_full_disk_before_a_run_has_begun(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tinyllm.files.flush_to_disk", full)
+        with pytest.raises(OSError, match="run.json: No space left on device. The run has not begun"):
+            Run.create(tmp_path / "run", {"kind": None})
+    tinyllm.train("gpt", data=text, out=tmp_path / "run", steps=1, **TINY)
+
+
+@pytest.mark.parametrize("place", ["log", "checkpoint"])
+def test_a_full_disk(cut: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """The error names the file and what is saved, and afterwards the run goes on bit for bit."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def log(self: Run, record: dict) -> None:
+        with (self.path / "metrics.jsonl").open("ab") as file:
+            file.write(b'{"step": 5, "lo')
+        with naming(self.path / "metrics.jsonl"):
+            full()
+
+    with monkeypatch.context() as patched:
+        if place == "log":
+            patched.setattr(Run, "log", log)
+        else:
+            patched.setattr(native, "write_training", full)
+        with pytest.raises(OSError) as failure:
+            tinyllm.resume(cut)
+    message = str(failure.value)
+    assert "No space left on device. The checkpoint" in message and "step-00000004 is whole" in message
+    assert message.endswith(f"tinyllm train --resume {cut}") and (place != "log" or "metrics.jsonl" in message)
+    assert not list(cut.glob("checkpoints/.*"))
+    tinyllm.resume(cut)
+    assert_same(cut.parent / "whole", cut)
+
+
+STATES = {
+    "best_step": [{}, "2", -1, 2.5, True, [2]],
+    "step": [None, "4", -4, 1.5, {}],
+    "lines": [None, -1, "5"],
+    "evaluated": [0, None, "yes"],
+    "seconds": ["1", math.nan, math.inf, -1.0],
+    "random": [None, [], 7],
+    "data": [None, "x"],
+    "fingerprint": [None, 5],
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in STATES.items() for value in values])
+def test_a_state_of_the_wrong_type_is_told(tmp_path: Path, field: str, value: object) -> None:
+    state = {"step": 4, "tokens": 9, "seconds": 1.0, "evaluated": True, "best_step": None, "best": None, "waited": 0,
+             "random": {}, "data": {}, "fingerprint": "", "lines": 3, "optimizer_steps": 4}  # fmt: skip
+    (tmp_path / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    assert read_state(tmp_path).step == 4
+    (tmp_path / "state.json").write_text(json.dumps({**state, field: value}), encoding="utf-8")
+    with pytest.raises(files.CheckpointError, match=rf'state.json: "{field}" is .*, and must be '):
+        read_state(tmp_path)
+    del state[field]
+    (tmp_path / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    with pytest.raises(files.CheckpointError, match=f'state.json: the field "{field}" is missing'):
+        read_state(tmp_path)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"kind": 5}, '"kind" is 5, and must be a text or null'), ({"train": []}, r'"train" is \[\], and must be a JSON object'),
+    ({"train": {"lr": "fast"}}, "\"lr\" is 'fast', and must be of type float"), ({"train": {"lr": math.nan}}, '"lr" is nan'),
+    ({"train": {"speed": 1}}, 'no field "speed"'), ({"task": {"val_fraction": None}}, '"val_fraction" is None'),
+    ({"task_name": "poetry"}, "no task 'poetry'"), ({"colour": 1}, 'no field "colour"'),
+    ({"lora": {"lora_r": {}}}, r'"lora_r" is \{\}'), ({"kind": None}, "from Python"), ({"kind": "mamba"}, "'mamba'"),
+])  # fmt: skip
+def test_a_configuration_of_the_wrong_type_is_told(cut: Path, change: dict, message: str) -> None:
+    config = json.loads((cut / "run.json").read_text(encoding="utf-8"))
+    (cut / "run.json").write_text(json.dumps(config | change), encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        tinyllm.resume(cut)
+
+
+@pytest.mark.parametrize("state", [
+    {"random": {}}, {"random": {"bit_generator": "PCG64", "state": 5}}, {"data": {}}, {"data": {"epoch": "x"}},
+])  # fmt: skip
+def test_a_position_that_is_none_is_told(cut: Path, state: dict) -> None:
+    file = Run.open(cut).last() / "state.json"
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | state), encoding="utf-8")
+    (file.parent / "SHA256SUMS").unlink()
+    with pytest.raises(ValueError, match="state.json: the state of the random|belongs to other data"):
+        tinyllm.resume(cut)
+
+
+def test_a_finished_run_says_so(cut: Path, capsys: pytest.CaptureFixture) -> None:
+    tinyllm.resume(cut.parent / "whole")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "The run is complete: all of its 6 steps are done. To train on: tinyllm train --resume" in said
+    tinyllm.resume(cut)
+    assert "is complete" not in capsys.readouterr().out
 
 
 def test_other_data_is_told(text: Path, tmp_path: Path) -> None:

@@ -67,7 +67,8 @@ def test_accumulated_gradient_is_that_of_the_large_batch() -> None:
     model.zero_grad()
 
     trainer = Trainer(model, Data(Fixed(batches), lambda: batches), TrainConfig(accumulate=4))
-    loss, count = trainer._accumulate()
+    loss, count, read = trainer._accumulate()
+    assert read == large[0].size
     assert count == np.count_nonzero(large[1] != -100) and loss == pytest.approx(expected_loss, rel=1e-12)
     np.testing.assert_allclose(model.flat.grad, expected, rtol=1e-10, atol=1e-14)
 
@@ -84,8 +85,8 @@ def test_accumulated_gradient_of_labels_that_count_unequally() -> None:
     model.zero_grad()
 
     data = LabelData(Fixed(batches), lambda: batches, loss_options=weights)
-    loss, count = Trainer(model, data, TrainConfig(accumulate=3))._accumulate()
-    assert count == 8 and loss == pytest.approx(expected_loss, rel=1e-12)
+    loss, count, read = Trainer(model, data, TrainConfig(accumulate=3))._accumulate()
+    assert count == 8 and read == 3 * 18 and loss == pytest.approx(expected_loss, rel=1e-12)
     np.testing.assert_allclose(model.flat.grad, expected, rtol=1e-10, atol=1e-14)
 
 
@@ -150,7 +151,25 @@ def test_it_learns(text: Path) -> None:
         ({"lr": 0.0}, "lr must be above 0"),
         ({"min_lr": 1.0}, "min_lr"),
         ({"betas": (0.9, 1.0)}, "betas"),
-        ({"dtype": "float16"}, "dtype must be one of float32, bfloat16, and is 'float16'"),
+        ({"lr": math.inf}, '"lr" is inf, and must be a finite number'),
+        ({"epochs": math.inf}, '"epochs" is inf, and must be a finite number'),
+        ({"epochs": 1e300}, r"epochs is 1e\+300, which is more than 1e\+12 steps"),
+        ({"clip": math.nan}, '"clip" is nan'),
+        ({"dropout": math.nan}, "dropout is nan, and must be at least 0 and below 1"),
+        ({"embd_pdrop": -0.5}, "embd_pdrop is -0.5"),
+        ({"val_fraction": math.nan}, '"val_fraction" is nan'),
+        ({"steps": "5"}, "\"steps\" is '5', and must be of type int"),
+        ({"steps": 5.5}, '"steps" is 5.5'),
+        ({"n_embd": [8]}, r'"n_embd" is \[8\], and must be of type int'),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
+        ({"dropout": 1.5}, "^dropout is 1.5, and must be at least 0 and below 1"),
+        ({"length": 0}, "length is 0, and must be at least 1"),
+        ({"sample_tokens": -1}, "sample_tokens is -1"),
+        ({"preset": "nan"}, "no preset 'nan': did you mean nano"),
+        ({"kind": "gtp"}, "did you mean gpt"),
+        ({"task": "chta"}, "no task 'chta' for this model: did you mean chat"),
+        ({"dtype": "float16"}, "\"dtype\" is 'float16', and must be one of float32, bfloat16"),
         ({"n_layers": 3}, "did you mean n_layer"),
         ({"n_embd": 13}, "multiple of n_head"),
         ({"preset": "huge"}, "no preset 'huge'"),
@@ -177,6 +196,8 @@ def test_a_directory_that_is_not_free(text: Path, tmp_path: Path) -> None:
         tinyllm.resume(tmp_path)
     with pytest.raises(ValueError, match="resuming cannot change n_embd"):
         tinyllm.resume(tmp_path / "run", n_embd=16)
+    with pytest.raises(ValueError, match="did you mean steps"):
+        tinyllm.resume(tmp_path / "run", step=16)
 
 
 # NaN -------------------------------------------------------------------------------------------------------------------
@@ -376,7 +397,7 @@ def test_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert plain.startswith(b"\x89PNG") and (tmp_path / "loss.png").read_bytes() != plain
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ModuleNotFoundError, match=r'pip install "tinyllm\[plots\]"'):
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "tinyllm-numpy\[plots\]"'):
         plot_loss(tmp_path / "loss.png", metrics)
 
 

@@ -29,6 +29,7 @@ from .files import CONFIG, MODEL, OPTIMIZER, STATE, CheckpointError, checked, re
 from .lora import LoRAConfig
 from .lora import add as add_adapters
 from .sizes import check_sizes, room_for
+from .state import read_state
 from .tensors import TensorFile, read_tensors, write_tensors
 
 FORMAT = 1
@@ -127,10 +128,7 @@ def write_training(directory: Path, optimizer: Optimizer, state: Mapping[str, An
 
 def read_training(directory: Path, optimizer: Optimizer) -> dict[str, Any]:
     """Fills the optimizer -> the state that was saved with it."""
-    state = read_json(directory / STATE)
+    state = dataclasses.asdict(read_state(directory))
     read_tensors(directory / OPTIMIZER, optimizer.moments())
-    steps = state.get("optimizer_steps")
-    if not isinstance(steps, int) or steps < 0:
-        raise CheckpointError(f"{directory / STATE}: optimizer_steps is {short(steps)}; expected a number of steps")
-    optimizer.steps = steps
+    optimizer.steps = state["optimizer_steps"]
     return state

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from .files import STATE, CheckpointError, read_json
+from .files import CheckpointError
+from .state import read_state
 
 RUN = "run.json"
 
@@ -15,8 +17,10 @@ def is_run(path: Path) -> bool:
 
 
 def steps(path: Path) -> list[int]:
-    """The steps of which there is a checkpoint, in order."""
-    return sorted(int(found.name.removeprefix("step-")) for found in path.glob("checkpoints/step-*"))
+    """The steps of which there is a checkpoint, in order. Other names, such as step-00000012.bak, are not looked at."""
+    found = (path / "checkpoints").iterdir() if (path / "checkpoints").is_dir() else ()
+    numbers = [int(one.name[5:]) for one in found if re.fullmatch("step-[0-9]{8,}", one.name) and one.is_dir()]
+    return sorted(step for step in numbers if checkpoint_path(path, step).is_dir())  # step-000000012 is not ours
 
 
 def checkpoint_path(path: Path, step: int) -> Path:
@@ -27,8 +31,14 @@ def best_step(path: Path) -> int:
     """The step of the checkpoint that was the best on held-out data; the newest where none was measured."""
     if not (found := steps(path)):
         raise CheckpointError(f"{path} has no checkpoint yet: `tinyllm train --resume {path}` starts it again")
-    step = read_json(checkpoint_path(path, found[-1]) / STATE).get("best_step")
-    return found[-1] if step is None else step
+    step = read_state(checkpoint_path(path, found[-1])).best_step
+    if step is None:
+        return found[-1]
+    if step not in found:
+        raise CheckpointError(
+            f"{path} lacks the checkpoint of its best step, {step}: give {checkpoint_path(path, found[-1])}, its newest one"
+        )
+    return step
 
 
 def best(path: Path) -> Path:

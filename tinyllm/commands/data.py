@@ -8,9 +8,10 @@ import textwrap
 import click
 
 from ..data import DATASETS, Dataset, dataset_path, fetch, find_dataset, is_fetched
+from .options import Group
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """List and fetch well-known public data sets.
 
@@ -52,4 +53,4 @@ def path_(name: str) -> None:
 
 
 def _size(dataset: Dataset) -> str:
-    return "" if dataset.size is None else f"{dataset.size / 1e6:.1f} MB"
+    return f"{dataset.size / 1e6:.1f} MB"

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..tasks import KINDS
-from .options import Command
+from .options import Choice, Command, Group, Parameter, value_of
 from .train import training_command
 
 EXAMPLES = """
@@ -22,31 +22,22 @@ class Tasks(Command):
 
     def __init__(self, kind: str):
         self.kind, self.tasks = kind, KINDS[kind].tasks
-        chosen = click.Option(["--task"], type=click.Choice(list(self.tasks)), required=True, help="What it shall learn.")
+        chosen = Parameter(["--task"], type=Choice(list(self.tasks)), required=True, help="The task to fine-tune for.")
+        chosen.group = "Run"
         super().__init__(kind, params=[chosen], short_help=KINDS[kind].help)
         self.help = "\n\n".join([f"Fine-tune {KINDS[kind].help}", *(f"{n}: {task.help}" for n, task in self.tasks.items())])
         self.examples = EXAMPLES.format(kind=kind, task=next(iter(self.tasks)))
 
     def make_context(self, info_name: Any, args: list[str], parent: click.Context | None = None, **extra: Any) -> Any:
-        task = _chosen(args)
+        task = value_of("--task", args)
         if task not in self.tasks:
             return super().make_context(info_name, args, parent, **extra)  # which shows the help, or what is wrong
-        made = training_command(self.kind, task, EXAMPLES.format(kind=self.kind, task=task))
-        made.params += [p for p in self.params if p.name == "task"]
+        made = training_command(self.kind, task, EXAMPLES.format(kind=self.kind, task=task), args)
+        made.params = [*(p for p in self.params if p.name == "task"), *made.params]
         return made.make_context(info_name, args, parent, **extra)
 
 
-def _chosen(args: list[str]) -> str | None:
-    """The value of --task among the arguments."""
-    for arg, following in zip(args, [*args[1:], None]):
-        if arg == "--task":
-            return following
-        if arg.startswith("--task="):
-            return arg.removeprefix("--task=")
-    return None
-
-
-class Kinds(Command, click.Group):
+class Kinds(Command, Group):
     """A command for each kind of model that can be fine-tuned."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

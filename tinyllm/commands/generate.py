@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from ..generation.decoding import complete, stream
 from ..tokenizers import Tokenizer
 from .options import OnDevice
 from .options import command as command_of
+
+USES = "tinyllm fill-mask, classify, tag, answer and embed are for such models"
 
 
 @dataclass
@@ -58,8 +61,9 @@ class Options(OnDevice):
     def __post_init__(self) -> None:
         if self.temperature is None:
             self.temperature = 0.8 if self.num_beams == 1 else 0.0
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size is {self.batch_size}, and must be 1 or more")
+        for name in ("batch_size", "num_beams", "num_assistant_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, and must be 1 or more")
 
     def sampling(self) -> dict[str, Any]:
         names = (
@@ -99,6 +103,8 @@ def command(options: Options) -> None:
     model, tokenizer = load(options.model, options.device, options.dtype)
     if tokenizer is None:
         raise ValueError(f"{options.model} has no tokenizer: use tinyllm.generate from Python, with tokens")
+    if not (getattr(model, "writes", False) or hasattr(model, "decode")):
+        raise ValueError(f"{options.model} is {type(model).__name__}, which does not write texts: {USES}")
     assistant = assistance(options, tokenizer)
     length: dict[str, Any] = {"max_new_tokens": options.max_new_tokens, "stop": [decoded(stop) for stop in options.stop]}
     try:
@@ -142,8 +148,10 @@ def decoded(stop: str) -> str:
 
 def show(options: Options, prompt: str, pieces: Sequence[str] | Iterator[str]) -> None:
     """One text on the terminal, the prompt dim."""
+    following = iter(pieces)
+    first = next(following, "")  # before the prompt: what is wrong is said without it
     if options.echo:
         click.secho(prompt, nl=False, dim=True)
-    for piece in pieces:
+    for piece in itertools.chain([first], following):
         click.echo(piece, nl=False)
     click.echo()

@@ -12,12 +12,13 @@ from rich.table import Table
 from .. import kernels
 from ..finite_differences import gradcheck
 from ..models import MODELS
+from .options import Choice
 
 CLASSES = {name.lower(): name for name in MODELS}
 
 
 @click.command()
-@click.argument("model", type=click.Choice(list(CLASSES)))
+@click.argument("model", type=Choice(list(CLASSES), case_sensitive=False))
 @click.option(
     "--kernels",
     "kernel_set",

@@ -30,6 +30,8 @@ from typing import Any, Literal
 
 import click
 
+from ..cli import PARAMETERS
+from ..data.names import near, nearest
 from ..kernels.threads import set_threads
 
 TYPES = {int: click.INT, float: click.FLOAT, str: click.STRING, Path: click.Path(path_type=Path)}
@@ -90,7 +92,7 @@ def parameters(cls: type, skip: Iterable[str] = (), group: str = "Options", defa
     """The click parameters of a dataclass's fields.
 
     Keyword-only fields, which a class inherits from such as OnDevice, come last. With `defaults` (what to show as the
-    default) an option that is not given is None, so that one sees whether it was.
+    default, where it is not the field's own) an option that is not given is None, so that one sees whether it was.
     """
     helps, hints = comments(cls), typing.get_type_hints(cls)
     made: list[click.Parameter] = []
@@ -112,11 +114,11 @@ def parameters(cls: type, skip: Iterable[str] = (), group: str = "Options", defa
         flag = "--" + field.name.replace("_", "-")
         if hints[field.name] is bool:
             flag += "/--no-" + field.name.replace("_", "-")
-        shown = default if defaults is None else defaults.get(field.name, default)
+        shown = (defaults or {}).get(field.name, default)
         option = Parameter(
             [flag, field.name],
             default=default if defaults is None else None,
-            help=f"{help} {_shown(shown)}".strip(),
+            help=f"{help} {bracketed(shown)}".strip(),
             **type_options,
         )
         option.group = own_group or group
@@ -130,7 +132,7 @@ def _type_options(hint: Any) -> dict[str, Any] | None:
     if hint is bool:
         return {}
     if origin is typing.Literal:
-        return {"type": click.Choice([str(choice) for choice in inside])}
+        return {"type": Choice([str(choice) for choice in inside])}
     if origin in (types.UnionType, typing.Union):
         hints = [item for item in inside if item is not type(None)]
         if hints == [bool]:
@@ -142,15 +144,66 @@ def _type_options(hint: Any) -> dict[str, Any] | None:
     return {"type": TYPES[hint]} if hint in TYPES else None
 
 
-def _shown(default: Any) -> str:
-    """[the default value]; "" where there is nothing to say."""
-    if default is None or default == "" or default == []:
+class Alternatives(tuple[tuple[str, Any], ...]):
+    """Several defaults to show, each with the case in which it is used: (("", 4), ("with --init", 8))."""
+
+
+def bracketed(default: Any) -> str:
+    """[the default value] as --help shows it; "" where there is nothing to say."""
+    if not isinstance(default, Alternatives):
+        default = Alternatives([("", default)])
+    shown = [f"{case}: {text}" if case else text for case, value in default if (text := _shown(value))]
+    return f"[{'; '.join(shown)}]" if shown else ""
+
+
+def _shown(value: Any) -> str:
+    if value is None or value == "" or value == []:
         return ""
-    if isinstance(default, str) and default.isspace():
-        return f"[{default!r}]"
-    if isinstance(default, bool):
-        return "[on]" if default else "[off]"
-    return f"[{' '.join(map(str, default)) if isinstance(default, (list, tuple)) else default}]"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(_shown, value))
+    if isinstance(value, str) and (value != value.strip() or not value.isprintable()):
+        return repr(value)  # a line end, say, which would not be seen
+    return str(value)
+
+
+class Choice(click.Choice):
+    """A choice whose error proposes the nearest one."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        close = nearest(str(value), map(str, self.choices))
+        return super().get_invalid_choice_message(value, ctx) + (f" Did you mean {close}?" if close else "")
+
+
+class Group(click.Group):
+    """A group whose error for an unknown command proposes the nearest one."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        known = self.list_commands(ctx)
+        if args and not args[0].startswith("-") and args[0] not in known and not ctx.resilient_parsing:  # not completing
+            ctx.fail(f"No such command {args[0]!r}: {near(args[0], known)}")
+        return super().resolve_command(ctx, args)
+
+
+def check_other(out: Path, *sources: Path | None) -> None:
+    """ValueError where what is written would replace what is read."""
+    for source in sources:
+        if source is None:
+            continue
+        read, written = source.resolve(), out.resolve()
+        if written.is_relative_to(read) or read.is_relative_to(written):
+            raise ValueError(f"{out} is {source}, or one is inside the other: choose another directory to write")
+
+
+def value_of(option: str, args: list[str]) -> str | None:
+    """The value of an option among arguments that are not parsed yet."""
+    for arg, following in zip(args, [*args[1:], None]):
+        if arg == option:
+            return following
+        if arg.startswith(f"{option}="):
+            return arg.removeprefix(f"{option}=")
+    return None
 
 
 def _threads_option() -> click.Option:
@@ -166,6 +219,10 @@ class Command(click.Command):
     """A command whose --help shows its arguments, its options by group, and examples."""
 
     examples = ""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        ctx.meta[PARAMETERS] = self.params  # for the message of an error
+        return super().invoke(ctx)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         *own, help = super().get_params(ctx)

@@ -10,6 +10,7 @@ import click
 
 from ..checkpoints.loading import load, save
 from ..checkpoints.quantization import quantize
+from .options import check_other
 from .options import command as command_of
 
 
@@ -34,6 +35,7 @@ def command(options: Options) -> None:
     What is written works as the model did, in every command. It is not trained any more, but for adapters beside it (LoRA).
     GPT, Llama and OPT can be quantized. Embeddings and output keep 8 bits or more.
     """
+    check_other(options.out, options.model)
     model, tokenizer = load(options.model)
     before = sum(array.nbytes for array in model.arrays().values())
     quantize(model, int(options.bits))

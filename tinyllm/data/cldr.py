@@ -24,7 +24,7 @@ def letter_pairs(source: str, target: str, size: int = 4000) -> MadePairs:
     try:
         from babel.dates import format_date
     except ModuleNotFoundError:
-        raise DataError('the data "cldr" needs the package babel: pip install "tinyllm[babel]"') from None
+        raise DataError('the data "cldr" needs the package babel: pip install "tinyllm-numpy[babel]"') from None
     here, there = locale(source), locale(target)
     names = [(place_names(here)[place], place_names(there)[place]) for place in places(here, there)]
     pairs: MadePairs = []

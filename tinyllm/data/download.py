@@ -1,4 +1,8 @@
-"""Fetching the registry's files: with mirrors, resumed after a cut, held to their SHA-256, kept in the cache folder."""
+"""Fetching the registry's files: with mirrors, resumed after a cut, and kept in the cache folder.
+
+A server is not trusted. No more bytes are taken than the registry gives as the size, and the registry has their SHA-256. An
+encrypted connection is never followed by one that is not.
+"""
 
 import hashlib
 import http.client
@@ -8,11 +12,12 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from ..files import atomic_file, flush_to_disk
+from ..files import flush_to_disk, naming
 from .files import DataError, cache_dir
 from .registry import Dataset, RemoteFile, find_dataset
 
@@ -44,7 +49,7 @@ def dataset_path(name: str) -> Path:
         target = folder / file.name
         if not target.exists():
             raise DataError(f"{name}/{file.name} is not on this machine: run tinyllm data fetch {name}")
-        if not _is_whole(target, _expected(file, target)):
+        if not _is_whole(file, target):
             raise DataError(f"{target} is damaged: run tinyllm data fetch {name}")
     return folder
 
@@ -62,6 +67,10 @@ def dataset_folder(dataset: Dataset) -> Path:
 
 class _Failed(Exception):
     """One address did not give the file; the message says why, without naming it."""
+
+
+class _WrongFile(_Failed):
+    """What came is not a part of the file, and is not kept."""
 
 
 class _Display:
@@ -92,16 +101,14 @@ class _Display:
 
 
 def _fetch_file(file: RemoteFile, target: Path, label: str, display: _Display) -> None:
-    expected = _expected(file, target)
     if target.exists():
-        if _is_whole(target, expected):
-            _record(file, target, label, display)
+        if _is_whole(file, target):
             return
         display.say(f"{label} is damaged: fetching it again")
     part = target.with_name(target.name + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
     with _alone(part, label, display):
-        if not (target.exists() and _is_whole(target, expected)):  # else another process has just fetched it
+        if not (target.exists() and _is_whole(file, target)):  # else another process has just fetched it
             _from_any(file, target, part, label, display)
 
 
@@ -123,16 +130,17 @@ def _alone(part: Path, label: str, display: _Display) -> Iterator[None]:
 
 def _from_any(file: RemoteFile, target: Path, part: Path, label: str, display: _Display) -> None:
     """Fetches a file from the first address that gives it."""
-    failures, expected = [], _expected(file, target)
+    failures = []
     for url in file.urls:
         try:
+            if file.urls[0].startswith("https:") and not url.startswith("https:"):
+                raise _Failed("the address is not encrypted, as the first one is")
             with display.bar(label, file.size) as report:
-                _obtain(url, part, expected, report)
+                _obtain(url, part, file, report)
         except _Failed as failure:
             failures.append(f"{urlsplit(url).netloc}: {failure}")
             continue
         os.replace(part, target)
-        _record(file, target, label, display)
         return
     kept = " (what came of it is kept, to go on from)" if part.exists() else ""
     raise DataError(
@@ -140,34 +148,54 @@ def _from_any(file: RemoteFile, target: Path, part: Path, label: str, display: _
     )
 
 
-def _obtain(url: str, part: Path, expected: str | None, report: Report) -> None:
-    """All bytes of one address into `part`, with the SHA-256 expected; goes on where an earlier download was cut."""
+def _obtain(url: str, part: Path, file: RemoteFile, report: Report) -> None:
+    """All bytes of one address into `part`, with the file's SHA-256; goes on where an earlier download was cut."""
+    if part.exists() and part.stat().st_size > file.size:
+        part.unlink()  # it is not a part of this file
     resumed = part.exists()
-    _download(url, part, report)
-    got = _sha256(part)
-    if expected is not None and got != expected:
-        part.unlink()
-        if resumed:  # what was there may have been another's
-            return _obtain(url, part, expected, report)
-        raise _Failed(f"its bytes have the SHA-256 {got[:12]}..., not {expected[:12]}...")
+    try:
+        _download(url, part, file.size, report)
+        if (got := _sha256(part)) == file.sha256:
+            return
+        reason = _Failed(f"its bytes have the SHA-256 {got[:12]}..., not {file.sha256[:12]}...")
+    except _WrongFile as failure:
+        reason = failure
+    part.unlink(missing_ok=True)
+    if not resumed:
+        raise reason
+    _obtain(url, part, file, report)  # what was there may have been another's
 
 
-def _download(url: str, part: Path, report: Report) -> None:
+def _download(url: str, part: Path, size: int, report: Report) -> None:
     """Connect until all is there, as long as each connection brings something."""
     longest = -1
-    while not _connect(url, part, report):
-        size = part.stat().st_size
-        if size <= longest:
-            raise _Failed(f"the connection was cut after {size:,} bytes")
-        longest = size
+    while not _connect(url, part, size, report):
+        there = part.stat().st_size
+        if there <= longest:
+            raise _Failed(f"the connection was cut after {there:,} bytes")
+        longest = there
 
 
-def _connect(url: str, part: Path, report: Report) -> bool:
+class _StayEncrypted(urllib.request.HTTPRedirectHandler):
+    """Follows a redirection to http or https, and from https to https alone."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        scheme = urlsplit(newurl).scheme
+        if scheme != "https" and (scheme != "http" or req.type == "https"):
+            raise _Failed(f"it redirects from {req.type} to {scheme}, which is refused")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _connect(url: str, part: Path, size: int, report: Report) -> bool:
     """Append to `part` what the server sends from its end on; whether all is there now."""
     begin = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "tinyllm", "Accept-Encoding": "identity"} | ({"Range": f"bytes={begin}-"} if begin else {})
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        response = urllib.request.build_opener(_StayEncrypted).open(
+            urllib.request.Request(url, headers=headers), timeout=TIMEOUT
+        )
     except urllib.error.HTTPError as error:
         error.close()
         if error.code != 416 or not begin:
@@ -175,26 +203,36 @@ def _connect(url: str, part: Path, report: Report) -> bool:
         if error.headers.get("Content-Range") == f"bytes */{begin}":
             return True  # nothing was missing
         part.unlink()
-        return _connect(url, part, report)
-    except (OSError, http.client.HTTPException) as error:
+        return _connect(url, part, size, report)
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a redirection to no address
         raise _Failed(f"no connection, {getattr(error, 'reason', error) or type(error).__name__}") from None
     with response:
         if response.status != 206:
             begin = 0  # the server sends all of it again
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {begin}-"):
             raise _Failed(f"it sent another part than the one from byte {begin:,} on")
-        length = response.headers.get("Content-Length")
-        total = begin + int(length) if length else None
-        with part.open("ab" if begin else "wb") as file:
-            cut = not _receive(response, file.write, begin, total, report)
+        total = _total(response.headers.get("Content-Length"), begin, size)
+        with naming(part), part.open("ab" if begin else "wb") as file:
+            cut = not _receive(response, file.write, begin, total, size, report)
             flush_to_disk(file)
     return not cut and total in (None, part.stat().st_size)
 
 
+def _total(length: str | None, begin: int, size: int) -> int | None:
+    """The bytes of the file as a server's Content-Length gives them; None if it gives none."""
+    if length is None:
+        return None
+    if not (length.isascii() and length.isdecimal() and len(length) < 20):
+        raise _Failed(f"it states the Content-Length {length[:40]!r}, which is not a number of bytes")
+    if begin + int(length) > size:
+        raise _WrongFile(f"it would send {begin + int(length):,} bytes, and this file has {size:,}")
+    return begin + int(length)
+
+
 def _receive(
-    response: http.client.HTTPResponse, write: Callable[[bytes], object], done: int, total: int | None, report: Report
+    response: Any, write: Callable[[bytes], object], done: int, total: int | None, size: int, report: Report
 ) -> bool:
-    """Hand on what comes; False where the connection broke off."""
+    """Hand on what comes; False where the connection broke off. _WrongFile after more than `size` bytes in all."""
     while True:
         report(done, total)
         try:
@@ -203,32 +241,14 @@ def _receive(
             return False
         if not chunk:
             return True
-        write(chunk)
         done += len(chunk)
+        if done > size:
+            raise _WrongFile(f"it sends more than the {size:,} bytes that this file has")
+        write(chunk)
 
 
-def _expected(file: RemoteFile, target: Path) -> str | None:
-    record = _record_path(target)
-    if file.sha256 or not record.exists():
-        return file.sha256
-    return record.read_text(encoding="utf-8").split()[0]
-
-
-def _is_whole(target: Path, expected: str | None) -> bool:
-    return expected is None or _sha256(target) == expected
-
-
-def _record(file: RemoteFile, target: Path, label: str, display: _Display) -> None:
-    record = _record_path(target)
-    if file.sha256 is None and not record.exists():
-        digest = _sha256(target)
-        with atomic_file(record) as out:
-            out.write(f"{digest}  {target.name}\n".encode())
-        display.say(f"{label}: no SHA-256 is published; {digest[:12]}... is recorded in {record.name} and holds from now on")
-
-
-def _record_path(target: Path) -> Path:
-    return target.with_name(target.name + ".sha256")
+def _is_whole(file: RemoteFile, target: Path) -> bool:
+    return _sha256(target) == file.sha256
 
 
 def _sha256(path: Path) -> str:

@@ -1,23 +1,26 @@
 """Well-known public data sets: where each is, what it weighs, what may be done with it, what it is good for.
 
-Every address is pinned to one commit or revision, and so always gives the same bytes. A SHA-256 of None means that we know
-of none that is published: the first download records the one it got, and later ones are held to it.
+Every address is pinned to one commit or revision, and so always gives the same bytes. Every file has its SHA-256, and the
+most bytes that are accepted for it. A file without a published SHA-256 is not listed.
 """
 
-import difflib
 from dataclasses import dataclass, replace
 
 from .files import DataError
+from .names import near
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file and the addresses that give it, in the order in which they are tried; sha256 in hexadecimal, size in bytes."""
+    """A file and the addresses that give it, in the order in which they are tried; sha256 in hexadecimal, size in bytes.
+
+    No more bytes than `size` are downloaded.
+    """
 
     name: str
     urls: tuple[str, ...]
-    sha256: str | None = None
-    size: int | None = None
+    sha256: str
+    size: int
 
 
 @dataclass(frozen=True)
@@ -33,38 +36,33 @@ class Dataset:
     separator: str | None = None
 
     @property
-    def size(self) -> int | None:
-        """Bytes of all files together; None where one is not known."""
-        sizes = [file.size for file in self.files]
-        return None if None in sizes else sum(size or 0 for size in sizes)
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(file.size for file in self.files)
 
 
 def find_dataset(name: str) -> Dataset:
     """The data set of this name. Raises DataError with the names that there are."""
     if name not in DATASETS:
-        close = difflib.get_close_matches(name, DATASETS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(DATASETS)}"
-        raise DataError(f"no data set is called {name!r}: {hint}")
+        raise DataError(f"no data set is called {name!r}: {near(name, DATASETS)}")
     return DATASETS[name]
 
 
-def _github(where: str, path: str, sha256: str | None, size: int | None) -> RemoteFile:
+def _github(where: str, path: str, sha256: str, size: int) -> RemoteFile:
     """A file of a public repository, `where` being owner/name@commit, and the mirror that jsDelivr keeps of it."""
     raw = f"https://raw.githubusercontent.com/{where.replace('@', '/')}/{path}"
     mirror = f"https://cdn.jsdelivr.net/gh/{where}/{path}"
     return RemoteFile(path.rsplit("/", 1)[-1], (raw, mirror), sha256, size)
 
 
-def _hugging_face(where: str, path: str, sha256: str | None, size: int | None) -> RemoteFile:
+def _hugging_face(where: str, path: str, sha256: str, size: int) -> RemoteFile:
     """A file of the Hugging Face hub, `where` being repository@revision, and its best-known mirror."""
     resolved = f"{where.replace('@', '/resolve/')}/{path}"
     urls = (f"https://huggingface.co/{resolved}", f"https://hf-mirror.com/{resolved}")
     return RemoteFile(path.rsplit("/", 1)[-1], urls, sha256, size)
 
 
-def _files(
-    where: tuple[str, str], *files: tuple[str, str | None, int | None], also: str | None = None
-) -> tuple[RemoteFile, ...]:
+def _files(where: tuple[str, str], *files: tuple[str, str, int], also: str | None = None) -> tuple[RemoteFile, ...]:
     """Files of one repository, (file name, SHA-256, bytes); `also` is where their publisher has them, tried first."""
     made = [_github(where[0], where[1] + name, sha256, size) for name, sha256, size in files]
     return tuple(replace(file, urls=(also + file.name, *file.urls)) if also else file for file in made)
@@ -122,7 +120,7 @@ DATASETS: dict[str, Dataset] = {
             "CC BY-SA 3.0",
             _files(
                 _WIKITEXT,
-                ("train.txt", "9e9fa1ad55b1c2c95b08e37dd8e653f638fac2c6de904b79e813611eefbc985f", None),
+                ("train.txt", "9e9fa1ad55b1c2c95b08e37dd8e653f638fac2c6de904b79e813611eefbc985f", 10_800_000),  # at most
                 ("valid.txt", "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8", 1_121_681),
                 ("test.txt", "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0", 1_256_449),
             ),
@@ -188,7 +186,7 @@ DATASETS: dict[str, Dataset] = {
             "CC BY-SA 4.0",
             _files(
                 (_E2E, ""),
-                ("trainset.csv", None, None),
+                ("trainset.csv", "f27d48df45815288ab15619d47a79028c300fbb7f42e373668aba0b98c1d57c6", 9_340_189),
                 ("devset.csv", "fc26b78cdb849c80545f513b223d1e051138b43882eeb79e3eb153e689c864f9", 1_161_305),
                 ("testset_w_refs.csv", "edc8db685e39bb9824d5bd70c18b1c9b0412d14b527aa960e2d1c8251ee15ccd", 1_310_822),
             ),
@@ -206,12 +204,12 @@ DATASETS: dict[str, Dataset] = {
         ),
         Dataset(
             "dialogsum",
-            "13 thousand conversations and what they were about; JSON lines",
+            "2,000 conversations and what they were about (the development and test files); JSON lines",
             "summarization of dialogue",
             "CC BY-NC-SA 4.0 (non-commercial)",
             _files(
                 _DIALOGSUM,
-                ("train.jsonl", None, None),
+                # train.jsonl has no published SHA-256: get it by hand from the same folder
                 ("dev.jsonl", "436721e0a3571eef7072964f80e042fb151d8c6178db1a688ce8f803bbf0a13f", 471_830),
                 ("test.jsonl", "6de36eca7e7b9b10975fd5ea3f47391df172d8b3c15d03d84d763cbaab015fda", 639_707),
             ),

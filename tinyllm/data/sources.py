@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .download import fetch
 from .files import DataError
+from .names import nearest
 from .reading import UTF8
 from .registry import DATASETS, find_dataset
 from .stdlib import stdlib_source
@@ -36,7 +37,9 @@ def open_source(
         if what in DATASETS:
             return _open_dataset(what, separator, quiet)
         if not Path(what).exists():
-            raise DataError(f"{what} is neither a file or folder, nor one of the names stdlib, {', '.join(DATASETS)}")
+            names = ("stdlib", *DATASETS)
+            meant = f": did you mean {close}?" if (close := nearest(what, names)) else ""
+            raise DataError(f"{what} is neither a file or folder, nor one of the names {', '.join(names)}{meant}")
     return open_text(what, suffixes, separator, encoding)
 
 

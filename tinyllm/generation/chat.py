@@ -196,12 +196,12 @@ def chat_format(tokenizer: Tokenizer | None, name: str | None = None) -> ChatFor
 def compiled(template: str) -> ChatTemplate:
     """A Jinja template as transformers compiles it, in the sandbox."""
     try:
-        import jinja2  # noqa: F401  here, because it is an extra: tinyllm[chat]
+        import jinja2  # noqa: F401  here, because it is an extra, chat
 
         from .sandbox import ChatTemplate
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            "this model's chat format is a Jinja template, which needs jinja2: pip install 'tinyllm[chat]'"
+            "this model's chat format is a Jinja template, which needs jinja2: pip install 'tinyllm-numpy[chat]'"
         ) from None
     return ChatTemplate(template)
 

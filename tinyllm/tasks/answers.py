@@ -37,6 +37,7 @@ class AnswersTask(EncoderTask):
     measure: Literal["f1", "exact"] = "f1"  # says which model is the best, from 0 to 100
 
     help: ClassVar = "where in a text the answer to a question stands"
+    unit: ClassVar = "question"
     model: ClassVar = "BERTForQuestionAnswering"
     use: ClassVar = 'Ask it: tinyllm answer {out} --question "Who lives there?" --context text.txt'
     longest: ClassVar = 384

@@ -41,6 +41,7 @@ class LabelledTexts:
     measure: Literal["accuracy", "f1", "matthews"] = "accuracy"  # says which model is best; f1: of the second of two labels
 
     help: ClassVar = "a label for each text"
+    unit: ClassVar = "text"
     use: ClassVar = 'Label texts: tinyllm classify {out} "a text"'
 
     def __post_init__(self) -> None:

@@ -62,6 +62,7 @@ class TaggingTask(EncoderTask):
     column: int = -1  # of a CoNLL file: where the tag stands, counted from 0, or from the end by -1
 
     help: ClassVar = "a label for each word: names, dates, parts of speech"
+    unit: ClassVar = "word"
     model: ClassVar = "BERTForTokenClassification"
     use: ClassVar = 'Tag the words of a text: tinyllm tag {out} "a text"'
 

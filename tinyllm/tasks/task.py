@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from ..checkpoints import lora
 from ..data import DATASETS
+from ..data.names import near
 from ..data.sources import TEXTS_OF
 from ..models import Model
 from ..tokenizers import Tokenizer, load
@@ -26,6 +27,7 @@ class Task:
     fresh: ClassVar[tuple[str, ...]] = ()  # beginnings of the names of parameters that a trained model need not have
     values: ClassVar[dict[str, Any]] = {}  # of options, where they are others than the kind's
     documents: ClassVar[bool] = False  # whether its data are plain text, of which each row of a table is a document
+    unit: ClassVar[str] = "token"  # what its loss is a mean over
     use: ClassVar[str] = "Let it write: tinyllm generate {out}"  # what to do with the trained model
 
     def make_tokenizer(self) -> Tokenizer:
@@ -63,7 +65,7 @@ class Kind:
 
     def task_named(self, name: str | None) -> type[Task]:
         if name is not None and name not in self.tasks:
-            raise ValueError(f"there is no task {name!r} for this model: there are {', '.join(self.tasks) or 'none'}")
+            raise ValueError(f"there is no task {name!r} for this model: {near(name, self.tasks)}")
         return self.task if name is None else self.tasks[name]
 
 
@@ -71,11 +73,21 @@ class Kind:
 class Adapters:
     """Fine-tune small matrices beside the model's own, not the model itself (LoRA, Hu et al. 2021; checkpoints/lora.py)."""
 
+    values: ClassVar[dict[str, Any]] = {"lr": 2e-4}  # of options, where adapters are trained (by AdamW) and not the weights
+
     # LoRA
     lora_r: int = 0  # rank of the adapters that are trained in place of the model's weights; 0 trains these
     lora_alpha: float = 16.0  # what the adapters add is multiplied by this over the rank
     lora_dropout: float = 0.0  # of what comes into the adapters
     lora_targets: list[str] = field(default_factory=list)  # names of matrices, q_proj; all of the blocks if not given
+
+    def __post_init__(self) -> None:
+        if self.lora_r < 0 or not self.lora_alpha > 0:
+            raise ValueError(
+                f"lora_r must be at least 0 and lora_alpha above 0; they are {self.lora_r} and {self.lora_alpha}"
+            )
+        if not 0 <= self.lora_dropout < 1:
+            raise ValueError(f"lora_dropout is {self.lora_dropout}, and must be at least 0 and below 1")
 
     def add(self, model: Model, seed: int) -> None:
         """Gives the model its adapters, if there shall be some."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .. import kernels
+from ..checkpoints.validation import checked
 from ..kernels.device import check_device
 from ..models import Model
 from ..optim import Adafactor, Adam, Optimizer, learning_rate
@@ -38,18 +38,18 @@ class TrainConfig:
     patience: int = 0  # evaluations without a better one after which training stops early; 0 goes on to the end
 
     def __post_init__(self) -> None:
+        vars(self).update(checked(TrainConfig, vars(self)))
         least = {
             "steps": 1, "batch_size": 1, "accumulate": 1, "epochs": 0, "eval_every": 0, "warmup": 0, "eval_batches": 0,
-            "patience": 0, "clip": 0, "weight_decay": 0}  # fmt: skip
+            "patience": 0, "clip": 0, "weight_decay": 0, "seed": 0}  # fmt: skip
         for name, value in least.items():
             if not getattr(self, name) >= value:  # NaN is neither
                 raise ValueError(f"{name} must be at least {value}, and is {getattr(self, name)}")
         if not self.lr > 0 or not 0 <= self.lowest_lr <= self.lr:
-            raise ValueError(f"lr must be above 0 and min_lr from 0 to lr; they are {self.lr} and {self.min_lr}")
+            least_lr = "not given" if self.min_lr is None else self.min_lr
+            raise ValueError(f"lr must be above 0 and min_lr from 0 to lr; they are {self.lr} and {least_lr}")
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas must lie in [0, 1), and are {self.betas}")
-        if self.dtype not in kernels.PRECISIONS:
-            raise ValueError(f"dtype must be one of {', '.join(kernels.PRECISIONS)}, and is {self.dtype!r}")
+            raise ValueError(f"betas must be from 0 up to, but not, 1; they are {self.betas[0]} and {self.betas[1]}")
         check_device(self.device)
 
     @property

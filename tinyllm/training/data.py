@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,9 +51,34 @@ class Data:
         """Over how many targets the loss of a batch is the mean."""
         return int(np.count_nonzero(batch[self.targets] != IGNORED))
 
+    def read(self, batch: Batch) -> int:
+        """How many tokens the model reads of a batch, padding apart."""
+        inputs, options = batch[: self.targets], batch[self.targets + 1 :]
+        masks = (np.asarray(option) for option in options if option is not None)
+        shapes = [one.shape for one in inputs[:1]]  # of the first input, which a mask is about
+        mask = next((mask for mask in masks if mask.dtype == bool and mask.shape in shapes), None)
+        size = sum(one.size for one in inputs)
+        return size if mask is None else size - int(np.count_nonzero(~mask))
+
     def weight(self, batch: Batch) -> float:
         """What a batch counts beside others in a step's loss: as much as its targets, all of which count alike."""
         return self.count(batch)
+
+    @property
+    def trains_another_loss(self) -> bool:
+        """Whether `loss_options` change the loss: label smoothing of 0 does not."""
+        return any(value is not None and not (np.isscalar(value) and value == 0) for value in self.loss_options.values())
+
+    @without_dropout()
+    def objective(self, model: Model, batches: Iterable[Batch]) -> float:
+        """The mean loss of the batches with `loss_options`, as training computes it: to compare with the loss of a step."""
+        total, weights = 0.0, 0.0
+        with model.without_keeping():
+            for batch in batches:
+                if weight := self.weight(batch):
+                    total += weight * model.loss(**model.named(batch), **self.loss_options)
+                    weights += weight
+        return total / weights if weights else math.nan
 
     @without_dropout()
     def evaluate(self, model: Model, batches: Iterable[Batch]) -> dict[str, float]:

@@ -5,18 +5,24 @@ Where the output is no terminal but a file or a pipe, the bar becomes a line eve
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import suppress
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from ..kernels import compiling
+from ..layers.quantized import Packed
+from ..models import Model
 from .trainer import Trainer, Watcher
 
 SECONDS_BETWEEN_LINES = 10.0  # where there is no bar
+SHORTEST_BAR = 8  # columns of the terminal
+MOST_LINES = 6  # of a sample of dialogues or pairs
 SMOOTHING = 0.95  # of what the bar shows: a running mean of about twenty steps
 
 
@@ -27,7 +33,7 @@ class TimeLeft(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         left = task.fields["left"]
-        return Text("-:--:-- left" if left is None else f"{clock(left)} left", style="cyan")
+        return Text("-:--:-- left" if left is None else f"{clock(left)} left", style="cyan", no_wrap=True)
 
 
 class Terminal(Watcher):
@@ -36,11 +42,10 @@ class Terminal(Watcher):
     def __init__(self, console: Console | None = None):
         self.console = console or Console(highlight=False)
         self.bar = Progress(
-            TextColumn("step {task.completed:,}/{task.total:,}"),
+            TextColumn("step {task.completed:,}/{task.total:,}", table_column=Column(no_wrap=True)),
             BarColumn(bar_width=None),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            TimeLeft(),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            TimeLeft(table_column=Column(no_wrap=True, min_width=len("0:00:00 left"))),
             console=self.console,
             disable=not self.console.is_terminal,
             expand=True,
@@ -64,8 +69,7 @@ class Terminal(Watcher):
         config, model = trainer.config, trainer.model
         self.total, self.first = config.steps, trainer.step
         self.batches = f"{config.batch_size} x {config.accumulate}" if config.accumulate > 1 else f"{config.batch_size}"
-        name = f"{type(model).__name__} with {model.n_parameters:,} parameters"
-        self.say(f"{name}, {config.steps:,} steps of {self.batches} sequences")
+        self.say(f"{size_of(model)}, {config.steps:,} steps of {self.batches} sequences")
         compiling.listeners.append(self._compiling)
         self.bar.update(self._task, total=config.steps, completed=trainer.step)
         self.mean: dict[str, float] = {}
@@ -75,16 +79,25 @@ class Terminal(Watcher):
         self.say("compiling the kernels, which this machine uses for the first time: a minute or less, once")
         self.bar.update(self._task, description="compiling the kernels")
 
-    def trained(self, record: dict[str, Any]) -> None:
+    def measured(self, record: dict[str, Any]) -> tuple[list[str], float | None]:
+        """What is shown of a step, the most important first; and the seconds that are left, if they are known."""
         for name in ("loss", "grad_norm", "tokens_per_second"):
             before = self.mean.get(name, record[name])
             self.mean[name] = SMOOTHING * before + (1 - SMOOTHING) * record[name]
-        left = self._time_left(record["step"])
-        line = (
-            f"loss {self.mean['loss']:.3f}  lr {record['lr']:.1e}  |g| {self.mean['grad_norm']:.2f}  "
-            f"{self.mean['tokens_per_second']:,.0f} tokens/s"
-        )
-        self.bar.update(self._task, completed=record["step"], description=line, left=left)
+        shown = [
+            f"loss {self.mean['loss']:.3f}",
+            f"{self.mean['tokens_per_second']:,.0f} tokens/s",
+            f"lr {record['lr']:.1e}",
+            f"|g| {self.mean['grad_norm']:.2f}",
+            f"{clock(record['seconds'])} spent",
+        ]
+        return shown, self._time_left(record["step"])
+
+    def trained(self, record: dict[str, Any]) -> None:
+        parts, left = self.measured(record)
+        room = self.console.width - len(f"step {self.total:,}/{self.total:,}") - len("-:--:-- left") - SHORTEST_BAR - 4
+        self.bar.update(self._task, completed=record["step"], description=fitted(parts, room), left=left)
+        line = "  ".join(parts[:4])
         now = time.monotonic()
         if not self.console.is_terminal and (now - self._shown > SECONDS_BETWEEN_LINES or record["step"] == self.first + 1):
             self._shown = now
@@ -108,8 +121,41 @@ class Terminal(Watcher):
             soft_wrap=True,
         )
         if record.get("sample"):
-            first_lines = "\n".join(list(filter(str.strip, record["sample"].splitlines()))[:3])
-            self.console.print(Text(first_lines, style="dim"), soft_wrap=True)
+            self.console.print(Text(excerpt(record["sample"]), style="dim"), soft_wrap=True)
+
+
+def fitted(parts: list[str], room: int) -> str:
+    """As many of the first parts as fit into a row of `room` columns."""
+    line = ""
+    for part in parts:
+        longer = f"{line}  {part}" if line else part
+        if len(longer) > room:
+            break
+        line = longer
+    return line
+
+
+def excerpt(sample: str) -> str:
+    """The beginning of a sample: three lines of a text, or a few whole dialogues or pairs.
+
+    A dialogue begins at a line with "> ", a pair at the line before one with "  -> ".
+    """
+    lines = list(filter(str.strip, sample.splitlines()))
+    following = [*lines[1:], ""]
+    begin = [i for i, line in enumerate(lines) if line.startswith("> ") or following[i].startswith("  -> ")]
+    if begin[:1] != [0]:
+        return "\n".join(lines[:3])
+    ends = [*begin[1:], len(lines)]
+    return "\n".join(lines[: max((end for end in ends if end <= MOST_LINES), default=ends[0])])
+
+
+def size_of(model: Model) -> str:
+    """The name of the model, its parameters, and how many of them are trained where some are frozen."""
+    matrices = (getattr(layer, "w", None) for layer in model.layers())
+    packed = sum(math.prod(w.shape) for w in matrices if isinstance(w, Packed))
+    total = sum(p.data.size for p in model.parameters()) + packed
+    trained = f", of which {model.n_parameters:,} are trained" if total != model.n_parameters else ""
+    return f"{type(model).__name__} with {total:,} parameters{trained}"
 
 
 def clock(seconds: float) -> str:

@@ -6,6 +6,7 @@ the optimizer. A task (tasks/) says what is learned, run.py keeps the state, and
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from dataclasses import replace
@@ -18,8 +19,10 @@ from ..models import Model, nonfinite
 from ..optim import clip_factor
 from .config import TrainConfig
 from .data import Batches, Data
-from .run import Run
+from .run import METRICS, Run
 from .stop import Interrupted, Stop
+
+MOST_STEPS = 10**12  # more would take longer than anyone lives
 
 
 class Watcher:
@@ -72,17 +75,26 @@ class Trainer:
         finite, which leaves the last checkpoint as it was."""
         self._begun = time.perf_counter() - self.seconds
         self.watcher.begun(self)
-        with self.watcher, Stop() as stop:
-            while not stop.asked:
-                done = self.step >= self.config.steps or 0 < self.config.patience <= self.waited
-                if (done or self.step % self.config.eval_every == 0) and not self.evaluated:
-                    self._evaluate(stop)
-                elif done:
-                    return
-                else:
-                    self._record(self.train_step())
-        self.save()
+        try:
+            with self.watcher, Stop() as stop:
+                while not stop.asked:
+                    if (self.done or self.step % self.config.eval_every == 0) and not self.evaluated:
+                        self._evaluate(stop)
+                    elif self.done:
+                        return
+                    else:
+                        self._record(self.train_step())
+            self.save()
+        except OSError as error:  # a full disk, a directory that has been removed
+            if self.run is None:
+                raise
+            raise self.run.stopped(self.step, error) from error
         raise Interrupted
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps are made, or patience is at its end."""
+        return self.step >= self.config.steps or 0 < self.config.patience <= self.waited
 
     def train_step(self) -> dict[str, Any]:
         """One update of the weights -> its record."""
@@ -90,7 +102,7 @@ class Trainer:
         self.model.train()
         self.model.zero_grad()
         with kernels.autocast(self.config.dtype):
-            loss, count = self._accumulate()
+            loss, count, read = self._accumulate()
         norm = kernels.global_norm(self.model.flat.grad)
         if not math.isfinite(norm):
             raise self._diverged(f"the gradient's norm is {norm}", nonfinite.in_gradient(self.model))
@@ -107,7 +119,7 @@ class Trainer:
             "lr": self.optimizer.lr,
             "grad_norm": norm,
             "tokens": self.tokens,
-            "tokens_per_second": round(count / (now - began), 1),
+            "tokens_per_second": round(read / (now - began), 1),
         }
 
     def _try_precision(self) -> None:
@@ -116,8 +128,11 @@ class Trainer:
             number = self.model.parameters()[0].data.reshape(-1)[:1, None]
             kernels.linear_forward(number, number)
 
-    def _accumulate(self) -> tuple[float, int]:
-        """Adds the gradient of the mean loss over all targets of the step's micro-batches -> that loss, their number."""
+    def _accumulate(self) -> tuple[float, int, int]:
+        """Adds the gradient of the mean loss over all targets of the step's micro-batches.
+
+        Returns that loss, the number of targets, and the number of tokens that were read.
+        """
         batches = [next(self.data.batches) for _ in range(self.config.accumulate)]
         weights = [self.data.weight(batch) for batch in batches]
         total = sum(weights)
@@ -135,14 +150,16 @@ class Trainer:
                 raise self._diverged(f"the loss is {loss}", nonfinite.in_loss(self.model, batch, random_state))
             self.model.backward(weight / total)  # sum_i (n_i / n) loss_i is the mean over all n targets
             mean += weight / total * loss
-        return mean, sum(map(self.data.count, batches))
+        return mean, sum(map(self.data.count, batches)), sum(map(self.data.read, batches))
 
     def _evaluate(self, stop: Stop) -> None:
         """The loss on held-out data, a sample, and a checkpoint; nothing if it is interrupted."""
-        limit = self.config.eval_batches or math.inf
-        batches = (batch for i, batch in enumerate(stop.guard(self.data.held_out())) if i < limit)
+        limit = self.config.eval_batches or None
         with kernels.autocast(self.config.dtype):
-            measured = self.data.evaluate(self.model, batches)
+            measured = self.data.evaluate(self.model, itertools.islice(stop.guard(self.data.held_out()), limit))
+            if self.data.trains_another_loss and not stop.asked:
+                again = itertools.islice(stop.guard(self.data.held_out()), limit)
+                measured["objective"] = self.data.objective(self.model, again)
         if stop.asked:
             return
         if not math.isfinite(measured["loss"]):
@@ -176,8 +193,8 @@ class Trainer:
             else ""
         )
         return FloatingPointError(
-            f"step {self.step + 1}: {what}; {where}. Try a lower lr (it is {c.lr}), a longer warmup ({c.warmup} steps), "
-            f"or clip=1 (it is {c.clip}){again}"
+            f"step {self.step + 1}: {what}; {where}. Try a lower lr (it is {c.lr:g}), or a longer warmup ({c.warmup} steps)"
+            f"{'' if 0 < c.clip <= 1 else f', or clip=1 (it is {c.clip:g})'}{again}"
         )
 
     @property
@@ -200,12 +217,20 @@ class Trainer:
             raise ValueError("there is no run to resume: give the trainer run=Run.open(directory)")
         directory = self.run.last()
         if directory is None:
-            return self.run.rewind(0)
+            self.run.rewind(0)
+            return
         files.verify(directory)
         native.read_parameters(directory, self.model)
         state = native.read_training(directory, self.optimizer)
-        self.load_state_dict(state)
-        self.run.rewind(state["lines"])
+        try:
+            self.load_state_dict(state)
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:  # "random" and "data" are theirs to check
+            raise files.CheckpointError(
+                f"{directory / native.STATE}: the state of the random numbers or the position in the data is not one "
+                f"({type(error).__name__}: {error}): the file is damaged, or of another version of tinyllm"
+            ) from None
+        if lost := self.run.rewind(state["lines"]):
+            self.watcher.say(f"The log {self.run.path / METRICS} has lost {lost:,} of its lines. The checkpoint is whole.")
         self.run.keep(state)  # a kill may have come before
 
     def state_dict(self) -> dict[str, Any]:
@@ -230,12 +255,17 @@ class Trainer:
         self.evaluated, self.best_step = state["evaluated"], state["best_step"]
         self.best = -math.inf if state["best"] is None else state["best"]
         self.waited = state["waited"]
-        self.model.mode.random.bit_generator.state = state["random"]
+        try:
+            self.model.mode.random.bit_generator.state = state["random"]
+        except ValueError as error:
+            raise TypeError(str(error)) from None
         self.data.batches.load_state_dict(state["data"])
 
 
 def planned(config: TrainConfig, batches: Batches) -> TrainConfig:
     """The configuration with epochs made steps: those of the training, and those between evaluations."""
     epoch = batches.count / (batches.step * config.accumulate) if not config.eval_every or config.epochs else 0.0
+    if config.epochs * epoch > MOST_STEPS:
+        raise ValueError(f"epochs is {config.epochs:g}, which is more than {MOST_STEPS:.0e} steps: choose fewer")
     steps = max(1, round(config.epochs * epoch)) if config.epochs else config.steps
     return replace(config, steps=steps, eval_every=config.eval_every or max(1, round(epoch)))
