@@ -192,6 +192,12 @@ def _trained(trainer: Trainer) -> Trained:
     """Trains, and lets the task report of the best model."""
     with trainer.run.alone() if trainer.run else nullcontext():
         trainer.train()
+        if trainer.learned_nothing:
+            trainer.watcher.say(
+                f"No evaluation was better than the one before the first step ({trainer.data.best} "
+                f"{abs(trainer.start or 0.0):.4f}): the model has learned nothing that this measure shows. Train longer, or "
+                "with another lr."
+            )
         if trainer.run and trainer.data.report:
             best, _ = load(trainer.run.path, trainer.config.device)
             try:
