@@ -16,7 +16,7 @@ parser.add_argument("--data", default="stdlib", help="dialogues; without them, q
 parser.add_argument("--kind", default="gpt", choices=["gpt", "llama", "opt"])
 parser.add_argument("--init", help="directory of a trained model to go on from; a fresh small one if not given")
 parser.add_argument("--lora-r", type=int, default=0, help="rank of the adapters that are trained in its place")
-parser.add_argument("--steps", type=int, default=2000)
+parser.add_argument("--steps", type=int, default=2500)
 parser.add_argument("--ask", action="append", help="what to ask it at the end")
 parser.add_argument("--seed", type=int, default=0, help="random seed for the weights, the data order and dropout")
 parser.add_argument("--out", default="runs/chat", help="directory of the run")

@@ -342,8 +342,8 @@ def _gradient_tile(p, dp, P, b, h, t, n, first, last, lse, lses, rest, deltas, s
     _hide_tile(p, P, b, h, t, n, first, last, sizes, options, mask, bias)
     for i in range(n):
         row_lse = lse[b, h, t + i]
-        lses[i], low = two_parts(row_lse if row_lse != -np.inf else np.inf, lses)  # exp(-inf - inf) = 0
-        rest[i] = np.exp(-low)
+        lses[i], remainder = two_parts(row_lse if row_lse != -np.inf else np.inf, lses)  # exp(-inf - inf) = 0
+        rest[i] = np.exp(-remainder)
         if threshold:
             key, drow = row_key((b * H + h) * T + t + i, low, high), floats(dp + FLOAT * i * P, last)
             drop(drow[first:last], key, first, threshold, factor)

@@ -28,6 +28,7 @@ NO_ANSWER = re.compile(r"->|:$")  # a signature, or the line before an example
 
 QUESTIONS = (
     "What does {} do?", "What is {}?", "Explain {}.", "Tell me about {}.", "What does {}() do?", "How does {} work?", "{}",
+    "what does {} do", "what is {}", "explain {}",
 )  # fmt: skip
 GREETINGS = (
     ("Hello", "Hello! Ask me what something in Python's standard library does."),
@@ -42,7 +43,7 @@ GREETINGS = (
     ("Bye", "Goodbye!"),
 )
 GREETED = 20  # questions to each greeting
-LONGEST_DIALOGUE = 5  # exchanges: about what the context of a small model holds
+LONGEST_DIALOGUE = 4  # exchanges: about what the context of a small model holds
 
 
 def library_dialogues() -> list[Dialogue]:
