@@ -177,6 +177,8 @@ class Dropout(Layer):
 
     def __init__(self, p: float):
         super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"the probability of dropout is {p}, and must lie in [0, 1)")
         self.p = p
 
     def forward(self, x):

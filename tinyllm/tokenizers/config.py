@@ -3,13 +3,25 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from .added import AddedToken
 from .base import ROLES
-from .files import TokenizerError, read_json, read_text
+from .files import Id, TokenizerError, TokenJson, check_types, read_json, read_text
 
 OPTIONS = ("special", "lstrip", "rstrip", "single_word", "normalized")  # of an added token
+TYPES: dict[str, Any] = {  # of the fields of tokenizer_config.json and special_tokens_map.json
+    "added_tokens_decoder": dict[Annotated[str, Meta(pattern="^[0-9]+$")], TokenJson],
+    "additional_special_tokens": list[str | TokenJson] | None,
+    "extra_special_tokens": list[str | TokenJson] | dict[str, str | TokenJson] | None,
+    "extra_ids": Id,
+    **dict.fromkeys(("add_prefix_space", "add_bos_token", "add_eos_token", "legacy"), bool | None),
+    **dict.fromkeys(("do_lower_case", "strip_accents", "tokenize_chinese_chars"), bool | None),
+    **dict.fromkeys(("clean_up_tokenization_spaces", "split_special_tokens"), bool | None),
+    **{f"{role}_token": str | TokenJson | None for role in ROLES},
+}
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -21,6 +33,7 @@ def read_config(directory: Path) -> dict[str, Any]:
     config = _object(directory / "tokenizer_config.json")
     if "added_tokens_decoder" not in config:
         config |= _object(directory / "special_tokens_map.json")
+    check_types(directory / "tokenizer_config.json", config, TYPES)
     config = {key: value for key, value in config.items() if value is not None or key.endswith("_token")}
     templates = read_templates(directory, config.pop("chat_template", None))
     return config | ({"chat_template": templates} if templates else {})
@@ -116,7 +129,9 @@ def added_by_config(
             listed[token["content"]] = token_of({"special": False, **token}, int(id))
     else:
         listed |= {token.content: token for token in file_tokens}
-    for content, id in _object(directory / "added_tokens.json").items():
+    further = _object(directory / "added_tokens.json")
+    check_types(directory / "added_tokens.json", further, dict.fromkeys(further, Id))
+    for content, id in further.items():
         is_special = content in special
         listed.setdefault(content, AddedToken(content, id, special=is_special, normalized=not is_special))
     found = {token.content: token for token in kept}
