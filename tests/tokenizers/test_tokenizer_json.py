@@ -399,5 +399,5 @@ def test_values_of_another_type(name, change, message, tmp_path):
     else:
         (tmp_path / name).write_text(json.dumps(change), encoding="utf-8")
     (tmp_path / "tokenizer.json").write_text(json.dumps(spec), encoding="utf-8")
-    with pytest.raises(TokenizerError, match=message):
+    with pytest.raises(TokenizerError, match=f"{name}: {message}"):
         load(tmp_path)

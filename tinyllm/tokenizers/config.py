@@ -33,7 +33,6 @@ def read_config(directory: Path) -> dict[str, Any]:
     config = _object(directory / "tokenizer_config.json")
     if "added_tokens_decoder" not in config:
         config |= _object(directory / "special_tokens_map.json")
-    check_types(directory / "tokenizer_config.json", config, TYPES)
     config = {key: value for key, value in config.items() if value is not None or key.endswith("_token")}
     templates = read_templates(directory, config.pop("chat_template", None))
     return config | ({"chat_template": templates} if templates else {})
@@ -72,8 +71,7 @@ def read_templates(directory: Path, configured: Any) -> dict[str, str]:
 
 def _object(path: Path) -> dict[str, Any]:
     values = read_json(path) if path.is_file() else {}
-    if not isinstance(values, dict):
-        raise TokenizerError(f"{path} is not a configuration: it should be a JSON object")
+    check_types(path, values, dict.fromkeys(values, Id) if path.name == "added_tokens.json" else TYPES)
     return values
 
 
@@ -129,9 +127,7 @@ def added_by_config(
             listed[token["content"]] = token_of({"special": False, **token}, int(id))
     else:
         listed |= {token.content: token for token in file_tokens}
-    further = _object(directory / "added_tokens.json")
-    check_types(directory / "added_tokens.json", further, dict.fromkeys(further, Id))
-    for content, id in further.items():
+    for content, id in _object(directory / "added_tokens.json").items():
         is_special = content in special
         listed.setdefault(content, AddedToken(content, id, special=is_special, normalized=not is_special))
     found = {token.content: token for token in kept}
