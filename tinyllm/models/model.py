@@ -6,7 +6,6 @@ import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -264,7 +263,7 @@ class LanguageModel(Model):
             raise TypeError(by_name("loss", "tokens and targets", "attention_mask"))
         tokens, context = self._checked(tokens, attention_mask, positions)
         targets = checked_ids(targets, self.config.vocab_size, "targets", tokens.shape, may_ignore=True)
-        if not isinstance(label_smoothing, Real) or not 0 <= label_smoothing < 1:
+        if not isinstance(label_smoothing, (int, float, np.floating)) or not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing is {label_smoothing!r}, and must be a number in [0, 1)")
         if ((targets == tokens) | (targets == IGNORE)).all():
             warn_if_unshifted(self, tokens, targets)

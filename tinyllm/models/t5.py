@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -142,7 +141,7 @@ class T5(Model):
             raise TypeError(by_name("loss", "source, target_in and targets", "source_mask"))
         source, target_in, mask = self._checked(source, target_in, source_mask)
         targets = checked_ids(targets, self.config.vocab_size, "targets", target_in.shape, may_ignore=True)
-        if not isinstance(label_smoothing, Real) or not 0 <= label_smoothing < 1:
+        if not isinstance(label_smoothing, (int, float, np.floating)) or not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing is {label_smoothing!r}, and must be a number in [0, 1)")
         if ((targets == target_in) | (targets == IGNORE)).all():
             warn_if_unshifted(self, target_in, targets)
