@@ -135,3 +135,9 @@ def test_cache_equals_no_cache(kernel_set):
         cache.crop(3)
         again = layer(X[[1, 1], 3:], Context(MASK[[1, 1]], cache=cache))
         np.testing.assert_allclose(again, whole[[1, 1], 3:], atol=1e-12)
+
+
+@pytest.mark.parametrize("p", [1, 1.0, -0.1, float("nan")])
+def test_dropout_leaves_something(p):
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\)"):
+        Dropout(p)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import tinyllm
 from tinyllm.checkpoints import lora
 from tinyllm.models import MODELS
-from tinyllm.models.config import FrozenDict, FrozenList
+from tinyllm.models.config import COUNTS, FrozenDict, FrozenList
 
 CONFIGS = sorted({config for _, config in MODELS.values()} | {lora.LoRAConfig}, key=lambda cls: cls.__name__)
 MODEL_OF = {config: model for model, config in reversed(MODELS.values())}
@@ -188,3 +188,43 @@ def test_numbers_inside_a_dict_are_finite():
         tinyllm.LlamaConfig(rope_scaling={"rope_type": "linear", "factor": math.nan})
     uses = {"a": {"max_steps": -1, "dropped": 3, "my_eps": -1.0}}  # whatever these mean
     assert tinyllm.T5Config(task_specific_params=uses).task_specific_params == uses
+
+
+@pytest.mark.parametrize(
+    ("cls", "name"),
+    [(cls, f.name) for cls in CONFIGS for f in dataclasses.fields(cls) if f.name in COUNTS],
+)
+@pytest.mark.parametrize("value", [0, -3, 1.5, "4"])
+def test_a_size_is_a_whole_number_of_at_least_1(cls, name, value):
+    with pytest.raises(ValueError, match=f"^{name} is {value!r}, and must be a whole number of at least 1"):
+        cls(**{name: value})
+
+
+def test_every_size_of_a_configuration_is_checked():
+    """All fields that are whole numbers, but for these, which may be 0 or have a check of their own."""
+    others = {
+        "r",
+        "num_labels",
+        "num_key_value_heads",
+        "n_inner",
+        "type_vocab_size",
+        "word_embed_proj_dim",
+        "sliding_window",
+    }
+    for cls in CONFIGS:
+        for field in dataclasses.fields(cls):
+            if field.type in ("int", "int | None") and not field.name.endswith(("_id", "_idx")):
+                assert field.name in COUNTS | others or field.name.startswith("relative_attention"), (cls, field.name)
+
+
+@pytest.mark.parametrize("cls", CONFIGS)
+def test_a_dropout_is_a_number(cls):
+    for field in dataclasses.fields(cls):
+        if "drop" in field.name:
+            with pytest.raises(ValueError, match=f"{field.name} is '0.1', and must be a number"):
+                cls(**{field.name: "0.1"})
+
+
+def test_names_of_labels_are_a_dict():
+    with pytest.raises(ValueError, match="id2label is .*must be a dict"):
+        tinyllm.BERTConfig(id2label=["no", "yes"])

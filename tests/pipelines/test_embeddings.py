@@ -71,3 +71,8 @@ def test_batches_hold_texts_of_like_length():
 def test_one_text_is_a_list_of_one():
     with pytest.raises(TypeError, match="put a single one into brackets"):
         tinyllm.sentence_embeddings(BERTEncoder.tiny(), ByteTokenizer(), "text")
+
+
+def test_only_a_bert_has_embeddings_of_sentences():
+    with pytest.raises(TypeError, match="takes a BERT of any kind, and was given a GPT"):
+        tinyllm.sentence_embeddings(tinyllm.GPT.tiny(), ByteTokenizer(), ["text"])

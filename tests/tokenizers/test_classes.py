@@ -187,6 +187,15 @@ def test_tokenizer_config_beside_tokenizer_json(transformers, specs, name, tmp_p
         compare(transformers, tmp_path / str(i), options)
 
 
+@pytest.mark.parametrize("name", ["GPT2Tokenizer", "LlamaTokenizer", "Qwen2Tokenizer"])
+def test_options_that_count_only_without_tokenizer_json(transformers, specs, name, tmp_path):
+    """transformers drops add_bos_token and add_eos_token beside a tokenizer.json, also if that has no post-processor."""
+    spec = {**specs[name], "post_processor": None}
+    for i, options in enumerate([{"add_bos_token": True}, {"add_eos_token": True, "bos_token": "<s>", "eos_token": "</s>"}]):
+        write(tmp_path / str(i), {"tokenizer.json": spec, "tokenizer_config.json": {"tokenizer_class": name, **options}})
+        compare(transformers, tmp_path / str(i), options)
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_the_class_that_reads_a_directory(transformers, specs, name, tmp_path):
     """By tokenizer_config.json, config.json or the kind of model; a file of another class stays as it is."""

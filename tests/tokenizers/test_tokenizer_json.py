@@ -323,3 +323,81 @@ def test_vocabulary_without_all_bytes():
         ours = from_json(json.loads(peer.to_str()))
         for text in ("ab", "axb", "axyb xx日b ", "", "x", "xay"):
             assert ours.encode(text) == peer.encode(text).ids, (options, text)
+
+
+@pytest.mark.parametrize("byte_fallback", [False, True])
+def test_text_without_a_piece_is_left_out_before_the_merges(byte_fallback):
+    """Without an unknown token its neighbours merge, unless pieces of bytes stand between them."""
+    vocab = {piece: id for id, piece in enumerate(["a", "b", "ab", "<0xC3>", "<0xA9>"])}
+    peer = tokenizers.Tokenizer(models.BPE(vocab, [("a", "b")], byte_fallback=byte_fallback))
+    ours = from_json(json.loads(peer.to_str()))
+    for text in ("a<b", "<a<<b>", "aéb", "<", "aé<b", "ab", ""):
+        assert ours.encode(text) == peer.encode(text).ids, text
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_added_tokens_in_byte_characters(normalized):
+    """The ByteLevel decoder reads an added token as it reads all others: "é" is the byte 0xE9, "Ġ" a space."""
+    peer = tokenizers.Tokenizer.from_str(VARIANTS["gpt2"].to_str())
+    peer.add_tokens([AddedToken(content, normalized=normalized) for content in ("é", "Ġx", "<é>", "日", "Ã", "©")])
+    ours = from_json(json.loads(peer.to_str()))
+    for ids in (range(peer.get_vocab_size() - 6, peer.get_vocab_size()), peer.encode("The é cat 日 <é>").ids):
+        assert ours.decode(ids) == peer.decode(ids, skip_special_tokens=False)
+
+
+ADDED = {
+    "content": "X",
+    "id": 900,
+    "special": True,
+    "lstrip": False,
+    "rstrip": False,
+    "single_word": False,
+    "normalized": False,
+}
+WRONG = [
+    ("tokenizer.json", {"added_tokens": 5}, "added_tokens is 5"),
+    ("tokenizer.json", {"added_tokens": [5]}, "added_tokens is"),
+    ("tokenizer.json", {"added_tokens": [ADDED | {"id": -1}]}, "added_tokens is .*>= 0"),
+    ("tokenizer.json", {"added_tokens": [ADDED | {"id": 10**12}]}, "added_tokens is .*<="),
+    ("tokenizer.json", {"added_tokens": [ADDED | {"id": "5"}]}, "added_tokens is .*got `str`"),
+    ("tokenizer.json", {"added_tokens": [ADDED | {"content": None}]}, "added_tokens is .*content"),
+    ("tokenizer.json", {"added_tokens": [ADDED | {"lstrip": 3}]}, "added_tokens is .*lstrip"),
+    ("tokenizer.json", {"normalizer": 5}, "normalizer is 5"),
+    ("tokenizer.json", {"pre_tokenizer": []}, "pre_tokenizer is"),
+    ("tokenizer.json", {"decoder": {"type": 5}}, "decoder is"),
+    ("tokenizer.json", {"post_processor": {}}, "post_processor is"),
+    ("tokenizer.json", {"truncation": "x"}, "truncation is 'x'"),
+    ("tokenizer.json", {"padding": True}, "padding is True"),
+    ("tokenizer.json", {"model": {"vocab": [["a", 1]]}}, "vocab is"),
+    ("tokenizer.json", {"model": {"vocab": {"a": -1}}}, "vocab is"),
+    ("tokenizer.json", {"model": {"merges": 5}}, "merges is 5"),
+    ("tokenizer.json", {"model": {"merges": ["a b c"]}}, "the merge 'a b c' is not two tokens"),
+    ("tokenizer.json", {"model": {"merges": [["a", "b", "c"]]}}, "merges is"),
+    ("tokenizer.json", {"model": {"type": 5}}, "type is 5"),
+    ("tokenizer.json", {"model": {"unk_token": 5}}, "unk_token is 5"),
+    ("tokenizer.json", {"model": {"ignore_merges": "no"}}, "ignore_merges is 'no'"),
+    ("tokenizer_config.json", {"added_tokens_decoder": 5}, "added_tokens_decoder is 5"),
+    ("tokenizer_config.json", {"added_tokens_decoder": {"-1": {"content": "X"}}}, "added_tokens_decoder is"),
+    ("tokenizer_config.json", {"added_tokens_decoder": {"5": {}}}, "added_tokens_decoder is"),
+    ("tokenizer_config.json", {"additional_special_tokens": 5}, "additional_special_tokens is 5"),
+    ("tokenizer_config.json", {"extra_special_tokens": [5]}, "extra_special_tokens is"),
+    ("tokenizer_config.json", {"bos_token": 5}, "bos_token is 5"),
+    ("tokenizer_config.json", {"eos_token": {}}, "eos_token is {}"),
+    ("tokenizer_config.json", {"split_special_tokens": "yes"}, "split_special_tokens is 'yes'"),
+    ("special_tokens_map.json", {"pad_token": []}, "pad_token is"),
+    ("added_tokens.json", {"X": -1}, "X is -1"),
+    ("added_tokens.json", {"X": "5"}, "X is '5'"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "message"), WRONG)
+def test_values_of_another_type(name, change, message, tmp_path):
+    """One error that names the file, the field and its value."""
+    spec = json.loads(VARIANTS["gpt2"].to_str())
+    if name == "tokenizer.json":
+        spec |= {key: spec[key] | value if key == "model" else value for key, value in change.items()}
+    else:
+        (tmp_path / name).write_text(json.dumps(change), encoding="utf-8")
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec), encoding="utf-8")
+    with pytest.raises(TokenizerError, match=f"{name}: {message}"):
+        load(tmp_path)

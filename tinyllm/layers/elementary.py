@@ -65,8 +65,8 @@ class Output(Layer):
 
     def loss(self, x, targets, label_smoothing=0.0):
         """Mean cross-entropy of the logits with targets (B, T), a Python float. Targets of -100 are ignored."""
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing is {label_smoothing}, and must lie in [0, 1)")
+        if not isinstance(label_smoothing, (int, float, np.floating)) or not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {label_smoothing!r}, and must be a number in [0, 1)")
         loss, lse, logits = kernels.linear_cross_entropy_forward(
             x, self.w.data, self.b and self.b.data, targets, label_smoothing
         )
@@ -192,6 +192,8 @@ class Dropout(Layer):
 
     def __init__(self, p: float):
         super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"the probability of dropout is {p}, and must lie in [0, 1)")
         self.p = p
 
     def forward(self, x):

@@ -112,6 +112,8 @@ class SequenceClassifier(LanguageModel):
 def name_labels(config: Any) -> None:
     """Completes num_labels and id2label of a configuration. ValueError if they contradict each other."""
     names = config.id2label
+    if names is not None and not isinstance(names, dict):
+        raise ValueError(f"id2label is {names!r}, and must be a dict of the labels' names, such as {{0: 'no', 1: 'yes'}}")
     if config.num_labels is None:
         config.num_labels = 2 if names is None else len(names)
     if config.num_labels < 1:

@@ -8,6 +8,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+COUNTS = {  # fields that count something of which a model needs one at least
+    "vocab_size", "n_positions", "n_layer", "n_head", "n_embd", "hidden_size", "num_hidden_layers", "num_attention_heads",
+    "intermediate_size", "max_position_embeddings", "head_dim", "ffn_dim", "d_model", "d_kv", "d_ff", "num_layers",
+    "num_decoder_layers", "num_heads",
+}  # fmt: skip
+
 
 class Config:
     """The base of a configuration, which is a dataclass.
@@ -16,8 +22,8 @@ class Config:
     be saved with it. So a configuration is frozen at the end of its __post_init__, and so are the lists and dicts in it,
     which are copies of those that were given. dataclasses.replace(config, field=value) makes another one.
 
-    A class that defines __post_init__ calls this one's last. ValueError for a number that cannot be: NaN, infinite, a
-    dropout outside [0, 1), a negative epsilon or standard deviation.
+    A class that defines __post_init__ calls check_counts first and this one's last. ValueError for a number that cannot be:
+    NaN, infinite, a dropout outside [0, 1), a negative epsilon or standard deviation, a size below 1.
     """
 
     __slots__ = ("_frozen",)  # in no instance's __dict__, which holds the fields alone
@@ -28,6 +34,12 @@ class Config:
             check_range(field.name, value)
             setattr(self, field.name, value)
         self._frozen = True
+
+    def check_counts(self) -> None:
+        """ValueError if a size is below 1. None stays: a class may compute such a size from others."""
+        for name, value in vars(self).items():
+            if name in COUNTS and value is not None and not (isinstance(value, (int, np.integer)) and value >= 1):
+                raise ValueError(f"{name} is {value!r}, and must be a whole number of at least 1")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if getattr(self, "_frozen", False):
@@ -48,8 +60,10 @@ def changing(what: str, field: str = "field") -> str:
 
 
 def check_range(name: str, value: Any) -> None:
-    """ValueError if a field of this name cannot have this number. What is not a number is not looked at."""
+    """ValueError if a field of this name cannot have this value. Only dropouts are looked at if they are not numbers."""
     if not isinstance(value, (int, float, np.floating)):
+        if "drop" in name and value is not None:
+            raise ValueError(f"{name} is {value!r}, and must be a number in [0, 1)")
         return
     if "drop" in name and not 0 <= value < 1:
         raise ValueError(f"{name} is {value}, and must lie in [0, 1): it is the share of numbers that dropout sets to 0")

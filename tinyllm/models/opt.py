@@ -61,6 +61,7 @@ class OPTConfig(Config):
     recompute: bool = False  # blocks keep their inputs only and run again in the backward: less memory, more time
 
     def __post_init__(self) -> None:
+        self.check_counts()
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"

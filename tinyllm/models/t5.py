@@ -65,6 +65,7 @@ class T5Config(Config):
     recompute: bool = False  # blocks keep their inputs only and run again in the backward: less memory, more time
 
     def __post_init__(self) -> None:
+        self.check_counts()
         if self.num_decoder_layers is None:
             self.num_decoder_layers = self.num_layers
         if self.scale_decoder_outputs is None:

@@ -22,6 +22,7 @@ class Adafactor(Optimizer):
     """
 
     options = ("lr", "decay", "clip", "relative", "eps", "weight_decay")
+    may_be_none = ("lr", "relative")
 
     def __init__(
         self,

@@ -52,7 +52,7 @@ class Adam(Optimizer):
 
     def check(self, factor: float = 1.0) -> None:
         super().check(factor)
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+        if np.shape(self.betas) != (2,) or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas are {self.betas}, and must be two numbers in [0, 1)")
 
 

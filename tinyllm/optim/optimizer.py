@@ -21,7 +21,8 @@ class Optimizer(ABC):
     copy of its model along. Copy both together to go on with that pair: copy.deepcopy((model, optimizer)).
     """
 
-    options: ClassVar[tuple[str, ...]] = ("lr", "eps", "weight_decay")  # numbers of at least 0; None where a class allows it
+    options: ClassVar[tuple[str, ...]] = ("lr", "eps", "weight_decay")  # numbers of at least 0
+    may_be_none: ClassVar[tuple[str, ...]] = ()  # those of them that may be None
     lr: Any
 
     def __init__(self, model: Model):
@@ -50,8 +51,11 @@ class Optimizer(ABC):
                 "quantize, initialize, to and cast replace them. Make a new optimizer after such a call"
             )
         for name, value in {**{name: getattr(self, name) for name in self.options}, "factor": factor}.items():
-            if value is not None and not all(0 <= number < math.inf for number in np.ravel(value)):
-                raise ValueError(f"{name} is {value}, and must be a finite number of at least 0")
+            if value is None and name in self.may_be_none:
+                continue
+            numbers = np.ravel(value)
+            if numbers.dtype.kind not in "biuf" or not ((numbers >= 0) & (numbers < math.inf)).all():
+                raise ValueError(f"{name} is {value!r}, and must be a finite number of at least 0")
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.options)

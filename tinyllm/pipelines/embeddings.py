@@ -27,6 +27,8 @@ def sentence_embeddings(
     max_length: longer texts are cut there, special tokens included (None: at the model's own limit). normalize: to length 1,
     so that a product is a cosine; as sentence-transformers' models have it, or not (their modules.json tells).
     """
+    if not isinstance(model, BERTBase):
+        raise TypeError(f"sentence_embeddings takes a BERT of any kind, and was given a {type(model).__name__}")
     if isinstance(texts, str):
         raise TypeError("sentence_embeddings takes a list of texts: put a single one into brackets")
     if max_length is not None:

@@ -141,6 +141,10 @@ class BPETokenizer(Tokenizer):
             raise no_such_id(id, self.vocab_size)
         return piece
 
+    def _added_piece(self, token: AddedToken, first: bool) -> bytes:
+        """The bytes that its characters spell, if all of them do: the ByteLevel decoder reads every token so."""
+        return to_bytes(token.content)
+
     def _tokens(self) -> list[str | None]:
         return self._token
 

@@ -31,8 +31,8 @@ class TokenizerClass:
 
     model: the kind of vocabulary that it takes. tokens: its special tokens, where the configuration names no others.
     parts(spec, config): the sections of tokenizer.json that the class makes again.
-    surround(roles): the special tokens around a text and around a pair. None: those of the file, or else those that
-    add_bos_token and add_eos_token ask for.
+    surround(roles): the special tokens around a text and around a pair. None: those of tokenizer.json. Only in a directory
+    without that file, those that add_bos_token and add_eos_token ask for.
     more(config): further special tokens.
     """
 
@@ -75,7 +75,7 @@ def rebuilt(spec: Json, config: Json, chosen: TokenizerClass | None, directory: 
     roles = {role: content for role, content in roles_of(config).items() if content}
     if chosen.surround is not None:
         spec["post_processor"] = _template(*chosen.surround(roles), spec)
-    elif spec.get("post_processor") is None:
+    elif not (directory / "tokenizer.json").is_file():  # transformers drops both options beside this file
         before = [roles["bos"]] if config.get("add_bos_token") and "bos" in roles else []
         after = [roles["eos"]] if config.get("add_eos_token") and "eos" in roles else []
         spec["post_processor"] = _template([*before, "A", *after], [*before, "A", *after, "|", *before, "B", *after], spec)

@@ -3,13 +3,25 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from .added import AddedToken
 from .base import ROLES
-from .files import TokenizerError, read_json, read_text
+from .files import Id, TokenizerError, TokenJson, check_types, read_json, read_text
 
 OPTIONS = ("special", "lstrip", "rstrip", "single_word", "normalized")  # of an added token
+TYPES: dict[str, Any] = {  # of the fields of tokenizer_config.json and special_tokens_map.json
+    "added_tokens_decoder": dict[Annotated[str, Meta(pattern="^[0-9]+$")], TokenJson],
+    "additional_special_tokens": list[str | TokenJson] | None,
+    "extra_special_tokens": list[str | TokenJson] | dict[str, str | TokenJson] | None,
+    "extra_ids": Id,
+    **dict.fromkeys(("add_prefix_space", "add_bos_token", "add_eos_token", "legacy"), bool | None),
+    **dict.fromkeys(("do_lower_case", "strip_accents", "tokenize_chinese_chars"), bool | None),
+    **dict.fromkeys(("clean_up_tokenization_spaces", "split_special_tokens"), bool | None),
+    **{f"{role}_token": str | TokenJson | None for role in ROLES},
+}
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -59,8 +71,7 @@ def read_templates(directory: Path, configured: Any) -> dict[str, str]:
 
 def _object(path: Path) -> dict[str, Any]:
     values = read_json(path) if path.is_file() else {}
-    if not isinstance(values, dict):
-        raise TokenizerError(f"{path} is not a configuration: it should be a JSON object")
+    check_types(path, values, dict.fromkeys(values, Id) if path.name == "added_tokens.json" else TYPES)
     return values
 
 

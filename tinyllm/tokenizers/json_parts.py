@@ -1,12 +1,43 @@
 """The parts that all kinds of tokenizer.json share: the envelope, the added tokens and the post-processor."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, TypedDict
 
 from .base import Template, Tokenizer
-from .files import TokenizerError
+from .files import AddedJson, Id, TokenizerError, check_types
 from .json_steps import Json, flat, refuse, sequence
 
 ADDED_KEYS = ("content", "id", "special", "lstrip", "rstrip", "single_word", "normalized")
+
+
+class Step(TypedDict):
+    """A step of a section; what else it has depends on its type."""
+
+    type: str
+
+
+SECTIONS: dict[str, Any] = {
+    "added_tokens": list[AddedJson] | None,
+    **dict.fromkeys(("normalizer", "pre_tokenizer", "post_processor", "decoder"), Step | None),
+    **dict.fromkeys(("truncation", "padding"), dict[str, Any] | None),
+}
+MODEL: dict[str, Any] = {
+    "type": str,
+    "merges": list[str | tuple[str, str]],
+    "unk_id": Id | None,
+    "dropout": float | None,
+    **dict.fromkeys(("unk_token", "continuing_subword_prefix", "end_of_word_suffix"), str | None),
+    **dict.fromkeys(("fuse_unk", "byte_fallback", "ignore_merges"), bool | None),
+    "max_input_chars_per_word": Id,
+}
+
+
+def check_spec(path: Path, spec: Json) -> None:
+    """TokenizerError names the part of a tokenizer.json whose value is of another type than the format has."""
+    check_types(path, spec, SECTIONS)
+    check_types(path, spec["model"], MODEL)
+    pieces = list[tuple[str, float]] if model_type(spec["model"]) == "Unigram" else dict[str, Id]
+    check_types(path, spec["model"], {"vocab": pieces})
 
 
 def envelope(tokenizer: Tokenizer, **parts: Any) -> Json:
@@ -45,8 +76,10 @@ def read_merges(model: Json) -> list[tuple[str, str]]:
 
 def read_merge(merge: str | list[str]) -> tuple[str, str]:
     """A merge, written "left right" before tokenizers 0.20 and ["left", "right"] since."""
-    left, right = merge.split(" ") if isinstance(merge, str) else merge
-    return left, right
+    left, *right = merge.split(" ") if isinstance(merge, str) else merge
+    if len(right) != 1:
+        raise TokenizerError(f"the merge {merge!r} is not two tokens with a space between")
+    return left, right[0]
 
 
 # The post-processor ------------------------------------------------------------------------------------------------

@@ -79,11 +79,14 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _without_piece(self, text: str, ids: list[int]) -> None:
         """Append what stands for text that has no piece: its bytes' pieces, if all are there, or the unknown token."""
-        byte_ids = [self._byte_ids[byte] for byte in text.encode()]
-        if None not in byte_ids:
-            ids += byte_ids  # type: ignore[arg-type]
+        if self._in_bytes(text):
+            ids += [self._byte_ids[byte] for byte in text.encode()]  # type: ignore[misc]
         elif self.unknown is not None:
             ids.append(self.unknown)
+
+    def _in_bytes(self, text: str) -> bool:
+        """Whether the pieces of bytes can stand for a text."""
+        return None not in [self._byte_ids[byte] for byte in text.encode()]
 
     def _decoder(self) -> Decoder:
         if self.settings.decoder is not None:
@@ -195,6 +198,8 @@ class SentencePieceBPETokenizer(SentencePieceTokenizer):
 
     def _encode_letters(self, text: str, ids: list[int]) -> None:
         past = len(self.pieces)
+        if self.unknown is None:  # text that has no piece is left out first: its neighbours may then merge
+            text = "".join(letter for letter in text if letter in self._letters or self._in_bytes(letter))
         symbols = [self._letters.get(letter, past + ord(letter)) for letter in text]
         unknown_before = False
         for symbol in self._merge_unused(symbols) if self.unused else merge(symbols, self._merged):

@@ -17,7 +17,7 @@ from .classes import TokenizerClass, chosen_class, rebuilt
 from .config import read_config, roles_of, templates_of
 from .decoders import decoder_steps
 from .files import TokenizerError, read_json
-from .json_parts import ADDED_KEYS, model_type, read_merges, read_template
+from .json_parts import ADDED_KEYS, check_spec, model_type, read_merges, read_template
 from .json_steps import Json, flat, refuse
 from .sentencepiece import SOURCE
 from .sentencepiece_json import read_sentencepiece_bpe, read_source, read_unigram
@@ -35,6 +35,7 @@ def read_tokenizer_json(path: Path) -> Tokenizer:
 
 def as_transformers_reads(path: Path, spec: Json, chosen: TokenizerClass | None = None) -> Tokenizer:
     """The tokenizer of a tokenizer.json, as a class of transformers changes it; None: the class that AutoTokenizer takes."""
+    check_spec(path, spec)
     try:
         config = read_config(path.parent)
         if SOURCE in spec["model"]:  # a SentencePiece model that tinyllm saved
