@@ -15,6 +15,15 @@ Count = Annotated[int, Meta(ge=0)]
 
 
 @dataclass
+class AverageState:
+    """What state.json says of the mean of the weights (optim/averaging.py)."""
+
+    name: str  # ema:0.999, say
+    count: Count  # steps or evaluations that it has seen
+    evaluated: Count  # the step of the latest such evaluation
+
+
+@dataclass
 class TrainingState:
     """The fields of state.json."""
 
@@ -30,6 +39,7 @@ class TrainingState:
     fingerprint: str  # of the data
     lines: Count  # of the log that belong to this checkpoint
     optimizer_steps: Count
+    average: AverageState | None = None  # None if nothing is averaged
 
 
 def read_state(directory: Path) -> TrainingState:

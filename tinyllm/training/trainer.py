@@ -59,7 +59,7 @@ class Trainer:
         self.watcher = watcher or Watcher()
         if c.dtype != "float32":
             self._try_precision()
-        self.optimizer = c.optimizer_of(model)
+        self.optimizer, self.average = c.optimizer_of(model), c.average_of(model)
         self._metrics: list[dict[str, Any]] = []  # where there is no run to keep them
         self.step = self.tokens = 0
         self.seconds = 0.0
@@ -79,7 +79,9 @@ class Trainer:
             with self.watcher, Stop() as stop:
                 while not stop.asked:
                     if (self.done or self.step % self.config.eval_every == 0) and not self.evaluated:
-                        self._evaluate(stop)
+                        self.average.at_evaluation(self.step)
+                        with self.average.applied():
+                            self._evaluate(stop)
                     elif self.done:
                         return
                     else:
@@ -108,6 +110,7 @@ class Trainer:
             raise self._diverged(f"the gradient's norm is {norm}", nonfinite.in_gradient(self.model))
         self.optimizer.lr = self.config.learning_rate(self.step)
         self.optimizer.step(clip_factor(norm, self.config.clip or math.inf))
+        self.average.after_step()
         self.model.eval()
         self.step += 1
         self.tokens += count
@@ -209,7 +212,7 @@ class Trainer:
         if not math.isfinite(kernels.global_norm(self.model.flat.data)):
             raise self._diverged("the update before was too large", nonfinite.in_parameters(self.model))
         if self.run:
-            self.run.save(self.model, self.data.tokenizer, self.optimizer, self.state_dict())
+            self.run.save(self.model, self.data.tokenizer, self.optimizer, self.state_dict(), self.average)
 
     def resume(self) -> None:
         """Puts everything back as it was at the run's last checkpoint; where there is none, training begins."""
@@ -221,7 +224,9 @@ class Trainer:
             return
         files.verify(directory)
         native.read_parameters(directory, self.model)
-        state = native.read_training(directory, self.optimizer)
+        state = native.read_training(directory, self.optimizer, self.average)
+        if (saved := (state["average"] or {}).get("name", "none")) != self.average.name:
+            self.watcher.say(f"The weights were averaged by {saved!r}. From here on it is {self.average.name!r}, from its beginning.")
         try:
             self.load_state_dict(state)
         except (KeyError, TypeError, AttributeError, OverflowError) as error:  # "random" and "data" are theirs to check
