@@ -142,6 +142,6 @@ STATE = {
 def test_names():
     assert parsed("none") == ("none", 0) and parsed("ema:0.999") == ("ema", 0.999) and parsed("last:5") == ("last", 5)
     assert average_named("ema:0.9999999", small()).name == "ema:0.9999999"
-    for name in ("", "ema", "ema:", "ema:1", "ema:-0.1", "ema:x", "ema:nan", "last", "last:0", "last:2.5", "last:-1", "none:1"):
+    for name in ("", *"ema ema: ema:1 ema:-0.1 ema:x ema:nan last last:0 last:2.5 last:-1 last:x none:1 other".split()):
         with pytest.raises(ValueError, match="give ema:DECAY"):
             parsed(name)

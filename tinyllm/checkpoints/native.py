@@ -8,8 +8,8 @@
 The formats of others have no checksums: Hugging Face's, PEFT's and llama2.c's. There the header and all sizes are checked,
 and a flipped bit among the weights is not found.
 
-A checkpoint of training (training/run.py) is one of these directories with optimizer.safetensors and state.json beside. Where
-weights are averaged (optim/averaging.py), model.safetensors has their mean, and average.safetensors the weights themselves.
+A checkpoint of training (training/run.py) is one of these directories with optimizer.safetensors and state.json beside.
+Where weights are averaged (optim/averaging.py), model.safetensors has their mean and average.safetensors the weights.
 """
 
 from __future__ import annotations
@@ -121,9 +121,7 @@ def read_tokenizer(directory: Path) -> Tokenizer | None:
     return tokenizers.load(directory)
 
 
-def write_training(
-    directory: Path, optimizer: Optimizer, state: Mapping[str, Any], average: Average | None = None
-) -> None:
+def write_training(directory: Path, optimizer: Optimizer, state: Mapping[str, Any], average: Average | None = None) -> None:
     """The optimizer's moments by parameter name, and everything else that training must know to go on."""
     write_tensors(directory / OPTIMIZER, optimizer.moments())
     state = {**state, "optimizer_steps": optimizer.steps}

@@ -123,7 +123,7 @@ def average_named(name: str, model: Model) -> Average:
 
 
 def parsed(name: str) -> tuple[str, float]:
-    """Return the kind of an average and its number: ("ema", 0.999), ("last", 5.0), ("none", 0.0). ValueError if it is none."""
+    """Return the kind of an average and its number, such as ("ema", 0.999) or ("last", 5.0). ValueError if it is none."""
     kind, _, text = name.partition(":")
     try:
         number = float(text or 0)
@@ -132,7 +132,7 @@ def parsed(name: str) -> tuple[str, float]:
     right = {"none": not text, "ema": bool(text) and 0 <= number < 1, "last": text.isdecimal() and number >= 1}
     if not right.get(kind):
         raise ValueError(
-            f"average is {name!r}: give ema:DECAY with a decay from 0 up to, but not, 1, such as ema:0.999; last:COUNT with a "
-            "whole number of evaluations, such as last:5; or none"
+            f"average is {name!r}: give ema:DECAY with a decay from 0 up to, but not, 1, such as ema:0.999; last:COUNT with "
+            "a whole number of evaluations, such as last:5; or none"
         )
     return kind, number

@@ -16,10 +16,10 @@ from ..layers import without_dropout
 from ..pipelines.mask_filling import fill_mask
 from ..tokenizers import Tokenizer
 from ..training.config import TrainConfig
-from ..training.data import Batch, Data
+from ..training.data import Batch, Data, later
 from .encoder import wordpiece
 from .task import Task
-from .text import TextTask, beginning
+from .text import TextTask, beginning, fingerprint_with_test, joined
 
 SAMPLES = 4  # sentences with a gap that are shown at each evaluation
 
@@ -43,6 +43,7 @@ class MaskedTask(Task):
     use: ClassVar = 'Let it fill a gap: tinyllm fill-mask {out} "The [MASK] of the file."'
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.data = self._text().data
 
     def _text(self) -> TextTask:
@@ -59,20 +60,28 @@ class MaskedTask(Task):
         if not 8 <= length <= model.max_length:
             raise ValueError(f"length {length} is not between 8 and what this model takes, {model.max_length}")
         source = self._text().source()
-        parts = Sentences.of(source, tokenizer, longest=(length - 3) // 2).split(self.val_fraction)
-        learned, held_out = (
-            MaskedPairs(
+        longest, test = (length - 3) // 2, None
+        text = Sentences.of(source, tokenizer, longest)
+        if self.test_data:
+            test = Sentences.of(joined(self.test_data, self.encoding), tokenizer, longest)
+        elif self.test_fraction:
+            text, test = text.split(self.test_fraction)
+        learned, held_out = text.split(self.val_fraction / (1 - self.test_fraction))
+
+        def pairs(part: Sentences) -> MaskedPairs:
+            return MaskedPairs(
                 part, tokenizer, config.batch_size, length, config.seed, model.config.next_sentence, self.masked,
                 self.whole_words,
-            )
-            for part in parts
-        )  # fmt: skip
-        gaps = list(gapped(held_out))
+            )  # fmt: skip
+
+        kept = pairs(held_out)
+        gaps = list(gapped(kept))
         return MaskedData(
-            batches=learned,
-            held_out=held_out.one_pass,
+            batches=pairs(learned),
+            held_out=kept.one_pass,
+            test=later(lambda part: {"held_out": pairs(part).one_pass}, test),
             tokenizer=tokenizer,
-            fingerprint=source.fingerprint(),
+            fingerprint=fingerprint_with_test(self, source),
             sample=lambda model: filled(model, tokenizer, gaps),
             notes=source.notes,
         )

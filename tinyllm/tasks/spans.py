@@ -8,14 +8,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..data import cached_tokens, split
 from ..data.spans import Noise, SpanBatches, sentinel_ids, spans_pass
 from ..generation.decoding import generate, tokens_without_text
 from ..tokenizers import Tokenizer, UnigramTokenizer
 from ..training.config import TrainConfig
-from ..training.data import Data
+from ..training.data import Data, later
 from .task import Task, learned_or_loaded
-from .text import TextTask, beginning
+from .text import TextTask, beginning, fingerprint_with_test, tokens_in_parts
 
 SAMPLES = 3  # windows that are filled at each evaluation, to look at
 SETS: tuple[str, ...] = (  # of the model's configuration: no options
@@ -44,6 +43,7 @@ class SpanTask(Task):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.data = self._text().data
 
     def _text(self) -> TextTask:
@@ -59,14 +59,18 @@ class SpanTask(Task):
         c = model.config
         noise = Noise(sentinel_ids(tokenizer), tokenizer.eos_id, c.decoder_start_token_id, self.noise, self.mean_span)
         source = self._text().source()
-        tokens = cached_tokens(source, tokenizer, tokenizer.eos_id)
-        learned, held_out = split(tokens, self.val_fraction, tokenizer.eos_id)
-        shown = next(spans_pass(held_out, SAMPLES, self.length, noise))
+        parts = tokens_in_parts(self, source, tokenizer)
+        shown = next(spans_pass(parts.validation, SAMPLES, self.length, noise))
+
+        def measured(part: np.ndarray) -> dict[str, Any]:
+            return {"held_out": lambda: spans_pass(part, config.batch_size, self.length, noise)}
+
         return Data(
-            batches=SpanBatches(learned, config.batch_size, self.length, noise, config.seed),
-            held_out=lambda: spans_pass(held_out, config.batch_size, self.length, noise),
+            batches=SpanBatches(parts.learned, config.batch_size, self.length, noise, config.seed),
+            **measured(parts.validation),
+            test=later(measured, parts.test),
             tokenizer=tokenizer,
-            fingerprint=source.fingerprint(),
+            fingerprint=fingerprint_with_test(self, source),
             sample=lambda model: gaps_filled(model, tokenizer, noise, shown[0], shown[2]),
             targets=2,
             notes=source.notes,

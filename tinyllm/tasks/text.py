@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ..data import Batches, Source, cached_tokens, full_pass, open_source, split
+from ..data import Batches, Source, cached_tokens, full_pass, open_source
+from ..data.parts import Parts, text_parts
 from ..generation.decoding import stream
 from ..models import Model
 from ..tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer
 from ..training.config import TrainConfig
-from ..training.data import Data
+from ..training.data import Data, later
 from .task import Task, lasting, learned_or_loaded, listed
 
 LEARN_BPE_FROM = 20_000_000  # characters: more text does not change the merges for the better
@@ -37,11 +38,11 @@ class TextTask(Task):
     sets: ClassVar = ("vocab_size", "eos_token_id", "pad_token_id")  # of the model's configuration: no options
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.data = [lasting(name) for name in listed(self.data)]
 
     def source(self) -> Source:
-        sources = [open_source(name, encoding=self.encoding) for name in self.data]
-        return sources[0] if len(sources) == 1 else Joined(sources)
+        return joined(self.data, self.encoding)
 
     def make_tokenizer(self) -> Tokenizer:
         return tokenizer_named(self.tokenizer, self.source())
@@ -51,14 +52,18 @@ class TextTask(Task):
         if length > model.max_length:
             raise ValueError(f"length {length} is more than this model takes, {model.max_length}")
         source = self.source()
-        tokens = cached_tokens(source, tokenizer, tokenizer.eos_id)
-        train, held_out = split(tokens, self.val_fraction, tokenizer.eos_id)
-        prompts = prompts_of(held_out, tokenizer) if self.sample_prompt is None else [self.sample_prompt]
+        parts = tokens_in_parts(self, source, tokenizer)
+        prompts = prompts_of(parts.validation, tokenizer) if self.sample_prompt is None else [self.sample_prompt]
+
+        def measured(part: np.ndarray) -> dict[str, Any]:
+            return {"held_out": lambda: full_pass(part, config.batch_size, length)}
+
         return Data(
-            batches=Batches(train, config.batch_size, length, config.seed),
-            held_out=lambda: full_pass(held_out, config.batch_size, length),
+            batches=Batches(parts.learned, config.batch_size, length, config.seed),
+            **measured(parts.validation),
+            test=later(measured, parts.test),
             tokenizer=tokenizer,
-            fingerprint=source.fingerprint(),
+            fingerprint=fingerprint_with_test(self, source),
             sample=(lambda model: self.sample(model, tokenizer, prompts)) if self.sample_tokens else None,
             notes=source.notes,
         )
@@ -71,6 +76,25 @@ class TextTask(Task):
             new = stream(model, tokenizer, prompt, self.sample_tokens, temperature=0.5, top_k=50, top_p=0.9, seed=0)
             samples.append(f"sample {i + 1} of {len(prompts)}: {prompt.strip()}\n{prompt}{''.join(new)}")
         return "\n\n".join(samples)
+
+
+def joined(names: Sequence[str], encoding: str) -> Source:
+    """The documents of one source, or of several one after the other."""
+    sources = [open_source(name, encoding=encoding) for name in names]
+    return sources[0] if len(sources) == 1 else Joined(sources)
+
+
+def tokens_in_parts(task: Any, source: Source, tokenizer: Tokenizer) -> Parts[np.ndarray]:
+    """The tokens of a text in the three parts that the options of its task ask for."""
+    end = tokenizer.eos_id
+    test = cached_tokens(joined(task.test_data, task.encoding), tokenizer, end) if task.test_data else None
+    return text_parts(cached_tokens(source, tokenizer, end), test, task.fractions, end)
+
+
+def fingerprint_with_test(task: Any, source: Source) -> str:
+    """The same for the same text and the same test data."""
+    sources = [source, joined(task.test_data, task.encoding)] if task.test_data else [source]
+    return "+".join(one.fingerprint() for one in sources)
 
 
 def prompts_of(held_out: np.ndarray, tokenizer: Tokenizer, count: int = 3) -> list[str]:

@@ -3,6 +3,7 @@
     run.json             the configuration
     metrics.jsonl        a line for each step and for each evaluation, with a sample of what the model writes
     loss.png             the curve
+    test.json            the best model's measures on the test part, if there is one (final.py)
     checkpoints/step-N/  the last one and the best one (checkpoints/native.py lists the files)
 
 The newest checkpoint is always complete, even if the process is killed. A resumed run writes the log's later lines again.

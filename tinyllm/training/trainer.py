@@ -9,11 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
 
 from .. import kernels
 from ..checkpoints import files, native
+from ..checkpoints.loading import load
 from ..data.batches import IGNORED
 from ..models import Model, nonfinite
 from ..optim import clip_factor
@@ -38,6 +41,7 @@ class Watcher:
     def begun(self, trainer: Trainer) -> None: ...
     def trained(self, record: dict[str, Any]) -> None: ...
     def evaluated(self, record: dict[str, Any]) -> None: ...
+    def tested(self, result: Any) -> None: ...
 
 
 class Trainer:
@@ -67,6 +71,7 @@ class Trainer:
         self.best_step: int | None = None
         self.best = -math.inf  # the measure data.best at this step, the loss with its sign turned
         self.waited = 0  # evaluations since
+        self._best_weights: Any = None  # those of the best step, where a test needs them and there is no run to keep them
 
     # The loop ----------------------------------------------------------------------------------------------------------
 
@@ -82,6 +87,7 @@ class Trainer:
                         self.average.at_evaluation(self.step)
                         with self.average.applied():
                             self._evaluate(stop)
+                            self._keep_best()
                     elif self.done:
                         return
                     else:
@@ -178,6 +184,25 @@ class Trainer:
         self._record({"step": self.step, **{f"val_{name}": value for name, value in measured.items()}, **sample})
         self.save()
 
+    def _keep_best(self) -> None:
+        """Copies the weights, where they are the best, there is no run that keeps them, and a test is to come."""
+        if self.data.test and not self.run and self.evaluated and self.best_step == self.step:
+            self._best_weights = self.model.flat.data.copy()
+
+    @contextmanager
+    def best_model(self) -> Iterator[Model]:
+        """Within the block: the model as it was at the best step; as it is now where nothing was evaluated."""
+        if self.run:
+            yield load(self.run.path, self.config.device)[0]
+            return
+        with self.average.applied():
+            now = self.model.flat.data.copy()
+            self.model.flat.data[...] = now if self._best_weights is None else self._best_weights
+            self.model.changed()
+            yield self.model
+            self.model.flat.data[...] = now
+            self.model.changed()
+
     def _record(self, record: dict[str, Any]) -> None:
         self.seconds = time.perf_counter() - self._begun
         record["seconds"] = round(self.seconds, 3)
@@ -226,7 +251,9 @@ class Trainer:
         native.read_parameters(directory, self.model)
         state = native.read_training(directory, self.optimizer, self.average)
         if (saved := (state["average"] or {}).get("name", "none")) != self.average.name:
-            self.watcher.say(f"The weights were averaged by {saved!r}. From here on it is {self.average.name!r}, from its beginning.")
+            self.watcher.say(
+                f"The average of the weights was {saved}. From here on it is {self.average.name}, which begins now."
+            )
         try:
             self.load_state_dict(state)
         except (KeyError, TypeError, AttributeError, OverflowError) as error:  # "random" and "data" are theirs to check
