@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cupy_on_cpu import cupy_on_cpu  # noqa: F401  # a fixture
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_runs import small
 
 from tinyllm.checkpoints import lora, native
 from tinyllm.checkpoints.files import CheckpointError
+from tinyllm.kernels.device import device_of, to_device, to_host
 from tinyllm.optim import Adam, Average, ExponentialAverage, LastAverage, average_named
 from tinyllm.optim.averaging import parsed
 
@@ -131,6 +133,27 @@ def test_a_checkpoint_holds_it_bit_for_bit(name, tmp_path):
     (tmp_path / "average.safetensors").unlink()
     with pytest.raises(CheckpointError, match="average.safetensors is missing"):
         native.read_training(tmp_path, again[1], again[2])
+
+
+@pytest.mark.usefixtures("cupy_on_cpu")
+@pytest.mark.parametrize("name", ["ema:0.9", "last:3"])
+def test_arrays_of_cupy_give_the_same_numbers(name, tmp_path):
+    host, gpu = small("float32"), small("float32").to("cuda")
+    averages = [average_named(name, model) for model in (host, gpu)]
+    for step, weights in enumerate(walk(host, 7), 1):
+        gpu.flat.data[...] = to_device(weights, gpu.flat.data)
+        for average in averages:
+            average.after_step()
+            average.at_evaluation(step)
+    assert device_of(averages[1].mean()) == "cuda"
+    np.testing.assert_allclose(to_host(averages[1].mean()), averages[0].mean(), rtol=1e-6, atol=1e-7)
+    with averages[1].applied():
+        np.testing.assert_array_equal(to_host(gpu.flat.data), to_host(averages[1].mean()))
+        native.write_training(tmp_path, Adam(gpu), STATE, averages[1])
+    again = small("float32").to("cuda")
+    native.read_training(tmp_path, Adam(again), filled := average_named(name, again))
+    np.testing.assert_array_equal(to_host(again.flat.data), host.flat.data)
+    np.testing.assert_array_equal(to_host(filled.mean()), to_host(averages[1].mean()))
 
 
 STATE = {
