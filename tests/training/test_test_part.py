@@ -191,3 +191,18 @@ def test_on_the_command_line(tmp_path):
     assert "test part, 7 texts, the model of step" in result.output
     result = CliRunner().invoke(cli.cli, [*map(str, arguments), "--out", str(tmp_path / "no"), "--average", "mean"])
     assert result.exit_code and "average" in result.output and "give ema:DECAY" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(("kind", "tokenizer"), [("gpt", "bpe:300"), ("bert", "wordpiece:120"), ("t5", "unigram:120")])
+def test_tokenizers_do_not_learn_from_the_test_part(kind, tokenizer, tmp_path):
+    whole = " ".join(SENTENCES) + "zyxwvu tsrqpo " * 300
+    beginning = whole[: int(0.7 * len(whole))]
+    assert beginning.endswith(tuple("zyxwvu tsrqpo"))
+
+    def made(text, **options):
+        (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+        return KINDS[kind].task(data=[str(tmp_path / "text.txt")], tokenizer=tokenizer, **options).make_tokenizer()
+
+    with_test, of_beginning = made(whole, test_fraction=0.3), made(beginning)
+    assert with_test.encode(whole) == of_beginning.encode(whole)
+    assert len(with_test.encode(SENTENCES[0])) <= len(made(whole).encode(SENTENCES[0]))

@@ -19,7 +19,7 @@ from ..training.config import TrainConfig
 from ..training.data import Batch, Data, later
 from .encoder import wordpiece
 from .task import Task
-from .text import TextTask, beginning, fingerprint_with_test, joined
+from .text import TextTask, beginning, fingerprint
 
 SAMPLES = 4  # sentences with a gap that are shown at each evaluation
 
@@ -47,10 +47,10 @@ class MaskedTask(Task):
         self.data = self._text().data
 
     def _text(self) -> TextTask:
-        return TextTask(self.data, encoding=self.encoding)
+        return TextTask(self.data, test_data=self.test_data, encoding=self.encoding)
 
     def make_tokenizer(self) -> Tokenizer:
-        return wordpiece(self.tokenizer, beginning(self._text().source()))
+        return wordpiece(self.tokenizer, beginning(self._text().source(), 1 - self.test_fraction))
 
     def model_fields(self, tokenizer: Tokenizer) -> dict[str, Any]:
         return {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id}
@@ -59,11 +59,11 @@ class MaskedTask(Task):
         length = self.length or model.max_length
         if not 8 <= length <= model.max_length:
             raise ValueError(f"length {length} is not between 8 and what this model takes, {model.max_length}")
-        source = self._text().source()
+        source, test_source = self._text().source(), self._text().test_source()
         longest, test = (length - 3) // 2, None
         text = Sentences.of(source, tokenizer, longest)
-        if self.test_data:
-            test = Sentences.of(joined(self.test_data, self.encoding), tokenizer, longest)
+        if test_source:
+            test = Sentences.of(test_source, tokenizer, longest)
         elif self.test_fraction:
             text, test = text.split(self.test_fraction)
         learned, held_out = text.split(self.val_fraction / (1 - self.test_fraction))
@@ -81,7 +81,7 @@ class MaskedTask(Task):
             held_out=kept.one_pass,
             test=later(lambda part: {"held_out": pairs(part).one_pass}, test),
             tokenizer=tokenizer,
-            fingerprint=fingerprint_with_test(self, source),
+            fingerprint=fingerprint(source, test_source),
             sample=lambda model: filled(model, tokenizer, gaps),
             notes=source.notes,
         )

@@ -14,7 +14,7 @@ from ..tokenizers import Tokenizer, UnigramTokenizer
 from ..training.config import TrainConfig
 from ..training.data import Data, later
 from .task import Task, learned_or_loaded
-from .text import TextTask, beginning, fingerprint_with_test, tokens_in_parts
+from .text import TextTask, beginning, fingerprint, tokens_in_parts
 
 SAMPLES = 3  # windows that are filled at each evaluation, to look at
 SETS: tuple[str, ...] = (  # of the model's configuration: no options
@@ -47,10 +47,10 @@ class SpanTask(Task):
         self.data = self._text().data
 
     def _text(self) -> TextTask:
-        return TextTask(self.data, encoding=self.encoding)
+        return TextTask(self.data, test_data=self.test_data, encoding=self.encoding)
 
     def make_tokenizer(self) -> Tokenizer:
-        return unigram(self.tokenizer, lambda: beginning(self._text().source()))
+        return unigram(self.tokenizer, lambda: beginning(self._text().source(), 1 - self.test_fraction))
 
     def model_fields(self, tokenizer: Tokenizer) -> dict[str, Any]:
         return model_fields(tokenizer)
@@ -58,8 +58,8 @@ class SpanTask(Task):
     def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
         c = model.config
         noise = Noise(sentinel_ids(tokenizer), tokenizer.eos_id, c.decoder_start_token_id, self.noise, self.mean_span)
-        source = self._text().source()
-        parts = tokens_in_parts(self, source, tokenizer)
+        source, test = self._text().source(), self._text().test_source()
+        parts = tokens_in_parts(source, test, tokenizer, self.fractions)
         shown = next(spans_pass(parts.validation, SAMPLES, self.length, noise))
 
         def measured(part: np.ndarray) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class SpanTask(Task):
             **measured(parts.validation),
             test=later(measured, parts.test),
             tokenizer=tokenizer,
-            fingerprint=fingerprint_with_test(self, source),
+            fingerprint=fingerprint(source, test),
             sample=lambda model: gaps_filled(model, tokenizer, noise, shown[0], shown[2]),
             targets=2,
             notes=source.notes,

@@ -41,18 +41,24 @@ class TextTask(Task):
         super().__post_init__()
         self.data = [lasting(name) for name in listed(self.data)]
 
-    def source(self) -> Source:
-        return joined(self.data, self.encoding)
+    def source(self, names: Sequence[str] | None = None) -> Source:
+        """The documents of these data, or of those to learn from."""
+        sources = [open_source(name, encoding=self.encoding) for name in (self.data if names is None else names)]
+        return sources[0] if len(sources) == 1 else Joined(sources)
+
+    def test_source(self) -> Source | None:
+        """The documents of the test data, if there are any."""
+        return self.source(self.test_data) if self.test_data else None
 
     def make_tokenizer(self) -> Tokenizer:
-        return tokenizer_named(self.tokenizer, self.source())
+        return tokenizer_named(self.tokenizer, self.source(), 1 - self.test_fraction)
 
     def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
         length = self.length or model.max_length
         if length > model.max_length:
             raise ValueError(f"length {length} is more than this model takes, {model.max_length}")
-        source = self.source()
-        parts = tokens_in_parts(self, source, tokenizer)
+        source, test = self.source(), self.test_source()
+        parts = tokens_in_parts(source, test, tokenizer, self.fractions)
         prompts = prompts_of(parts.validation, tokenizer) if self.sample_prompt is None else [self.sample_prompt]
 
         def measured(part: np.ndarray) -> dict[str, Any]:
@@ -63,7 +69,7 @@ class TextTask(Task):
             **measured(parts.validation),
             test=later(measured, parts.test),
             tokenizer=tokenizer,
-            fingerprint=fingerprint_with_test(self, source),
+            fingerprint=fingerprint(source, test),
             sample=(lambda model: self.sample(model, tokenizer, prompts)) if self.sample_tokens else None,
             notes=source.notes,
         )
@@ -78,23 +84,18 @@ class TextTask(Task):
         return "\n\n".join(samples)
 
 
-def joined(names: Sequence[str], encoding: str) -> Source:
-    """The documents of one source, or of several one after the other."""
-    sources = [open_source(name, encoding=encoding) for name in names]
-    return sources[0] if len(sources) == 1 else Joined(sources)
-
-
-def tokens_in_parts(task: Any, source: Source, tokenizer: Tokenizer) -> Parts[np.ndarray]:
-    """The tokens of a text in the three parts that the options of its task ask for."""
+def tokens_in_parts(
+    source: Source, test: Source | None, tokenizer: Tokenizer, fractions: tuple[float, float]
+) -> Parts[np.ndarray]:
+    """The tokens of a text in three parts (text_parts)."""
     end = tokenizer.eos_id
-    test = cached_tokens(joined(task.test_data, task.encoding), tokenizer, end) if task.test_data else None
-    return text_parts(cached_tokens(source, tokenizer, end), test, task.fractions, end)
+    test_tokens = None if test is None else cached_tokens(test, tokenizer, end)
+    return text_parts(cached_tokens(source, tokenizer, end), test_tokens, fractions, end)
 
 
-def fingerprint_with_test(task: Any, source: Source) -> str:
+def fingerprint(source: Source, test: Source | None) -> str:
     """The same for the same text and the same test data."""
-    sources = [source, joined(task.test_data, task.encoding)] if task.test_data else [source]
-    return "+".join(one.fingerprint() for one in sources)
+    return source.fingerprint() if test is None else f"{source.fingerprint()}+{test.fingerprint()}"
 
 
 def prompts_of(held_out: np.ndarray, tokenizer: Tokenizer, count: int = 3) -> list[str]:
@@ -118,13 +119,14 @@ def first_words(text: str) -> str:
     return text[:10]
 
 
-def tokenizer_named(name: str, source: Source) -> Tokenizer:
-    """The tokenizer of a fresh decoder: char, bytes, N tokens learned from these texts: bpe:N; or the one at a path."""
+def tokenizer_named(name: str, source: Source, part: float = 1.0) -> Tokenizer:
+    """The tokenizer of a fresh decoder: char, bytes, N tokens learned from this part of the texts: bpe:N; or the one at a
+    path. char has every character of all texts."""
     if name == "bytes":
         return ByteTokenizer()
     if name == "char":
         return CharacterTokenizer.train(text for text, _ in source.pieces())
-    return learned_or_loaded(name, "bpe", lambda size: BPETokenizer.train(beginning(source), size), ("char", "bytes"))
+    return learned_or_loaded(name, "bpe", lambda size: BPETokenizer.train(beginning(source, part), size), ("char", "bytes"))
 
 
 class Joined(Source):
@@ -143,9 +145,9 @@ class Joined(Source):
         return "+".join(source.fingerprint() for source in self.sources)
 
 
-def beginning(source: Source) -> Iterator[str]:
-    """The first LEARN_BPE_FROM characters."""
-    room = LEARN_BPE_FROM
+def beginning(source: Source, part: float = 1.0) -> Iterator[str]:
+    """The first LEARN_BPE_FROM characters, at most this part of all: a tokenizer does not learn from the test part."""
+    room = LEARN_BPE_FROM if part == 1 else min(LEARN_BPE_FROM, int(part * sum(len(text) for text, _ in source.pieces())))
     for text, _ in source.pieces():
         yield text[:room]
         room -= len(text)

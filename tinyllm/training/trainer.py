@@ -252,7 +252,7 @@ class Trainer:
         state = native.read_training(directory, self.optimizer, self.average)
         if (saved := (state["average"] or {}).get("name", "none")) != self.average.name:
             self.watcher.say(
-                f"average was {saved}, and is {self.average.name} from step {state['step']:,} on, without what was before it."
+                f"average was {saved}, and is {self.average.name} from step {state['step']:,} on, without what was before."
             )
         try:
             self.load_state_dict(state)
