@@ -20,6 +20,8 @@ def small(dtype: str = "float64", **options) -> tinyllm.GPT:
 class Fixed:
     """A row of batches that are given."""
 
+    count = step = 1  # a pass is one step
+
     def __init__(self, batches):
         self.batches, self.position = batches, 0
 

@@ -33,7 +33,7 @@ from .tokenizers import Tokenizer
 from .training.config import TrainConfig
 from .training.final import Tested, tested_once
 from .training.run import Run, check_free
-from .training.trainer import Trainer, Watcher
+from .training.trainer import Interrupted, Trainer, Watcher
 
 
 class Trained(tuple[Model, Tokenizer | None]):
@@ -198,6 +198,12 @@ def _trained(trainer: Trainer) -> Trained:
     tested = None
     with trainer.run.alone() if trainer.run else nullcontext():
         trainer.train()
+        if trainer.learned_nothing:
+            trainer.watcher.say(
+                f"No evaluation was better than the one before the first step ({trainer.data.best} "
+                f"{abs(trainer.start or 0.0):.4f}): the model has learned nothing that this measure shows. Train longer, or "
+                "with another lr."
+            )
         try:
             if trainer.run and trainer.data.report:
                 best, _ = load(trainer.run.path, trainer.config.device)
@@ -209,6 +215,8 @@ def _trained(trainer: Trainer) -> Trained:
             if trainer.run is None:
                 raise
             raise trainer.run.stopped(trainer.step, error) from error
+        except KeyboardInterrupt:  # all steps are saved: resuming the run comes back here
+            raise Interrupted from None
     trainer.average.apply()
     return Trained.of(trainer, tested)
 

@@ -42,7 +42,7 @@ def test_files_lose_what_the_test_shares_with_them(rows, validation, test):
     assert parts.validation == [row for row in validation if row in kept]
     assert parts.learned == [row for row in rows if row in learned]
     left = len(rows) + len(validation) - len(parts.learned) - len(parts.validation)
-    assert (left > 0) == ("are left out, because they are also in" in parts.notes)
+    assert (left > 0) == ("Left out of the" in parts.notes)
 
 
 def test_two_parts_are_as_before():

@@ -203,7 +203,7 @@ def test_masks_and_segments_go_by_name(made):
     model, ones = made.tiny(), np.ones((3, 7), int)
     tokens, targets = model.example(np.random.default_rng(0))
     for call in (lambda: model(tokens, ones), lambda: model(tokens, ones, ones), lambda: model.loss(tokens, targets, ones)):
-        with pytest.raises(TypeError, match="all else by name: write token_types=... and attention_mask=..."):
+        with pytest.raises(TypeError, match="positional argument"):
             call()
     with pytest.raises(TypeError):
         model.last_hidden_state(tokens, ones)

@@ -150,5 +150,5 @@ def test_others_are_not(tokens, targets):
 def test_masks_go_by_name(made):
     model, tokens, mask = made.tiny(), [[1, 2, 3]], [[True, True, True]]
     for call in (lambda: model(tokens, mask), lambda: model.loss(tokens, [[2, 3, 4]], mask)):
-        with pytest.raises(TypeError, match="by position, and all else by name: write attention_mask=..."):
+        with pytest.raises(TypeError, match="positional argument"):
             call()

@@ -280,6 +280,27 @@ def test_a_measure_decides_and_training_stops_when_it_does_not_rise() -> None:
     assert (trainer.step, trainer.best_step, trainer.best) == (3, 1, 0.5)
 
 
+def test_the_untrained_model_is_never_the_best_and_patience_begins_after_a_pass() -> None:
+    """F1 of a rare label is 0 at first: the loss decides between equal measures, and waiting begins when all is seen."""
+    measured = iter(
+        [(0.4, 2.0), (0.0, 1.9), (0.0, 1.8), (0.0, 1.9), (0.0, 1.9), (0.3, 1.0), (0.3, 1.1), (0.2, 1.0), (0.1, 1.0)]
+    )
+
+    class Told(Data):
+        def evaluate(self, model, batches):
+            accuracy, loss = next(measured)
+            return {"loss": loss, "accuracy": accuracy}
+
+    batch = uneven_batches(2)[0]
+    batches = Fixed([batch])
+    batches.count = 4 * batches.step  # a pass of four steps
+    data = Told(batches, lambda: [batch], best="accuracy")
+    trainer = Trainer(small("float32"), data, TrainConfig(steps=9, eval_every=1, patience=2))
+    trainer.train()
+    assert (trainer.step, trainer.best_step, trainer.best, trainer.start) == (7, 5, 0.3, 0.4)
+    assert trainer.learned_nothing
+
+
 def test_products_in_bfloat16() -> None:
     """The same training but for rounding: parameters, gradients and the optimizer stay float32."""
     if not BFLOAT16:

@@ -33,12 +33,14 @@ class TrainingState:
     evaluated: bool  # at this step
     best_step: Count | None  # None before the first evaluation
     best: float | None  # the measure at that step, the loss with its sign turned
-    waited: Count  # evaluations since
+    waited: Count  # evaluations since, not counting those of the first pass over the data
     random: dict[str, Any]  # the state of NumPy's generator
     data: dict[str, Any]  # the position in the data
     fingerprint: str  # of the data
     lines: Count  # of the log that belong to this checkpoint
     optimizer_steps: Count
+    best_loss: float | None = None  # the loss on held-out data at the best step
+    start: float | None = None  # the measure before the first step
     average: AverageState | None = None  # None if nothing is averaged
 
 

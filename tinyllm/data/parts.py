@@ -56,7 +56,7 @@ def three_parts(
         if not which.any():
             raise DataError(f"all of {name} are also in {other_name}: give other data for one of them")
         if shared := int((~which).sum()):
-            left_out.append(f"{shared:,} of {name} are left out, because they are also in {other_name}")
+            left_out.append(f"Left out of {name}, because {other_name} have the same: {shared:,} of {len(which):,}.")
         return take(rows, which)
 
     if test is None and for_test:
@@ -68,7 +68,7 @@ def three_parts(
         rows, validation = cut(rows, for_validation / (1 - for_test))
     elif test is not None:
         rows = apart(rows, validation, "the data to learn from", "the validation data")
-    return Parts(rows, validation, test, "\n".join(f"{note}." for note in left_out))
+    return Parts(rows, validation, test, "\n".join(left_out))
 
 
 def text_parts(

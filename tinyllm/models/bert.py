@@ -27,7 +27,6 @@ from ..layers import (
 )
 from .bert_config import BERTConfig
 from .bert_heads import HiddenStates, PooledClassifier, PretrainingHead, SpanHead
-from .checks import by_name
 from .classification import Classifier, with_labels
 from .model import Model, checked_ids, checked_mask
 
@@ -112,14 +111,12 @@ class BERTBase(Model):
             dx = self.token_types.backward(dx)
         self.tokens.backward(self.positions.backward(dx))
 
-    def __call__(self, tokens, *unnamed, token_types=None, attention_mask=None):
+    def __call__(self, tokens, *, token_types=None, attention_mask=None):
         """What the head gives for tokens (B, T).
 
         token_types (B, T): the segment of each, 0 by default, ignored where the model has no segments; attention_mask (B, T)
         or (B, T, T), true for real tokens.
         """
-        if unnamed:
-            raise TypeError(by_name("a call", "tokens", "token_types=... and attention_mask"))
         inputs = self._checked(tokens, token_types, attention_mask)
         with self.inference():
             return self.head(self.hidden(*inputs))
@@ -130,10 +127,8 @@ class BERTBase(Model):
         with without_dropout(), self.inference():
             return self.hidden(*inputs)
 
-    def loss(self, tokens, targets, *unnamed, token_types=None, attention_mask=None, **options):
+    def loss(self, tokens, targets, *, token_types=None, attention_mask=None, **options):
         """The head's loss, a Python float, against targets of the shape that the class says."""
-        if unnamed:
-            raise TypeError(by_name("loss", "tokens and targets", "token_types=... and attention_mask"))
         inputs = self._checked(tokens, token_types, attention_mask)
         targets = self.checked_targets(targets, inputs[0].shape)
         with self.forward_pass():
@@ -204,11 +199,11 @@ class BERT(BERTBase):
     def checked_targets(self, targets, shape):
         return checked_ids(targets, self.config.vocab_size, "targets", shape, may_ignore=True)
 
-    def loss(self, tokens, targets, *unnamed, next_sentence=None, **options):
+    def loss(self, tokens, targets, *, next_sentence=None, **options):
         if next_sentence is not None:
             self._needs_next_sentence()
             next_sentence = checked_ids(next_sentence, 2, "next_sentence", np.shape(tokens)[:1], may_ignore=True)
-        return super().loss(tokens, targets, *unnamed, next_sentence=next_sentence, **options)
+        return super().loss(tokens, targets, next_sentence=next_sentence, **options)
 
     def at(self, which, tokens, *, token_types=None, attention_mask=None):
         """The logits (M, V) of the M positions that `which`, (B, T) bool, says, and nothing computed for the others; with

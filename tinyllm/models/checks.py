@@ -34,11 +34,6 @@ def described(model: Any) -> str:
     return f"{type(model).__name__}({', '.join(parts)})"
 
 
-def by_name(call: str, inputs: str, options: str) -> str:
-    """The error of a positional argument too many, such as Hugging Face's order of masks would be."""
-    return f"{call} takes {inputs} by position, and all else by name: write {options}=..."
-
-
 def warn_if_unshifted(model: Any, tokens: np.ndarray, targets: np.ndarray) -> None:
     """Warns once for each model that targets (B, T) are its tokens (B, T), unless these are shifted too (a a a a)."""
     shifted = (targets[:, :-1] == tokens[:, 1:]) | (targets[:, :-1] == IGNORE)

@@ -11,7 +11,6 @@ import numpy as np
 
 from .. import kernels
 from ..layers import Dropout, Layer, Linear
-from .checks import by_name
 from .model import LanguageModel, checked_ids
 
 
@@ -61,24 +60,20 @@ class SequenceClassifier(LanguageModel):
     def add_head(self, C: int, std: float) -> None:
         self.score = Classifier(C, self.config.num_labels, bias=False, std=std)
 
-    def __call__(self, tokens, *unnamed, attention_mask=None, positions=None):  # type: ignore[override]
+    def __call__(self, tokens, *, attention_mask=None, positions=None):  # type: ignore[override]
         """logits (B, labels) of tokens (B, T)."""
-        if unnamed:
-            raise TypeError(by_name("a call", "tokens", "attention_mask"))
         tokens, context = self._checked(tokens, attention_mask, positions)
         with self.inference():
             h = self.hidden(tokens, context)  # (B, T, C)
             return self.score(kernels.embedding_forward(self.last(tokens, context.mask), h.reshape(-1, h.shape[-1])))
 
     def loss(  # type: ignore[override]  # of labels
-        self, tokens, targets, *unnamed, attention_mask=None, positions=None, class_weight=None
+        self, tokens, targets, *, attention_mask=None, positions=None, class_weight=None
     ):
         """Mean cross-entropy, a Python float, against targets (B,); -100 is ignored.
 
         class_weight (labels,): how much a row of each label counts in the mean, for labels of unequal number.
         """
-        if unnamed:
-            raise TypeError(by_name("loss", "tokens and targets", "attention_mask"))
         tokens, context = self._checked(tokens, attention_mask, positions)
         targets = checked_ids(targets, self.config.num_labels, "targets", tokens.shape[:1], may_ignore=True)
         with self.forward_pass():

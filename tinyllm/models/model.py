@@ -16,7 +16,7 @@ from ..kernels.device import check_device, device_of, moved
 from ..layers import Context, Embedding, Layer, Output, packed_arrays
 from ..layers.parameter import Flat
 from ..layers.quantized import Packed
-from .checks import by_name, described, warn_if_unshifted
+from .checks import described, warn_if_unshifted
 from .config import changing
 from .last_loss import LastLoss, alone
 from .masks import zeros_and_ones
@@ -223,6 +223,16 @@ def checked_ids(
     return array
 
 
+def checked_targets(model: Any, targets: Any, tokens: np.ndarray, label_smoothing: float) -> np.ndarray:
+    """The targets (B, T) of tokens (B, T), as ids; one clear error otherwise, and a warning if they are the tokens."""
+    targets = checked_ids(targets, model.vocab_size, "targets", tokens.shape, may_ignore=True)
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing is {label_smoothing}, and must lie in [0, 1)")
+    if ((targets == tokens) | (targets == IGNORE)).all():
+        warn_if_unshifted(model, tokens, targets)
+    return targets
+
+
 def checked_mask(mask: Any, *shapes: tuple[int, ...], name: str = "attention_mask") -> np.ndarray | None:
     """A mask as bool, of one of these shapes: true where a token is real. None stays None; one clear error otherwise."""
     if mask is None:
@@ -257,16 +267,10 @@ class LanguageModel(Model):
     def hidden_backward(self, dh: np.ndarray) -> None:
         raise NotImplementedError
 
-    def loss(self, tokens, targets, *unnamed, attention_mask=None, positions=None, label_smoothing=0.0):
+    def loss(self, tokens, targets, *, attention_mask=None, positions=None, label_smoothing=0.0):
         """Mean cross-entropy, a Python float, of predicting targets (B, T). Targets of -100 are ignored."""
-        if unnamed:
-            raise TypeError(by_name("loss", "tokens and targets", "attention_mask"))
         tokens, context = self._checked(tokens, attention_mask, positions)
-        targets = checked_ids(targets, self.config.vocab_size, "targets", tokens.shape, may_ignore=True)
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing is {label_smoothing}, and must lie in [0, 1)")
-        if ((targets == tokens) | (targets == IGNORE)).all():
-            warn_if_unshifted(self, tokens, targets)
+        targets = checked_targets(self, targets, tokens, label_smoothing)
         with self.forward_pass():
             return self.output.loss(self.hidden(tokens, context), targets, label_smoothing)
 
@@ -275,15 +279,13 @@ class LanguageModel(Model):
         with self.backward_pass():
             self.hidden_backward(self.output.backward(dloss))
 
-    def __call__(self, tokens, *unnamed, attention_mask=None, positions=None, cache=None, last_only=False):
+    def __call__(self, tokens, *, attention_mask=None, positions=None, cache=None, last_only=False):
         """logits (B, T, V) of tokens (B, T).
 
         attention_mask (B, S) or (B, T, S): true for real tokens; S is the length with the cache's. positions (B, T): needed
         if they do not simply count up. cache: a KVCache (generation/cache.py) that holds the tokens before and receives
         these. last_only: return the logits of the last token alone, (B, 1, V).
         """
-        if unnamed:
-            raise TypeError(by_name("a call", "tokens", "attention_mask"))
         tokens, context = self._checked(tokens, attention_mask, positions, cache)
         with self.inference():
             if cache is not None:

@@ -33,9 +33,8 @@ from ..layers import (
     assembled,
 )
 from ..layers.parameter import normal, stacked
-from .checks import by_name, warn_if_unshifted
 from .config import Config
-from .model import Model, checked_ids, checked_mask
+from .model import Model, checked_ids, checked_mask, checked_targets
 
 
 @dataclass
@@ -123,27 +122,19 @@ class T5(Model):
 
     arguments = ("source", "target_in", "targets", "source_mask")
 
-    def __call__(self, source, target_in, *unnamed, source_mask=None):
+    def __call__(self, source, target_in, *, source_mask=None):
         """logits (B, T, V) of source (B, S) and target_in (B, T): decoder_start_token_id, then the target without its end.
 
         source_mask (B, S): true for real tokens. (Padding after a target needs no mask, because no token looks ahead.)
         """
-        if unnamed:
-            raise TypeError(by_name("a call", "source and target_in", "source_mask"))
         inputs = self._checked(source, target_in, source_mask)
         with self.inference():
             return self.output(self.hidden(*inputs))
 
-    def loss(self, source, target_in, targets, *unnamed, source_mask=None, label_smoothing=0.0):
+    def loss(self, source, target_in, targets, *, source_mask=None, label_smoothing=0.0):
         """Mean cross-entropy, a Python float, of predicting targets (B, T). Targets of -100 are ignored."""
-        if unnamed:
-            raise TypeError(by_name("loss", "source, target_in and targets", "source_mask"))
         source, target_in, mask = self._checked(source, target_in, source_mask)
-        targets = checked_ids(targets, self.config.vocab_size, "targets", target_in.shape, may_ignore=True)
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing is {label_smoothing}, and must lie in [0, 1)")
-        if ((targets == target_in) | (targets == IGNORE)).all():
-            warn_if_unshifted(self, target_in, targets)
+        targets = checked_targets(self, targets, target_in, label_smoothing)
         with self.forward_pass():
             return self.output.loss(self.hidden(source, target_in, mask), targets, label_smoothing)
 

@@ -22,8 +22,8 @@ class Task:
     """What is learned. A task is a dataclass, whose fields become options of the command; their comments are the help."""
 
     # Data
-    test_data: list[str] = field(default_factory=list)  # test part, named like --data: measured once, with the best model
-    test_fraction: float = 0.0  # the part of the data that is the test part, if --test-data is not given; 0 is none
+    test_data: list[str] = field(default_factory=list)  # data to test on, named like --data: measured once, at the end
+    test_fraction: float = 0.0  # fraction of the data held out for the test, if --test-data is not given; 0 is none
 
     help: ClassVar[str] = ""  # its line in --help
     model: ClassVar[str | None] = None  # its class in MODELS, where it is another than the kind's own: another head

@@ -29,7 +29,7 @@ class TrainConfig:
     optimizer: Literal["adamw", "adafactor"] = "adamw"  # adafactor: lr relative to a parameter's size, and less memory
     weight_decay: float = 0.1  # of matrices; biases and norms do not decay
     clip: float = 1.0  # the global gradient norm is cut to this; 0 leaves it
-    average: str = "none"  # weights to evaluate and save: ema:0.999, a mean over steps; last:5, over the last 5 evaluations
+    average: str = "none"  # mean of the weights to evaluate and save: ema:0.999, over steps; last:5, over evaluations
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the matrix products; on cuda bfloat16 is that of activations too
     device: Literal["cpu", "cuda"] = "cpu"  # where it is trained; cuda needs an NVIDIA GPU
     seed: int = 0  # of the weights, the order of the data, and dropout

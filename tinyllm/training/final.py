@@ -20,22 +20,28 @@ TEST = "test.json"
 
 
 @dataclass
+class Measure:
+    """A measure on the test part."""
+
+    value: float
+
+
+@dataclass
 class Tested:
     """The fields of test.json.
 
-    n: how many examples the test part has; unit: what one is, such as a text or a token; step: that of the measured model.
-    measures: name -> {"value": ...}.
+    n: how many examples the test part has. unit: what one is, such as a text or a token. step: that of the measured model.
     """
 
     n: Annotated[int, Meta(ge=0)]
     unit: str
     step: Annotated[int, Meta(ge=0)]
-    measures: dict[str, dict[str, float]]
+    measures: dict[str, Measure]
 
     @property
     def values(self) -> dict[str, float]:
         """Each measure's value."""
-        return {name: measure["value"] for name, measure in self.measures.items()}
+        return {name: measure.value for name, measure in self.measures.items()}
 
     def __str__(self) -> str:
         shown = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in self.values.items())
@@ -65,7 +71,7 @@ def measured(data: Data, model: Model, step: int) -> Tested:
     """Measure a model on all that is held out."""
     measures = data.evaluate(model, data.held_out())
     n = sum(map(data.count, data.held_out())) if data.n is None else data.n
-    return Tested(n, data.unit, step, {name: {"value": value} for name, value in measures.items()})
+    return Tested(n, data.unit, step, {name: Measure(value) for name, value in measures.items()})
 
 
 def write(path: Path, result: Tested) -> None:

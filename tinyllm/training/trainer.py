@@ -70,7 +70,9 @@ class Trainer:
         self.evaluated = False  # at this step
         self.best_step: int | None = None
         self.best = -math.inf  # the measure data.best at this step, the loss with its sign turned
-        self.waited = 0  # evaluations since
+        self.best_loss = math.inf  # the loss on held-out data at this step, which decides between equal measures
+        self.start: float | None = None  # the measure before the first step
+        self.waited = 0  # evaluations since, not counting those of the first pass over the data
         self._best_weights: Any = None  # those of the best step, where a test needs them and there is no run to keep them
 
     # The loop ----------------------------------------------------------------------------------------------------------
@@ -175,14 +177,27 @@ class Trainer:
             where = nonfinite.in_loss(self.model, next(iter(self.data.held_out())))
             raise self._diverged(f"the loss on held-out data is {measured['loss']}", where)
         value = -measured["loss"] if self.data.best == "loss" else measured[self.data.best]
-        self.waited += 1
-        if value > self.best:
-            self.best_step, self.best, self.waited = self.step, value, 0
+        self._judge(value, measured["loss"])
         self.evaluated = True
         with kernels.autocast(self.config.dtype):
             sample = {"sample": self.data.sample(self.model)} if self.data.sample and self.step else {}  # untrained: noise
         self._record({"step": self.step, **{f"val_{name}": value for name, value in measured.items()}, **sample})
         self.save()
+
+    def _judge(self, value: float, loss: float) -> None:
+        """Decides whether the model is the best so far. The one before the first step never is, and the first pass over the
+        data does not count as waiting: until then a rare label may not have been seen."""
+        if self.step == 0:
+            self.start = value
+        elif (value, -loss) > (self.best, -self.best_loss):
+            self.best_step, self.best, self.best_loss, self.waited = self.step, value, loss, 0
+        elif self.step > steps_of_a_pass(self.config, self.data.batches):
+            self.waited += 1
+
+    @property
+    def learned_nothing(self) -> bool:
+        """Whether no evaluation was better than the one before the first step."""
+        return self.start is not None and self.best_step is not None and self.best <= self.start
 
     def _keep_best(self) -> None:
         """Copies the weights, where they are the best, there is no run that keeps them, and a test is to come."""
@@ -199,9 +214,11 @@ class Trainer:
             now = self.model.flat.data.copy()
             self.model.flat.data[...] = now if self._best_weights is None else self._best_weights
             self.model.changed()
-            yield self.model
-            self.model.flat.data[...] = now
-            self.model.changed()
+            try:
+                yield self.model
+            finally:
+                self.model.flat.data[...] = now
+                self.model.changed()
 
     def _record(self, record: dict[str, Any]) -> None:
         self.seconds = time.perf_counter() - self._begun
@@ -274,6 +291,8 @@ class Trainer:
             "evaluated": self.evaluated,
             "best_step": self.best_step,
             "best": self.best if math.isfinite(self.best) else None,
+            "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
+            "start": self.start,
             "waited": self.waited,
             "random": self.model.mode.random.bit_generator.state,
             "data": self.data.batches.state_dict(),
@@ -286,6 +305,8 @@ class Trainer:
         self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
         self.evaluated, self.best_step = state["evaluated"], state["best_step"]
         self.best = -math.inf if state["best"] is None else state["best"]
+        self.best_loss = math.inf if state["best_loss"] is None else state["best_loss"]
+        self.start = state["start"]
         self.waited = state["waited"]
         try:
             self.model.mode.random.bit_generator.state = state["random"]
@@ -296,8 +317,13 @@ class Trainer:
 
 def planned(config: TrainConfig, batches: Batches) -> TrainConfig:
     """The configuration with epochs made steps: those of the training, and those between evaluations."""
-    epoch = batches.count / (batches.step * config.accumulate) if not config.eval_every or config.epochs else 0.0
+    epoch = steps_of_a_pass(config, batches) if not config.eval_every or config.epochs else 0.0
     if config.epochs * epoch > MOST_STEPS:
         raise ValueError(f"epochs is {config.epochs:g}, which is more than {MOST_STEPS:.0e} steps: choose fewer")
     steps = max(1, round(config.epochs * epoch)) if config.epochs else config.steps
     return replace(config, steps=steps, eval_every=config.eval_every or max(1, round(epoch)))
+
+
+def steps_of_a_pass(config: TrainConfig, batches: Batches) -> float:
+    """How many steps read all of the data once."""
+    return batches.count / (batches.step * config.accumulate)
