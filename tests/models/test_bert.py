@@ -172,7 +172,7 @@ def test_published_initialisation():
         (([[0, 1]], [[1, 1]]), {"token_types": [[0]]}, r"must have the shape of tokens, \(1, 2\), and has \(1, 1\)"),
         (([[0] * 9], [[1] * 9]), {}, "9 tokens, and this model takes at most 8"),
         (([[0, 1]], [[1, 1]]), {"attention_mask": [[1]]}, "attention_mask must have shape"),
-        (([[0, 1]], [[1, 1]]), {"class_weight": [1, 2]}, "class_weight must be 3 numbers"),
+        (([[0, 1]], [[1, 1]]), {"class_weight": [1, 2]}, "class_weight must be 3 finite numbers"),
         (([[0, 1]], [[1, 1]]), {"class_weight": [1, -2, 1]}, "none negative"),
     ],
 )  # fmt: skip

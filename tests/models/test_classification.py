@@ -133,7 +133,7 @@ def test_what_it_does_not_do_is_named():
         model([[1, 2]], attention_mask=np.ones((1, 2, 2)))
     with pytest.raises(ValueError, match="targets holds 2; each must lie in"):
         model.loss([[1, 2]], [2])
-    with pytest.raises(ValueError, match="class_weight must be 2 numbers"):
+    with pytest.raises(ValueError, match="class_weight must be 2 finite numbers"):
         model.loss([[1, 2]], [1], class_weight=[1.0])
 
 

@@ -4,7 +4,7 @@ from .attention import Attention, Context, CrossAttention, RelativeBias, Shared
 from .block import MLP, CrossBlock, GatedMLP, PostNormBlock, PreNormBlock
 from .elementary import Dropout, Embedding, LayerNorm, Linear, LinearActivation, Output, PositionEmbedding, RMSNorm
 from .fused import assembled
-from .layer import Layer, Mode, data_of, dropout_is_allowed, grad_of, without_dropout
+from .layer import Layer, Mode, dropout_is_allowed, without_dropout
 from .lora import Adapter, LoRA
 from .quantized import Packed, QuantizedEmbedding, QuantizedLinear, QuantizedLinearActivation, QuantizedOutput, packed_arrays
 from .recompute import Recompute
@@ -41,9 +41,7 @@ __all__ = [
     "Rotary",
     "Shared",
     "assembled",
-    "data_of",
     "dropout_is_allowed",
-    "grad_of",
     "packed_arrays",
     "without_dropout",
 ]

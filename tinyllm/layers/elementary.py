@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from .layer import Layer, data_of, dropout_is_allowed, grad_of
+from .layer import Layer, dropout_is_allowed
 from .parameter import Parameter, constant, normal
 
 
@@ -23,11 +23,11 @@ class Linear(Layer):
 
     def forward(self, x):
         self.keep(x)
-        return kernels.linear_forward(x, self.w.data, data_of(self.b))
+        return kernels.linear_forward(x, self.w.data, self.b and self.b.data)
 
     def backward(self, dy):
         (x,) = self.kept()
-        return kernels.linear_backward(dy, x, self.w.data, self.w.grad, grad_of(self.b))
+        return kernels.linear_backward(dy, x, self.w.data, self.w.grad, self.b and self.b.grad)
 
 
 class LinearActivation(Linear):
@@ -38,13 +38,15 @@ class LinearActivation(Linear):
         self.activation = activation
 
     def forward(self, x):
-        y, u = kernels.linear_activation_forward(x, self.w.data, data_of(self.b), self.activation)
+        y, u = kernels.linear_activation_forward(x, self.w.data, self.b and self.b.data, self.activation)
         self.keep(x, u)
         return y
 
     def backward(self, dy):
         x, u = self.kept()
-        return kernels.linear_activation_backward(dy, x, self.w.data, u, self.w.grad, grad_of(self.b), self.activation)
+        return kernels.linear_activation_backward(
+            dy, x, self.w.data, u, self.w.grad, self.b and self.b.grad, self.activation
+        )
 
 
 class Output(Layer):
@@ -59,11 +61,15 @@ class Output(Layer):
         self.b = Parameter((V,), constant(0)) if bias else None
 
     def forward(self, x):
-        return kernels.linear_forward(x, self.w.data, data_of(self.b))
+        return kernels.linear_forward(x, self.w.data, self.b and self.b.data)
 
     def loss(self, x, targets, label_smoothing=0.0):
         """Mean cross-entropy of the logits with targets (B, T), a Python float. Targets of -100 are ignored."""
-        loss, lse, logits = kernels.linear_cross_entropy_forward(x, self.w.data, data_of(self.b), targets, label_smoothing)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {label_smoothing}, and must lie in [0, 1)")
+        loss, lse, logits = kernels.linear_cross_entropy_forward(
+            x, self.w.data, self.b and self.b.data, targets, label_smoothing
+        )
         self.keep(x, targets, lse, logits, label_smoothing)
         return loss
 
@@ -71,7 +77,16 @@ class Output(Layer):
         """The gradient dx (B, T, C) of dloss * loss."""
         x, targets, lse, logits, label_smoothing = self.kept()
         return kernels.linear_cross_entropy_backward(
-            dloss, x, self.w.data, data_of(self.b), targets, lse, logits, self.w.grad, grad_of(self.b), label_smoothing
+            dloss,
+            x,
+            self.w.data,
+            self.b and self.b.data,
+            targets,
+            lse,
+            logits,
+            self.w.grad,
+            self.b and self.b.grad,
+            label_smoothing,
         )
 
 
@@ -140,13 +155,13 @@ class LayerNorm(Layer):
 
     def forward(self, x):
         w = ones(x) if self.w is None else self.w.data
-        y, mean, rstd = kernels.layernorm_forward(x, w, data_of(self.b), self.eps)
+        y, mean, rstd = kernels.layernorm_forward(x, w, self.b and self.b.data, self.eps)
         self.keep(x, w, mean, rstd)
         return y
 
     def backward(self, dy):
         x, w, mean, rstd = self.kept()
-        return kernels.layernorm_backward(dy, x, w, mean, rstd, grad_of(self.w), grad_of(self.b))
+        return kernels.layernorm_backward(dy, x, w, mean, rstd, self.w and self.w.grad, self.b and self.b.grad)
 
 
 def ones(x: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from .. import kernels
 from .block import CrossBlock, Norm, PostNormBlock, PreNormBlock
 from .elementary import LayerNorm, ones
-from .layer import Layer, data_of, grad_of
+from .layer import Layer
 from .recompute import Recompute
 
 
@@ -18,7 +18,7 @@ def add_norm(norm: Norm, x: Any, f: Any) -> tuple[Any, Any]:
     """x + f and norm(x + f).  x, f (..., C)."""
     if isinstance(norm, LayerNorm):
         w = ones(x) if norm.w is None else norm.w.data
-        x, y, mean, rstd = kernels.add_layernorm_forward(x, f, w, data_of(norm.b), norm.eps)
+        x, y, mean, rstd = kernels.add_layernorm_forward(x, f, w, norm.b and norm.b.data, norm.eps)
         norm.keep(x, w, mean, rstd)
     else:
         x, y, rstd = kernels.add_rmsnorm_forward(x, f, norm.w.data, norm.eps)
@@ -30,7 +30,7 @@ def add_norm_backward(norm: Norm, dy: Any, dx: Any) -> Any:
     """dx + norm.backward(dy), for the input x of the norm, which also went on past it and has the gradient dx there."""
     if isinstance(norm, LayerNorm):
         x, w, mean, rstd = norm.kept()
-        return kernels.add_layernorm_backward(dy, dx, x, w, mean, rstd, grad_of(norm.w), grad_of(norm.b))
+        return kernels.add_layernorm_backward(dy, dx, x, w, mean, rstd, norm.w and norm.w.grad, norm.b and norm.b.grad)
     x, rstd = norm.kept()
     return kernels.add_rmsnorm_backward(dy, dx, x, norm.w.data, rstd, norm.w.grad)
 

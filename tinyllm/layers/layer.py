@@ -20,6 +20,7 @@ parameter once, under its first name. A dict, tuple or set of layers is an error
 from __future__ import annotations
 
 import functools
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ from .parameter import Flat, Parameter
 class Mode:
     """How a model runs now, and what its layers keep for the backward; one object, shared by all its layers."""
 
-    running: dict[str, int] = field(default_factory=dict)  # the thread that is inside a loss or its backward
+    running: Any = field(default_factory=threading.RLock)  # held by the thread that is inside a loss or a backward
     training: bool = False  # dropout is on, but within `without_dropout`
     dtype: Any = None  # dtype of the vectors that quantized embeddings return; None: that of the model's parameters
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))  # source of dropout's seeds
@@ -46,7 +47,10 @@ class Mode:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy of a model begins without what a loss kept."""
-        return {**vars(self), "running": {}, "kept": defaultdict(list), "last_loss": None}
+        return {**vars(self), "running": None, "kept": defaultdict(list), "last_loss": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, running=threading.RLock())
 
 
 _keeping: ContextVar[bool] = ContextVar("tinyllm_keeping", default=True)
@@ -216,13 +220,3 @@ def returning(backward: Any) -> Any:
         return dx
 
     return checked
-
-
-def data_of(parameter: Parameter | None) -> Any:
-    """The data of a parameter that a layer may lack, such as a bias: None if it does."""
-    return None if parameter is None else parameter.data
-
-
-def grad_of(parameter: Parameter | None) -> Any:
-    """The gradient of a parameter that a layer may lack: None if it does."""
-    return None if parameter is None else parameter.grad

@@ -222,10 +222,6 @@ class Flat:
         self.watched = [] if device_of(self.data) == "cuda" else [part[::step] for part, step in zip(parts, steps)]
         self._release_views()
 
-    def watched_copy(self) -> list[bytes]:
-        """The watched numbers as they are now."""
-        return [part.tobytes() for part in self.watched]
-
     def _release_views(self) -> None:
         for p in self.parameters:
             vars(p).pop("_data", None)

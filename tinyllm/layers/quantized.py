@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import kernels
 from ..kernels.common import IGNORE
-from .layer import Layer, data_of, grad_of
+from .layer import Layer
 from .parameter import Parameter
 
 CHUNK = 1 << 22  # numbers in a chunk of logits
@@ -38,11 +38,11 @@ class QuantizedLinear(Layer):
 
     def forward(self, x):
         self.keep(x)
-        return kernels.quantized_linear_forward(x, self.w.q, self.w.scales, data_of(self.b))
+        return kernels.quantized_linear_forward(x, self.w.q, self.w.scales, self.b and self.b.data)
 
     def backward(self, dy):
         (x,) = self.kept()
-        return kernels.quantized_linear_backward(dy, x, self.w.q, self.w.scales, grad_of(self.b))
+        return kernels.quantized_linear_backward(dy, x, self.w.q, self.w.scales, self.b and self.b.grad)
 
 
 class QuantizedLinearActivation(QuantizedLinear):
@@ -89,7 +89,7 @@ class QuantizedOutput(Layer):
         return [slice(i, min(i + size, n_rows)) for i in range(0, n_rows, size)]
 
     def forward(self, x):
-        return kernels.quantized_linear_forward(x, self.w.q, self.w.scales, data_of(self.b))
+        return kernels.quantized_linear_forward(x, self.w.q, self.w.scales, self.b and self.b.data)
 
     def loss(self, x, targets, label_smoothing=0.0):
         """Mean cross-entropy of the logits against targets (B, T), -100 ignored, by chunks of rows."""
@@ -109,6 +109,6 @@ class QuantizedOutput(Layer):
         for part, lse_of_part in zip(self.chunks(len(t)), lse):
             share, logits = dloss * int((t[part] != IGNORE).sum()) / counted, self(rows[part])
             dlogits = kernels.cross_entropy_backward(share, logits, t[part], lse_of_part, label_smoothing)
-            b_grad = grad_of(self.b)
+            b_grad = self.b and self.b.grad
             dx[part] = kernels.quantized_linear_backward(dlogits, rows[part], self.w.q, self.w.scales, b_grad)
         return dx.reshape(x.shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Self
@@ -18,7 +19,7 @@ from ..layers.parameter import Flat
 from ..layers.quantized import Packed
 from .checks import described, warn_if_unshifted
 from .config import changing
-from .last_loss import LastLoss, alone
+from .last_loss import ELSEWHERE, LastLoss, check
 from .masks import zeros_and_ones
 
 
@@ -83,12 +84,20 @@ class Model(Layer):
     def forward_pass(self) -> Iterator[None]:
         """Around the forward pass of a loss. It drops what an earlier loss kept and remembers what the backward relies on:
         the precision, the thread, the weights, and what the layers kept."""
-        with alone(self.mode, "loss"):
-            self.mode.kept.clear()
-            self.mode.last_loss, block = None, kernels.current_autocast()
+        mode = self.mode
+        if not mode.running.acquire(blocking=False):
+            raise RuntimeError(ELSEWHERE)
+        try:
+            mode.kept.clear()
+            mode.last_loss, block = None, kernels.current_autocast()
             with nullcontext() if block.dtype == "float32" else self._in_precision(rounds_again=True):
                 yield
-            self.mode.last_loss = LastLoss(self, block)
+            flats = [flat for flat in (self.flat, self.base) if flat]
+            weights = [(flat, flat.version, [part.tobytes() for part in flat.watched]) for flat in flats]
+            kept = [values for layer in mode.kept.values() for values in layer]
+            mode.last_loss = LastLoss(block, threading.get_ident(), weights, kept)
+        finally:
+            mode.running.release()
 
     @contextmanager
     def backward_pass(self) -> Iterator[None]:
@@ -106,10 +115,15 @@ class Model(Layer):
                 "LoRA adapters (tinyllm.lora.add) and train these"
             )
         last = self.mode.last_loss
-        last.check(self)
+        check(self, last)
+        if not self.mode.running.acquire(blocking=False):
+            raise RuntimeError(ELSEWHERE)
         self.mode.last_loss = None  # each loss has one backward, which frees what was kept
-        with alone(self.mode, "backward"), kernels.resume_autocast(last.block), self._in_precision():
-            yield
+        try:
+            with kernels.resume_autocast(last.block), self._in_precision():
+                yield
+        finally:
+            self.mode.running.release()
 
     @contextmanager
     def inference(self) -> Iterator[None]:
@@ -223,16 +237,6 @@ def checked_ids(
     return array
 
 
-def checked_targets(model: Any, targets: Any, tokens: np.ndarray, label_smoothing: float) -> np.ndarray:
-    """The targets (B, T) of tokens (B, T), as ids; one clear error otherwise, and a warning if they are the tokens."""
-    targets = checked_ids(targets, model.vocab_size, "targets", tokens.shape, may_ignore=True)
-    if not 0 <= label_smoothing < 1:
-        raise ValueError(f"label_smoothing is {label_smoothing}, and must lie in [0, 1)")
-    if ((targets == tokens) | (targets == IGNORE)).all():
-        warn_if_unshifted(model, tokens, targets)
-    return targets
-
-
 def checked_mask(mask: Any, *shapes: tuple[int, ...], name: str = "attention_mask") -> np.ndarray | None:
     """A mask as bool, of one of these shapes: true where a token is real. None stays None; one clear error otherwise."""
     if mask is None:
@@ -270,7 +274,9 @@ class LanguageModel(Model):
     def loss(self, tokens, targets, *, attention_mask=None, positions=None, label_smoothing=0.0):
         """Mean cross-entropy, a Python float, of predicting targets (B, T). Targets of -100 are ignored."""
         tokens, context = self._checked(tokens, attention_mask, positions)
-        targets = checked_targets(self, targets, tokens, label_smoothing)
+        targets = checked_ids(targets, self.config.vocab_size, "targets", tokens.shape, may_ignore=True)
+        if ((targets == tokens) | (targets == IGNORE)).all():
+            warn_if_unshifted(self, tokens, targets)
         with self.forward_pass():
             return self.output.loss(self.hidden(tokens, context), targets, label_smoothing)
 

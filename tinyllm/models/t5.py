@@ -33,8 +33,9 @@ from ..layers import (
     assembled,
 )
 from ..layers.parameter import normal, stacked
+from .checks import warn_if_unshifted
 from .config import Config
-from .model import Model, checked_ids, checked_mask, checked_targets
+from .model import Model, checked_ids, checked_mask
 
 
 @dataclass
@@ -134,7 +135,9 @@ class T5(Model):
     def loss(self, source, target_in, targets, *, source_mask=None, label_smoothing=0.0):
         """Mean cross-entropy, a Python float, of predicting targets (B, T). Targets of -100 are ignored."""
         source, target_in, mask = self._checked(source, target_in, source_mask)
-        targets = checked_targets(self, targets, target_in, label_smoothing)
+        targets = checked_ids(targets, self.config.vocab_size, "targets", target_in.shape, may_ignore=True)
+        if ((targets == target_in) | (targets == IGNORE)).all():
+            warn_if_unshifted(self, target_in, targets)
         with self.forward_pass():
             return self.output.loss(self.hidden(source, target_in, mask), targets, label_smoothing)
 

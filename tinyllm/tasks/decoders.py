@@ -8,7 +8,7 @@ from .text import TextTask
 
 # nanoGPT's settings for small models, and those of a model that trains in some two minutes on two cores
 SMALL = {"betas": (0.9, 0.99), "weight_decay": 0.1, "clip": 1.0, "warmup": 100, "eval_every": 250, "eval_batches": 20}
-QUICK = {**SMALL, "tokenizer": "bpe:1024", "batch_size": 12, "steps": 1500, "lr": 3e-3}
+QUICK = {**SMALL, "tokenizer": "bpe:2048", "batch_size": 12, "steps": 1400, "lr": 3e-3}
 # to go on from trained weights: the 3,200 sequences of nanoGPT's example, in smaller steps
 FINETUNE = {
     "batch_size": 8, "accumulate": 1, "steps": 400, "lr": 3e-4, "schedule": "cosine", "warmup": 40,

@@ -79,9 +79,16 @@ class TextTask(Task):
         sees the model learn."""
         samples = []
         for i, prompt in enumerate(prompts):
-            new = stream(model, tokenizer, prompt, self.sample_tokens, temperature=0.5, top_k=50, top_p=0.9, seed=0)
-            samples.append(f"sample {i + 1} of {len(prompts)}: {prompt.strip()}\n{prompt}{''.join(new)}")
+            new = stream(model, tokenizer, prompt, self.sample_tokens, temperature=0.6, top_k=50, top_p=0.9, seed=0)
+            text = whole_lines(prompt + "".join(new))
+            samples.append(f"sample {i + 1} of {len(prompts)}: {prompt.strip()}\n{text}")
         return "\n\n".join(samples)
+
+
+def whole_lines(text: str) -> str:
+    """Return the text without the line that its end cuts, unless that is the better half of it."""
+    end = text.rfind("\n")
+    return text[:end].rstrip() if end > len(text) / 2 else text
 
 
 def tokens_in_parts(

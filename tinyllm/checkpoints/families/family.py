@@ -69,7 +69,8 @@ def read_labels(theirs: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     names, numbers = theirs.get("id2label"), theirs.get("label2id")
     if isinstance(names, dict) and isinstance(numbers, dict):
-        stray = [name for name, number in numbers.items() if names.get(str(number)) != name]
+        default = {f"LABEL_{number}": number for number in numbers.values()}  # transformers writes it beside other names
+        stray = [name for name, number in numbers.items() if names.get(str(number)) != name] if numbers != default else []
         if stray:
             number = numbers[stray[0]]
             warnings.warn(
