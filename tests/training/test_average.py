@@ -15,6 +15,7 @@ from tiny_runs import TINY, Fixed, small, uneven_batches
 import tinyllm
 from tinyllm.checkpoints import files, native
 from tinyllm.checkpoints.runs import checkpoint_path
+from tinyllm.optim import average_named
 from tinyllm.training.config import TrainConfig
 from tinyllm.training.data import Data
 from tinyllm.training.run import Run
@@ -86,6 +87,10 @@ def test_an_interrupted_run_has_the_same_mean(text: Path, tmp_path: Path, averag
     whole = tinyllm.train("gpt", out=tmp_path / "whole", **options)
     with pytest.raises(Interrupted):
         tinyllm.train("gpt", out=tmp_path / "cut", watcher=InterruptAt(2, number=signal.SIGINT), **options)
+    last = Run.open(tmp_path / "cut").last()
+    saved, resumed = native.read_model(last), native.read_model(last)
+    native.read_training(last, tinyllm.Adam(resumed), mean := average_named(average, resumed))
+    np.testing.assert_array_equal(saved.flat.data, mean.mean())  # between evaluations too
     for step in (3, 5, 8):  # 3 and 8: before their evaluations
         with pytest.raises(Interrupted):
             tinyllm.resume(tmp_path / "cut", watcher=InterruptAt(step))
