@@ -5,7 +5,7 @@
     model, tokenizer = tinyllm.resume("runs/mine", steps=1000)
     model, tokenizer = tinyllm.finetune("gpt", "chat", init="runs/mine", data="dialogues.jsonl")
     trained = tinyllm.finetune("bert", "classification", data=frame)  # a pandas DataFrame
-    trained.metrics["accuracy"], trained.history, trained.path
+    trained.metrics["accuracy"], trained.test, trained.history, trained.path
 
 To train a model or data of your own, call training.Trainer directly.
 """
@@ -31,27 +31,31 @@ from .models.classification import with_labels
 from .tasks import KINDS, Adapters, Kind, Task
 from .tokenizers import Tokenizer
 from .training.config import TrainConfig
+from .training.final import Tested, tested_once
 from .training.run import Run, check_free
-from .training.trainer import Trainer, Watcher
+from .training.trainer import Interrupted, Trainer, Watcher
 
 
 class Trained(tuple[Model, Tokenizer | None]):
     """What a training returns: the pair (model, tokenizer), and how it went.
 
     metrics: the measures of the best evaluation on held-out data, such as {"loss": 0.3, "accuracy": 0.9}.
+    test: the measures of the best model on the test part, or None without test_data and test_fraction.
     best_step: the step of that evaluation.
     history: a record (dict) for each step and each evaluation, as metrics.jsonl holds them.
     path: the directory of the run, or None.
     """
 
     metrics: dict[str, float]
+    test: dict[str, float] | None
     best_step: int | None
     history: list[dict[str, Any]]
     path: Path | None
 
     @classmethod
-    def of(cls, trainer: Trainer) -> Trained:
+    def of(cls, trainer: Trainer, tested: Tested | None = None) -> Trained:
         made = cls((trainer.model, trainer.data.tokenizer))
+        made.test = tested.values if tested else None
         made.history, made.best_step = trainer.metrics, trainer.best_step
         made.path = trainer.run.path if trainer.run else None
         evaluated = [record for record in made.history if "val_loss" in record and record["step"] == made.best_step]
@@ -74,7 +78,7 @@ PARTS = ("train", "task", "model", "lora")  # of a run's configuration
 RANGES: dict[str, tuple[float, float]] = {
     "length": (1, math.inf), "max_source": (1, math.inf), "max_target": (1, math.inf), "beams": (1, math.inf),
     "sample_tokens": (0, math.inf), "eval_texts": (0, math.inf), "max_reply": (1, math.inf), "label_smoothing": (0, 1),
-    "hidden_words": (0, 1),
+    "hidden_words": (0, 1), "test_fraction": (0, 1),
 }  # fmt: skip
 
 
@@ -189,7 +193,9 @@ def _complete(trainer: Trainer) -> str:
 
 
 def _trained(trainer: Trainer) -> Trained:
-    """Trains, and lets the task report of the best model."""
+    """Trains, lets the task report of the best model, and measures it on the test part. The model gets its averaged
+    weights."""
+    tested = None
     with trainer.run.alone() if trainer.run else nullcontext():
         trainer.train()
         if trainer.learned_nothing:
@@ -198,13 +204,21 @@ def _trained(trainer: Trainer) -> Trained:
                 f"{abs(trainer.start or 0.0):.4f}): the model has learned nothing that this measure shows. Train longer, or "
                 "with another lr."
             )
-        if trainer.run and trainer.data.report:
-            best, _ = load(trainer.run.path, trainer.config.device)
-            try:
+        try:
+            if trainer.run and trainer.data.report:
+                best, _ = load(trainer.run.path, trainer.config.device)
                 trainer.data.report(best, trainer.run.path)
-            except OSError as error:
-                raise trainer.run.stopped(trainer.step, error) from error
-    return Trained.of(trainer)
+            if trainer.data.test:
+                tested = tested_once(trainer)
+                trainer.watcher.tested(tested)
+        except OSError as error:
+            if trainer.run is None:
+                raise
+            raise trainer.run.stopped(trainer.step, error) from error
+        except KeyboardInterrupt:  # all steps are saved: resuming the run comes back here
+            raise Interrupted from None
+    trainer.average.apply()
+    return Trained.of(trainer, tested)
 
 
 def plan(
@@ -281,7 +295,7 @@ def parts(config: dict[str, Any]) -> dict[str, Any]:
 
 def _typed(cls: Any, values: dict[str, Any]) -> Any:
     """A dataclass from its fields' values, which are compared with their types; data may be objects, which a task knows."""
-    objects = {name: value for name, value in values.items() if name in ("data", "val_data")}
+    objects = {name: value for name, value in values.items() if name in ("data", "val_data", "test_data")}
     return cls(**checked(cls, {name: value for name, value in values.items() if name not in objects}), **objects)
 
 

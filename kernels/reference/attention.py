@@ -75,7 +75,7 @@ def attention_backward(
 def attention_step(
     q: Array, keys: Array, values: Array, end: Array, mask: Array | None = None, causal: bool = False,
     window: int | None = None, scale: float | None = None, bias: Array | None = None) -> Array:  # fmt: skip
-    """attention_forward's y for the first `end` of the keys and values, which have room for S (step.py): gpt.md (26).
+    """attention_forward's y for the first `end` of the keys and values, which have room for S (step.py): gpt.md (27).
     q (B, T, H, D), keys, values (B, S, G, D), end (1,), mask (B, S), (1, T, S), (B, T, S) or None, bias (H, T, S) or None
     -> y (B, T, H, D)."""
     n = used_positions(end, q.shape[1], keys.shape[1])

@@ -8,7 +8,7 @@ from .relative import relative_bias_forward
 
 
 def append(k: Array, v: Array, keys: Array, values: Array, end: Array) -> None:
-    """keys[:, end - T : end] = k, so too v: gpt.md (26).  k, v (B, T, G, D), keys, values (B, S, G, D), end (1,) -> None."""
+    """keys[:, end - T : end] = k, so too v: gpt.md (27).  k, v (B, T, G, D), keys, values (B, S, G, D), end (1,) -> None."""
     check_room(k, v, keys, values)
     n = used_positions(end, k.shape[1], keys.shape[1])
     new = slice(n - k.shape[1], n)

@@ -16,7 +16,7 @@ from .. import files
 from ..tokenizers.loading import READERS
 
 MODEL, CONFIG, SUMS = "model.safetensors", "config.json", "SHA256SUMS"
-OPTIMIZER, STATE = "optimizer.safetensors", "state.json"  # of a checkpoint of training
+OPTIMIZER, AVERAGE, STATE = "optimizer.safetensors", "average.safetensors", "state.json"  # of a checkpoint of training
 BESIDE_A_TOKENIZER = (
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
 )  # fmt: skip
@@ -33,7 +33,7 @@ def tokenizer_files() -> set[str]:
 
 def ours(name: str) -> bool:
     """Whether a file in a directory of our own format is read with the model, so that its checksum counts."""
-    return name in {MODEL, CONFIG, OPTIMIZER, STATE, SUMS} | tokenizer_files()
+    return name in {MODEL, CONFIG, OPTIMIZER, AVERAGE, STATE, SUMS} | tokenizer_files()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ The formats of others have no checksums: Hugging Face's, PEFT's and llama2.c's. 
 and a flipped bit among the weights is not found.
 
 A checkpoint of training (training/run.py) is one of these directories with optimizer.safetensors and state.json beside.
+Where weights are averaged (optim/averaging.py), model.safetensors has their mean and average.safetensors the weights.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from typing import Any
 from .. import tokenizers
 from ..files import short
 from ..models import MODELS, Model
-from ..optim import Optimizer
+from ..optim import Average, Optimizer, average_named
 from ..tokenizers import Tokenizer
 from . import quantization
-from .files import CONFIG, MODEL, OPTIMIZER, STATE, CheckpointError, checked, read_json, write_json
+from .files import AVERAGE, CONFIG, MODEL, OPTIMIZER, STATE, CheckpointError, checked, read_json, write_json
 from .lora import LoRAConfig
 from .lora import add as add_adapters
 from .sizes import check_sizes, room_for
@@ -120,15 +121,33 @@ def read_tokenizer(directory: Path) -> Tokenizer | None:
     return tokenizers.load(directory)
 
 
-def write_training(directory: Path, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+def write_training(directory: Path, optimizer: Optimizer, state: Mapping[str, Any], average: Average | None = None) -> None:
     """The optimizer's moments by parameter name, and everything else that training must know to go on."""
     write_tensors(directory / OPTIMIZER, optimizer.moments())
-    write_json(directory / STATE, {**state, "optimizer_steps": optimizer.steps})
+    state = {**state, "optimizer_steps": optimizer.steps}
+    if average is not None and (arrays := average.arrays()):
+        write_tensors(directory / AVERAGE, arrays)
+        state["average"] = {"name": average.name, "count": average.count, "evaluated": average.evaluated}
+    write_json(directory / STATE, state)
 
 
-def read_training(directory: Path, optimizer: Optimizer) -> dict[str, Any]:
-    """Fills the optimizer -> the state that was saved with it."""
+def read_training(directory: Path, optimizer: Optimizer, average: Average | None = None) -> dict[str, Any]:
+    """Fills the optimizer and the average -> the state that was saved with them."""
     state = dataclasses.asdict(read_state(directory))
     read_tensors(directory / OPTIMIZER, optimizer.moments())
     optimizer.steps = state["optimizer_steps"]
+    if average is not None and state["average"]:
+        read_average(directory, average, state["average"])
     return state
+
+
+def read_average(directory: Path, average: Average, saved: Mapping[str, Any]) -> None:
+    """Puts back the weights themselves in place of their mean; and the mean, if it is of the same kind as the saved one."""
+    try:
+        same = saved["name"] == average.name
+        filled = average if same else average_named(saved["name"], average.model)
+    except ValueError as error:
+        raise CheckpointError(f"{directory / STATE}: {error}; the file is damaged, or of another version") from None
+    read_tensors(directory / AVERAGE, filled.arrays())
+    filled.count, filled.evaluated = saved["count"], saved["evaluated"]
+    average.model.changed()

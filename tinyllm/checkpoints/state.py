@@ -15,6 +15,15 @@ Count = Annotated[int, Meta(ge=0)]
 
 
 @dataclass
+class AverageState:
+    """What state.json says of the mean of the weights (optim/averaging.py)."""
+
+    name: str  # ema:0.999, say
+    count: Count  # steps or evaluations that it has seen
+    evaluated: Count  # the step of the latest such evaluation
+
+
+@dataclass
 class TrainingState:
     """The fields of state.json."""
 
@@ -32,6 +41,7 @@ class TrainingState:
     optimizer_steps: Count
     best_loss: float | None = None  # the loss on held-out data at the best step
     start: float | None = None  # the measure before the first step
+    average: AverageState | None = None  # None if nothing is averaged
 
 
 def read_state(directory: Path) -> TrainingState:

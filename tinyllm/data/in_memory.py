@@ -18,7 +18,7 @@ import numpy as np
 from .files import DataError
 from .sources import TEXTS_OF
 
-OPTIONS = ("data", "val_data", "val")  # the options of training that name data
+OPTIONS = ("data", "val_data", "val", "test_data")  # the options of training that name data
 GIVE = "give a pandas DataFrame, a list of dicts, a Hugging Face Dataset, or the name of a file"
 
 

@@ -43,10 +43,13 @@ class Labelled:
         labels = np.concatenate([self.labels, other.labels])
         return replace(self, texts=self.texts + other.texts, labels=labels, seconds=seconds)
 
+    def keys(self) -> list[str]:
+        """What each row is about: its text, or its pair of texts."""
+        return self.texts if self.seconds is None else [f"{a}\t{b}" for a, b in zip(self.texts, self.seconds)]
+
     def split(self, fraction: float, seed: int = 0) -> tuple["Labelled", "Labelled"]:
         """(to learn from, held out): of every label about this fraction is held out, and equal texts stay together."""
-        keys = self.texts if self.seconds is None else [f"{a}\t{b}" for a, b in zip(self.texts, self.seconds)]
-        which = held_out(keys, fraction, seed, self.labels.tolist())
+        which = held_out(self.keys(), fraction, seed, self.labels.tolist())
         return self.take(~which), self.take(which)
 
     def counts(self) -> np.ndarray:

@@ -42,15 +42,19 @@ class Tagged:
     def __len__(self) -> int:
         return len(self.words)
 
+    def keys(self) -> list[str]:
+        """What each row is about: its text."""
+        return [" ".join(words) for words in self.words]
+
+    def take(self, which: np.ndarray) -> "Tagged":
+        """The rows that `which`, (N,) bool, says."""
+        rows = which.nonzero()[0].tolist()
+        return replace(self, words=[self.words[i] for i in rows], labels=[self.labels[i] for i in rows])
+
     def split(self, fraction: float, seed: int = 0) -> tuple["Tagged", "Tagged"]:
         """(to learn from, held out): about this fraction is held out, and equal texts stay together."""
-        out = held_out([" ".join(words) for words in self.words], fraction, seed)
-
-        def part(which: np.ndarray) -> "Tagged":
-            rows = which.nonzero()[0].tolist()
-            return replace(self, words=[self.words[i] for i in rows], labels=[self.labels[i] for i in rows])
-
-        return part(~out), part(out)
+        out = held_out(self.keys(), fraction, seed)
+        return self.take(~out), self.take(out)
 
     def fingerprint(self) -> str:
         """The same for the same texts and labels."""

@@ -25,10 +25,14 @@ from .text import read_text
 
 @dataclass(frozen=True)
 class Pairs:
-    """Sources, and for each the targets that are right; the first of them is learned."""
+    """Sources, and for each the targets that are right; the first of them is learned.
+
+    origins: the text that each source was made from; None if the sources are the texts themselves.
+    """
 
     sources: list[str]
     references: list[tuple[str, ...]]
+    origins: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -40,11 +44,16 @@ class Pairs:
     def take(self, which: np.ndarray) -> Pairs:
         """The pairs that `which`, (N,) bool, says."""
         rows = which.nonzero()[0]
-        return Pairs([self.sources[i] for i in rows], [self.references[i] for i in rows])
+        origins = None if self.origins is None else [self.origins[i] for i in rows]
+        return Pairs([self.sources[i] for i in rows], [self.references[i] for i in rows], origins)
+
+    def keys(self) -> list[str]:
+        """What each pair is about: the text that its source is, or was made from."""
+        return self.sources if self.origins is None else self.origins
 
     def split(self, fraction: float, seed: int = 0) -> tuple[Pairs, Pairs]:
         """(to learn from, held out): about this fraction is held out, and equal sources stay together."""
-        which = held_out(self.sources, fraction, seed)
+        which = held_out(self.keys(), fraction, seed)
         return self.take(~which), self.take(which)
 
     def fingerprint(self) -> str:
@@ -72,8 +81,10 @@ def read_pairs(
     Pairs of which a side is empty are left out. delimiter, encoding: of the files, see read_table. Raises DataError, which
     names the file, if that cannot be.
     """
+    origins: list[str] | None = None
     if isinstance(what, str) and what.startswith(COPIES):
-        pairs = copy_pairs(read_pairs(what.removeprefix(COPIES), source, target, delimiter, encoding).sources)
+        texts = read_pairs(what.removeprefix(COPIES), source, target, delimiter, encoding).sources
+        pairs, origins = copy_pairs(texts), [text for text in texts for _ in copy_pairs([text])]
     elif what == DATES:
         pairs = date_pairs(source or "en", target or "de")
     elif what == CLDR:
@@ -89,7 +100,7 @@ def read_pairs(
     whole = [(source, group) for source, group in pairs if source.strip() and group]
     if not whole:
         raise DataError(f"{what} holds no pair of texts")
-    return Pairs([source for source, _ in whole], [group for _, group in whole])
+    return Pairs([source for source, _ in whole], [group for _, group in whole], origins)
 
 
 def parallel_files(what: str | Path, source: str | None, target: str | None) -> tuple[Path, Path] | None:

@@ -12,16 +12,17 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from .. import kernels, metrics
+from ..data.encoder_rows import rows_pass
 from ..data.padding import longest_first
+from ..data.parts import Parts, taken, three_parts
 from ..data.squad import TOWNS, Question, Window, fingerprint, read_squad, windows
-from ..data.tables import held_out
 from ..files import atomic_file
 from ..kernels.device import to_host
 from ..layers import without_dropout
 from ..pipelines.question_answering import Answer, best_answers, span_logits
 from ..tokenizers import Tokenizer
 from ..training.config import TrainConfig
-from ..training.data import Batch, Data
+from ..training.data import Batch, Data, later
 from .encoder import EncoderTask
 
 PREDICTIONS, ODDS = "predictions.json", "null_odds.json"
@@ -43,13 +44,21 @@ class AnswersTask(EncoderTask):
     longest: ClassVar = 384
 
     @cached_property
+    def divided(self) -> Parts[list[Question]]:
+        """What to learn from, to validate on, and to test on: questions on one paragraph stay together."""
+
+        def read(files: list[str]) -> list[Question]:
+            return [question for name in files for question in read_squad(name, self.encoding)]
+
+        validation, test = read([self.val_data] if self.val_data else []) or None, read(self.test_data) or None
+        return three_parts(
+            read(self.data), validation, test, self.fractions, lambda part: [question.context for question in part], taken
+        )
+
+    @property
     def parts(self) -> tuple[list[Question], list[Question]]:
-        """(to learn from, held out): questions on one paragraph stay together."""
-        learned = [question for name in self.data for question in read_squad(name, self.encoding)]
-        if self.val_data:
-            return learned, read_squad(self.val_data, self.encoding)
-        out = held_out([question.context for question in learned], self.val_fraction)
-        return [q for q, is_out in zip(learned, out) if not is_out], [q for q, is_out in zip(learned, out) if is_out]
+        """(to learn from, held out)."""
+        return self.divided.learned, self.divided.validation
 
     def texts(self) -> Iterable[str]:
         contexts = dict.fromkeys(question.context for question in self.parts[0])
@@ -57,15 +66,27 @@ class AnswersTask(EncoderTask):
 
     def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
         length = self.row_length(model)
-        learned, rows = (windows(tokenizer, part, length, self.stride) for part in self.parts)
-        questions = self.parts[1]
+        learned, questions = self.parts
+        rows = windows(tokenizer, questions, length, self.stride)
+
+        def measured(part: list[Question], rows: list[Window]) -> dict[str, Any]:
+            return {
+                "held_out": lambda: rows_pass(rows, config.batch_size, tokenizer.pad_id or 0),
+                "rows": [rows[i] for i in longest_first(rows)],
+                "questions": part,
+                "n": len(part),
+            }
+
         return AnswersData(
-            **self.batches(learned, rows, tokenizer, config),
-            fingerprint="+".join(map(fingerprint, self.parts)),
+            batches=self.batches(windows(tokenizer, learned, length, self.stride), tokenizer, config),
+            **measured(questions, rows),
+            test=later(lambda part: measured(part, windows(tokenizer, part, length, self.stride)), self.divided.test),
+            tokenizer=tokenizer,
+            fingerprint="+".join(fingerprint(part) for part in (*self.parts, self.divided.test) if part is not None),
             best=self.measure,
-            rows=[rows[i] for i in longest_first(rows)],
-            questions=questions,
             report=lambda model, path: write_predictions(model, tokenizer, rows, questions, path),
+            unit=self.unit,
+            notes=self.divided.notes,
         )
 
 

@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 from .. import metrics
 from ..data import ExampleBatches, PackedBatches, examples_pass, library_dialogues, read_dialogues
 from ..data.dialogues import Dialogue, first_request
-from ..data.tables import held_out
+from ..data.parts import Parts, taken, three_parts
 from ..data.text import Texts
 from ..generation import chat
 from ..models import Model
 from ..tokenizers import Tokenizer
 from ..training.config import TrainConfig
-from ..training.data import Batch, Data
+from ..training.data import Batch, Data, later
 from .pairs import short, spread
 from .task import Task, lasting, listed
 from .text import tokenizer_named
@@ -53,17 +53,29 @@ class ChatTask(Task):
     use: ClassVar = "Talk to it: tinyllm chat {out}"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.data = [lasting(name) for name in listed(self.data)]
         self.val_data = self.val_data and lasting(self.val_data)
 
     @cached_property
+    def divided(self) -> Parts[list[Dialogue]]:
+        """What to learn from, to validate on, and to test on: dialogues in which the user says the same first stay
+        together."""
+        rows, test = ([dialogue for name in names for dialogue in self.read(name)] for names in (self.data, self.test_data))
+        validation = self.read(self.val_data) if self.val_data else None
+        return three_parts(
+            rows,
+            validation,
+            test or None,
+            self.fractions,
+            lambda part: [first_request(dialogue) for dialogue in part],
+            taken,
+        )
+
+    @property
     def parts(self) -> tuple[list[Dialogue], list[Dialogue]]:
         """(to learn from, held out)."""
-        dialogues = [dialogue for name in self.data for dialogue in self.read(name)]
-        if self.val_data:
-            return dialogues, self.read(self.val_data)
-        which = held_out([first_request(dialogue) for dialogue in dialogues], self.val_fraction)
-        return [d for d, out in zip(dialogues, which) if not out], [d for d, out in zip(dialogues, which) if out]
+        return self.divided.learned, self.divided.validation
 
     def read(self, name: str) -> list[Dialogue]:
         return library_dialogues() if name == STDLIB else read_dialogues(name, self.delimiter, self.encoding)
@@ -79,20 +91,34 @@ class ChatTask(Task):
         length = self.length or model.max_length
         if not 2 <= length <= model.max_length:
             raise ValueError(f"length {length} is not between 2 and what this model takes, {model.max_length}")
-        learned, kept = (chat.examples(tokenizer, part, length) for part in self.parts)
-        some = spread(len(self.parts[1]), self.eval_texts).nonzero()[0]
-        shown = [begun for turn, i in enumerate(some) if (begun := to_a_reply(self.parts[1][i], turn))]
+        learned = chat.examples(tokenizer, self.divided.learned, length)
+
+        def measured(part: list[Dialogue], eval_texts: int) -> dict[str, Any]:
+            kept = chat.examples(tokenizer, part, length)
+            some = spread(len(part), eval_texts).nonzero()[0]
+            return {
+                "held_out": lambda: examples_pass(kept, config.batch_size),
+                "shown": [begun for turn, i in enumerate(some) if (begun := to_a_reply(part[i], turn))],
+                "n": len(part),
+            }
+
+        fields = measured(self.divided.validation, self.eval_texts)
+        shown = fields["shown"]
         if self.pack:
             batches: ExampleBatches = PackedBatches(learned, config.batch_size, length, config.seed)
         else:
             batches = ExampleBatches(learned, config.batch_size, config.seed)
         return ChatData(
             batches=batches,
-            held_out=lambda: examples_pass(kept, config.batch_size),
+            **fields,
+            test=later(lambda part: measured(part, len(part)), self.divided.test),
             tokenizer=tokenizer,
             sample=lambda model: sample(model, tokenizer, shown[:3], self.max_reply),
-            fingerprint=Texts("dialogues", [repr(part) for part in self.parts]).fingerprint(),
-            shown=shown,
+            fingerprint=Texts(
+                "dialogues", [repr(part) for part in (*self.parts, self.divided.test) if part is not None]
+            ).fingerprint(),
+            unit="dialogue",
+            notes=self.divided.notes,
             max_reply=self.max_reply,
         )
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..data.encoder_rows import EncoderBatches, rows_pass
+from ..data.labelled import Labelled
 from ..data.text import Texts
 from ..tokenizers import Tokenizer
 from ..training.config import TrainConfig
-from ..training.data import Batch
+from ..training.data import Batch, later
 from .labelled import LabelData, LabelledTexts
 from .labels import text_rows
 from .task import Task
@@ -44,10 +45,19 @@ class ClassificationTask(LabelledTexts, Task):
         length = self.length or min(LONGEST, model.max_length)
         if not 1 <= length <= model.max_length:
             raise ValueError(f"length {length} is not between 1 and what this model takes, {model.max_length}")
-        learned, held_out = ([*text_rows(tokenizer, part, length)] for part in self.parts)
+        learned = [*text_rows(tokenizer, self.divided.learned, length)]
+
+        def measured(part: Labelled) -> dict[str, Any]:
+            rows = [*text_rows(tokenizer, part, length)]
+            return {
+                "held_out": lambda: map(for_decoder, rows_pass(rows, config.batch_size, tokenizer.pad_id or 0)),
+                "shown": part,
+            }
+
         return LabelData(
             batches=LabelBatches(learned, tokenizer, config.batch_size, config.seed),
-            held_out=lambda: map(for_decoder, rows_pass(held_out, config.batch_size, tokenizer.pad_id or 0)),
+            **measured(self.divided.validation),
+            test=later(measured, self.divided.test),
             tokenizer=tokenizer,
             length=length,
             **self.data_fields(),

@@ -13,12 +13,12 @@ from ..data import DataError
 from ..data.examples import Example, ExampleBatches, examples_pass
 from ..data.made import FUNCTIONS
 from ..data.text import Texts
-from ..data.text_pairs import Pairs, fingerprint
+from ..data.text_pairs import Pairs
 from ..pipelines.text2text import Use, prompt
 from ..tokenizers import Tokenizer
 from ..training.config import TrainConfig
-from ..training.data import Data
-from .pairs import PairData, PairTask, spread
+from ..training.data import Data, later
+from .pairs import Mixture, PairData, PairTask, grouped, spread
 from .task import Task
 from .text import tokenizer_named
 
@@ -73,23 +73,22 @@ class CompletionTask(PairTask):
                 f"max_source, max_target and what stands between need {length} tokens together, and this model takes "
                 f"{model.max_length}"
             )
-        learned, held_out = (
-            [one for i, part in enumerate(self.parts) for one in self.examples(tokenizer, part[which], self.use_for(i))]
-            for which in (0, 1)
-        )
-        shown = [grouped(part[1]) for part in self.parts]
+
+        def examples(part: Mixture) -> list[Example]:
+            return [one for i, pairs in enumerate(part.data) for one in self.examples(tokenizer, pairs, self.use_for(i))]
+
+        def measured(part: Mixture) -> dict[str, Any]:
+            rows = examples(part)
+            return {"held_out": lambda: examples_pass(rows, config.batch_size)}
+
+        shown = [grouped(pairs) for pairs in self.divided.validation.data]
         shown = [pairs.take(spread(len(pairs), self.eval_texts)) for pairs in shown]
         return PairData(
-            batches=ExampleBatches(learned, config.batch_size, config.seed),
-            held_out=lambda: examples_pass(held_out, config.batch_size),
+            batches=ExampleBatches(examples(self.divided.learned), config.batch_size, config.seed),
+            **measured(self.divided.validation),
+            test=later(lambda part: {**measured(part), **self.shown_all(part)}, self.divided.test),
             tokenizer=tokenizer,
-            sample=lambda model: self.sample(model, tokenizer, shown),
-            fingerprint=fingerprint([pairs for part in self.parts for pairs in part]),
-            best=self.best,
-            loss_options={"label_smoothing": self.label_smoothing},
-            report=lambda model, path: self.report(model, tokenizer, shown, path),
-            task=self,
-            shown=shown,
+            **self.data_fields(tokenizer, shown),
         )
 
     def examples(self, tokenizer: Tokenizer, pairs: Pairs, use: Use) -> Iterable[Example]:
@@ -101,11 +100,3 @@ class CompletionTask(PairTask):
             after = [*tokenizer.encode(target, allow_special=False)[: use.max_length - 1], tokenizer.eos_id]
             learned = np.arange(len(before) + len(after)) >= len(before)
             yield Example(np.array(before + after, np.int64), learned)
-
-
-def grouped(pairs: Pairs) -> Pairs:
-    """Each source once, with the targets of all its pairs as references."""
-    groups: dict[str, tuple[str, ...]] = {}
-    for source, references in zip(pairs.sources, pairs.references):
-        groups[source] = groups.get(source, ()) + references
-    return Pairs(list(groups), list(groups.values()))

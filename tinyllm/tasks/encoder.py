@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from ..data.encoder_rows import EncoderBatches, EncoderRow, rows_pass
+from ..data.encoder_rows import EncoderBatches, EncoderRow
 from ..tokenizers import Tokenizer, WordPieceTokenizer
 from ..training.config import TrainConfig
 from .task import Task, lasting, learned_or_loaded, listed
@@ -36,6 +36,7 @@ class EncoderTask(Task):
     longest: ClassVar = 128  # tokens in a row where `length` does not say
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.data = [lasting(name) for name in listed(self.data)]
         self.val_data = self.val_data and lasting(self.val_data)
 
@@ -55,12 +56,6 @@ class EncoderTask(Task):
             raise ValueError(f"length {length} is not between 4 and what this model takes, {model.max_length}")
         return length
 
-    def batches(
-        self, learned: Sequence[EncoderRow], held_out: Sequence[EncoderRow], tokenizer: Tokenizer, config: TrainConfig
-    ) -> dict[str, Any]:
-        """Return the fields of training.Data that follow from the rows."""
-        return {
-            "batches": EncoderBatches(learned, tokenizer, config.batch_size, config.seed, self.hidden_words),
-            "held_out": lambda: rows_pass(held_out, config.batch_size, tokenizer.pad_id or 0),
-            "tokenizer": tokenizer,
-        }
+    def batches(self, rows: Sequence[EncoderRow], tokenizer: Tokenizer, config: TrainConfig) -> EncoderBatches:
+        """The batches of the rows to learn from."""
+        return EncoderBatches(rows, tokenizer, config.batch_size, config.seed, self.hidden_words)

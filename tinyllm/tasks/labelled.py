@@ -13,17 +13,18 @@ import numpy as np
 from .. import kernels, metrics
 from ..data.batches import IGNORED
 from ..data.labelled import REVIEWS, Labelled, read_labelled
+from ..data.parts import Parts, three_parts
 from ..files import atomic_file
 from ..kernels.device import to_host
 from ..layers import without_dropout
 from ..pipelines.text_classification import classify
 from ..training.data import Batch, Data
 from ..training.plots import plot_confusion
-from .task import lasting, listed
+from .task import Task, lasting, listed
 
 
 @dataclass
-class LabelledTexts:
+class LabelledTexts(Task):
     """The options of a task whose data are labelled texts. Stands before a Task among the bases of a class."""
 
     # Data
@@ -45,16 +46,31 @@ class LabelledTexts:
     use: ClassVar = 'Label texts: tinyllm classify {out} "a text"'
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.data = [lasting(name) for name in listed(self.data)]
         self.val_data = self.val_data and lasting(self.val_data)
 
     @cached_property
+    def divided(self) -> Parts[Labelled]:
+        """What to learn from, to validate on, and to test on: of every label alike."""
+        rows = self.read_all(self.data, self.labels or None)
+        validation = self.read(self.val_data, rows.names) if self.val_data else None
+        test = self.read_all(self.test_data, rows.names) if self.test_data else None
+        return three_parts(
+            rows, validation, test, self.fractions, Labelled.keys, Labelled.take, lambda part: part.labels.tolist()
+        )
+
+    @property
     def parts(self) -> tuple[Labelled, Labelled]:
         """(to learn from, held out)."""
-        learned = self.read(self.data[0], self.labels or None)
-        for name in self.data[1:]:
-            learned = learned.joined(self.read(name, learned.names))
-        return (learned, self.read(self.val_data, learned.names)) if self.val_data else learned.split(self.val_fraction)
+        return self.divided.learned, self.divided.validation
+
+    def read_all(self, files: Sequence[str], names: Sequence[str] | None) -> Labelled:
+        """The texts of several files."""
+        rows = self.read(files[0], names)
+        for name in files[1:]:
+            rows = rows.joined(self.read(name, rows.names))
+        return rows
 
     def read(self, name: str, names: Sequence[str] | None) -> Labelled:
         return read_labelled(
@@ -72,10 +88,11 @@ class LabelledTexts:
     def data_fields(self) -> dict[str, Any]:
         """The fields of LabelData that follow from the data."""
         return {
-            "fingerprint": "+".join(part.fingerprint() for part in self.parts),
+            "fingerprint": "+".join(part.fingerprint() for part in (*self.parts, self.divided.test) if part is not None),
             "best": self.measure,
             "loss_options": {"class_weight": self.parts[0].class_weight().tolist()} if self.balance else {},
-            "shown": self.parts[1],
+            "unit": self.unit,
+            "notes": self.divided.notes,
         }
 
 

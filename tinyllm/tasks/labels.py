@@ -11,10 +11,11 @@ import numpy as np
 
 from .. import kernels, metrics
 from ..data.batches import IGNORED
-from ..data.encoder_rows import EncoderRow
+from ..data.encoder_rows import EncoderRow, rows_pass
 from ..data.files import DataError
 from ..data.labelled import Labelled, read_labelled
 from ..data.padding import longest_first
+from ..data.parts import Parts, three_parts
 from ..data.tagged import NOTES, Tagged, parts, read_tagged
 from ..data.word_rows import WordRow, word_rows
 from ..kernels.device import to_host
@@ -22,7 +23,7 @@ from ..layers import without_dropout
 from ..pipelines.text_classification import row_of
 from ..tokenizers import Tokenizer
 from ..training.config import TrainConfig
-from ..training.data import Batch, Data
+from ..training.data import Batch, Data, later
 from .encoder import EncoderTask
 from .labelled import LabelData, LabelledTexts
 
@@ -42,8 +43,20 @@ class SequenceTask(LabelledTexts, EncoderTask):
 
     def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
         length = self.row_length(model)
-        learned, held_out = ([*text_rows(tokenizer, part, length)] for part in self.parts)
-        return LabelData(**self.batches(learned, held_out, tokenizer, config), **self.data_fields(), length=length)
+        learned = [*text_rows(tokenizer, self.divided.learned, length)]
+
+        def measured(part: Labelled) -> dict[str, Any]:
+            rows = [*text_rows(tokenizer, part, length)]
+            return {"held_out": lambda: rows_pass(rows, config.batch_size, tokenizer.pad_id or 0), "shown": part}
+
+        return LabelData(
+            batches=self.batches(learned, tokenizer, config),
+            **measured(self.divided.validation),
+            test=later(measured, self.divided.test),
+            tokenizer=tokenizer,
+            length=length,
+            **self.data_fields(),
+        )
 
 
 def text_rows(tokenizer: Tokenizer, part: Labelled, length: int) -> Iterable[EncoderRow]:
@@ -67,12 +80,20 @@ class TaggingTask(EncoderTask):
     use: ClassVar = 'Tag the words of a text: tinyllm tag {out} "a text"'
 
     @cached_property
+    def divided(self) -> Parts[Tagged]:
+        """What to learn from, to validate on, and to test on."""
+        rows = read_tagged(self.data, self.column, encoding=self.encoding)
+
+        def read(files: list[str]) -> Tagged | None:
+            return read_tagged(files, self.column, rows.names, self.encoding) if files else None
+
+        validation, test = read([self.val_data] if self.val_data else []), read(self.test_data)
+        return three_parts(rows, validation, test, self.fractions, Tagged.keys, Tagged.take)
+
+    @property
     def parts(self) -> tuple[Tagged, Tagged]:
         """(to learn from, held out)."""
-        learned = read_tagged(self.data, self.column, encoding=self.encoding)
-        if self.val_data:
-            return learned, read_tagged([self.val_data], self.column, learned.names, self.encoding)
-        return learned.split(self.val_fraction)
+        return self.divided.learned, self.divided.validation
 
     def texts(self) -> Iterable[str]:
         return [" ".join(words) for words in self.parts[0].words]
@@ -81,15 +102,27 @@ class TaggingTask(EncoderTask):
         return {"id2label": dict(enumerate(self.parts[0].names))}
 
     def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
-        length, (learned, held_out) = self.row_length(model), self.parts
-        learned_rows = tagged_rows(tokenizer, parts(learned), length)
-        rows = tagged_rows(tokenizer, held_out, length)
+        length = self.row_length(model)
+        learned = tagged_rows(tokenizer, parts(self.divided.learned), length)
+
+        def measured(part: Tagged) -> dict[str, Any]:
+            rows = tagged_rows(tokenizer, part, length)
+            return {
+                "held_out": lambda: rows_pass(rows, config.batch_size, tokenizer.pad_id or 0),
+                "rows": [rows[i] for i in longest_first(rows)],
+                "true": part,
+                "n": sum(map(len, part.words)),
+            }
+
         return TagData(
-            **self.batches(learned_rows, rows, tokenizer, config),
-            fingerprint="+".join(part.fingerprint() for part in self.parts),
+            batches=self.batches(learned, tokenizer, config),
+            **measured(self.divided.validation),
+            test=later(measured, self.divided.test),
+            tokenizer=tokenizer,
+            fingerprint="+".join(part.fingerprint() for part in (*self.parts, self.divided.test) if part is not None),
             best="f1",
-            rows=[rows[i] for i in longest_first(rows)],
-            true=held_out,
+            unit=self.unit,
+            notes=self.divided.notes,
         )
 
 

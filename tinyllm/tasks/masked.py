@@ -16,10 +16,10 @@ from ..layers import without_dropout
 from ..pipelines.mask_filling import fill_mask
 from ..tokenizers import Tokenizer
 from ..training.config import TrainConfig
-from ..training.data import Batch, Data
+from ..training.data import Batch, Data, later
 from .encoder import wordpiece
 from .task import Task
-from .text import TextTask, beginning
+from .text import TextTask, beginning, fingerprint
 
 SAMPLES = 4  # sentences with a gap that are shown at each evaluation
 
@@ -43,13 +43,14 @@ class MaskedTask(Task):
     use: ClassVar = 'Let it fill a gap: tinyllm fill-mask {out} "The [MASK] of the file."'
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.data = self._text().data
 
     def _text(self) -> TextTask:
-        return TextTask(self.data, encoding=self.encoding)
+        return TextTask(self.data, test_data=self.test_data, encoding=self.encoding)
 
     def make_tokenizer(self) -> Tokenizer:
-        return wordpiece(self.tokenizer, beginning(self._text().source()))
+        return wordpiece(self.tokenizer, beginning(self._text().source(), 1 - self.test_fraction))
 
     def model_fields(self, tokenizer: Tokenizer) -> dict[str, Any]:
         return {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id}
@@ -58,21 +59,29 @@ class MaskedTask(Task):
         length = self.length or model.max_length
         if not 8 <= length <= model.max_length:
             raise ValueError(f"length {length} is not between 8 and what this model takes, {model.max_length}")
-        source = self._text().source()
-        parts = Sentences.of(source, tokenizer, longest=(length - 3) // 2).split(self.val_fraction)
-        learned, held_out = (
-            MaskedPairs(
+        source, test_source = self._text().source(), self._text().test_source()
+        longest, test = (length - 3) // 2, None
+        text = Sentences.of(source, tokenizer, longest)
+        if test_source:
+            test = Sentences.of(test_source, tokenizer, longest)
+        elif self.test_fraction:
+            text, test = text.split(self.test_fraction)
+        learned, held_out = text.split(self.val_fraction / (1 - self.test_fraction))
+
+        def pairs(part: Sentences) -> MaskedPairs:
+            return MaskedPairs(
                 part, tokenizer, config.batch_size, length, config.seed, model.config.next_sentence, self.masked,
                 self.whole_words,
-            )
-            for part in parts
-        )  # fmt: skip
-        gaps = list(gapped(held_out))
+            )  # fmt: skip
+
+        kept = pairs(held_out)
+        gaps = list(gapped(kept))
         return MaskedData(
-            batches=learned,
-            held_out=held_out.one_pass,
+            batches=pairs(learned),
+            held_out=kept.one_pass,
+            test=later(lambda part: {"held_out": pairs(part).one_pass}, test),
             tokenizer=tokenizer,
-            fingerprint=source.fingerprint(),
+            fingerprint=fingerprint(source, test_source),
             sample=lambda model: filled(model, tokenizer, gaps),
             notes=source.notes,
         )

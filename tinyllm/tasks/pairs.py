@@ -16,6 +16,7 @@ from ..data import DataError
 from ..data.cldr import CLDR
 from ..data.made import DATES, FUNCTIONS, LANGUAGES
 from ..data.pair_batches import PairBatches, pair_examples, pairs_pass
+from ..data.parts import Parts, three_parts
 from ..data.sentences import COPIES
 from ..data.text_pairs import Pairs, fingerprint, parallel_files, read_pairs
 from ..files import atomic_file
@@ -23,11 +24,28 @@ from ..models import Model
 from ..pipelines.text2text import Use, answers
 from ..tokenizers import Tokenizer
 from ..training.config import TrainConfig
-from ..training.data import Batch, Data
+from ..training.data import Batch, Data, later
 from .spans import SETS, model_fields, unigram
 from .task import Task, lasting, listed
 
 SHOWN = 3  # texts of each task that are shown at an evaluation
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The pairs of several data, as rows: those of the first, of the second, and so on."""
+
+    data: list[Pairs]
+
+    def keys(self) -> list[str]:
+        return [key for pairs in self.data for key in pairs.keys()]
+
+    def groups(self) -> list[int]:
+        return [i for i, pairs in enumerate(self.data) for _ in range(len(pairs))]
+
+    def take(self, which: np.ndarray) -> Mixture:
+        masks = np.split(which, np.cumsum([len(pairs) for pairs in self.data])[:-1])
+        return Mixture([pairs.take(mask) for pairs, mask in zip(self.data, masks)])
 
 
 @dataclass
@@ -64,16 +82,17 @@ class PairTask(Task):
     name: ClassVar[str] = "text2text"  # in the model's configuration
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("data", "source", "target", "prefix", "val"):  # from Python a single one may come without brackets
             setattr(self, name, listed(getattr(self, name)))
-        for name in ("source", "target", "prefix", "val"):
+        for name in ("source", "target", "prefix", "val", "test_data"):
             given = len(getattr(self, name))
-            if given not in {0, len(self.data), *({1} if name != "val" else ())}:
+            if given not in {0, len(self.data), *({1} if name not in ("val", "test_data") else ())}:
                 raise DataError(f"{name} is given {given} times for {len(self.data)} data: give one for each")
         for name, least in {"max_source": 2, "max_target": 2, "beams": 1, "eval_texts": 1, "cap": 0}.items():
             if getattr(self, name) < least:
                 raise DataError(f"{name} must be at least {least}, and is {getattr(self, name)}")
-        for names in (self.data, self.val):  # a run may be resumed from another folder
+        for names in (self.data, self.val, self.test_data):  # a run may be resumed from another folder
             for i, name in enumerate(names):
                 before = COPIES if str(name).startswith(COPIES) else ""
                 name = str(name).removeprefix(before)
@@ -116,15 +135,23 @@ class PairTask(Task):
     # Of all --------------------------------------------------------------------------------------------------------------
 
     @cached_property
+    def divided(self) -> Parts[Mixture]:
+        """What to learn from, to validate on, and to test on. A text that several data share is in one part of all."""
+
+        def read(names: list[str]) -> Mixture | None:
+            forms = ((*self.sides(i), self.delimiter, self.encoding) for i in range(len(names)))
+            return Mixture([read_pairs(name, *form) for name, form in zip(names, forms)]) if names else None
+
+        rows = read(self.data)
+        assert rows is not None
+        return three_parts(
+            rows, read(self.val), read(self.test_data), self.fractions, Mixture.keys, Mixture.take, Mixture.groups
+        )
+
+    @property
     def parts(self) -> list[tuple[Pairs, Pairs]]:
         """(to learn from, held out) of each data."""
-        made = []
-        for i, name in enumerate(self.data):
-            form = (*self.sides(i), self.delimiter, self.encoding)
-            pairs = read_pairs(name, *form)
-            held_out = read_pairs(self.val[i], *form) if self.val else None
-            made.append((pairs, held_out) if held_out else pairs.split(self.val_fraction))
-        return made
+        return list(zip(self.divided.learned.data, self.divided.validation.data))
 
     def make_tokenizer(self) -> Tokenizer:
         texts: list[str] = []
@@ -142,27 +169,46 @@ class PairTask(Task):
     def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
         start, pad, end = model.config.decoder_start_token_id, model.config.pad_token_id or 0, tokenizer.eos_id
 
-        def examples(which: int) -> list[list[Any]]:
+        def examples(part: Mixture) -> list[list[Any]]:
             return [
-                pair_examples(tokenizer, part[which], self.prefix_of(i), self.max_source, self.max_target, end)
-                for i, part in enumerate(self.parts)
+                pair_examples(tokenizer, pairs, self.prefix_of(i), self.max_source, self.max_target, end)
+                for i, pairs in enumerate(part.data)
             ]
 
-        held_out = [one for group in examples(1) for one in group]
-        shown = [part[1].take(spread(len(part[1]), self.eval_texts)) for part in self.parts]
+        def measured(part: Mixture) -> dict[str, Any]:
+            rows = [one for group in examples(part) for one in group]
+            return {"held_out": lambda: pairs_pass(rows, config.batch_size, start, pad)}
+
+        shown = [pairs.take(spread(len(pairs), self.eval_texts)) for pairs in self.divided.validation.data]
         return PairData(
-            batches=PairBatches(examples(0), config.batch_size, config.seed, start, pad, self.cap),
-            held_out=lambda: pairs_pass(held_out, config.batch_size, start, pad),
+            batches=PairBatches(examples(self.divided.learned), config.batch_size, config.seed, start, pad, self.cap),
+            **measured(self.divided.validation),
+            test=later(lambda part: {**measured(part), **self.shown_all(part)}, self.divided.test),
             tokenizer=tokenizer,
-            sample=lambda model: self.sample(model, tokenizer, shown),
-            fingerprint=fingerprint([pairs for part in self.parts for pairs in part]),
             targets=2,
-            best=self.best,
-            loss_options={"label_smoothing": self.label_smoothing},
-            report=lambda model, path: self.report(model, tokenizer, shown, path),
-            task=self,
-            shown=shown,
+            **self.data_fields(tokenizer, shown),
         )
+
+    def data_fields(self, tokenizer: Tokenizer, shown: Sequence[Pairs]) -> dict[str, Any]:
+        """The fields of PairData that follow from the data."""
+        learned, validation, test = self.divided.learned, self.divided.validation, self.divided.test
+        parts = [pairs for two in zip(learned.data, validation.data) for pairs in two]
+        return {
+            "sample": lambda model: self.sample(model, tokenizer, shown),
+            "fingerprint": fingerprint([*parts, *(test.data if test else ())]),
+            "best": self.best,
+            "loss_options": {"label_smoothing": self.label_smoothing},
+            "report": lambda model, path: self.report(model, tokenizer, shown, path),
+            "unit": "text",
+            "notes": self.divided.notes,
+            "task": self,
+            "shown": shown,
+        }
+
+    def shown_all(self, part: Mixture) -> dict[str, Any]:
+        """The fields of PairData with which all texts of the test part are written, as the trained model writes."""
+        shown = [grouped(pairs) for pairs in part.data]
+        return {"shown": shown, "search": True, "n": sum(map(len, shown))}
 
     def written(self, model: Model, tokenizer: Tokenizer, shown: Sequence[Pairs], search: bool = False) -> list[list[str]]:
         """What the model makes of the sources of each data: the likeliest tokens one by one, or what it finds by search."""
@@ -175,7 +221,8 @@ class PairTask(Task):
         together = [text for group in texts for text in group], [group for pairs in shown for group in pairs.references]
         result = {name: MEASURES[name](*together) for name in self.measures}
         for i, (group, pairs) in enumerate(zip(texts, shown) if len(shown) > 1 else ()):
-            result[f"{self.best}_{i + 1}"] = MEASURES[self.best](group, pairs.references)
+            if group:
+                result[f"{self.best}_{i + 1}"] = MEASURES[self.best](group, pairs.references)
         return result
 
     def sample(self, model: Model, tokenizer: Tokenizer, shown: Sequence[Pairs]) -> str:
@@ -255,11 +302,13 @@ class PairData(Data):
 
     task: Any = None  # a PairTask
     shown: Sequence[Pairs] = ()  # the held-out pairs of each data that are written
+    search: bool = False  # whether they are written by the search of the trained model
 
     def evaluate(self, model: Model, batches: Iterable[Batch]) -> dict[str, float]:
-        """loss, and the task's measures of the texts that the model writes, the likeliest token each time."""
+        """loss, and the task's measures of the texts that the model writes: the likeliest token each time, or by search."""
         loss = super().evaluate(model, batches)
-        return {**loss, **self.task.measured(self.task.written(model, self.tokenizer, self.shown), self.shown)}
+        texts = self.task.written(model, self.tokenizer, self.shown, self.search)
+        return {**loss, **self.task.measured(texts, self.shown)}
 
 
 MEASURES: dict[str, Any] = {
@@ -270,6 +319,14 @@ MEASURES: dict[str, Any] = {
     "rouge2": lambda texts, references: metrics.rouge(texts, references)["rouge2"],
     "rougeL": lambda texts, references: metrics.rouge(texts, references)["rougeL"],
 }
+
+
+def grouped(pairs: Pairs) -> Pairs:
+    """Each source once, with the targets of all its pairs as references."""
+    groups: dict[str, tuple[str, ...]] = {}
+    for source, references in zip(pairs.sources, pairs.references):
+        groups[source] = groups.get(source, ()) + references
+    return Pairs(list(groups), list(groups.values()))
 
 
 def spread(size: int, count: int) -> np.ndarray:

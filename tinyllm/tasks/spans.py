@@ -8,14 +8,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..data import cached_tokens, split
 from ..data.spans import Noise, SpanBatches, sentinel_ids, spans_pass
 from ..generation.decoding import generate, tokens_without_text
 from ..tokenizers import Tokenizer, UnigramTokenizer
 from ..training.config import TrainConfig
-from ..training.data import Data
+from ..training.data import Data, later
 from .task import Task, learned_or_loaded
-from .text import TextTask, beginning
+from .text import TextTask, beginning, fingerprint, tokens_in_parts
 
 SAMPLES = 3  # windows that are filled at each evaluation, to look at
 SETS: tuple[str, ...] = (  # of the model's configuration: no options
@@ -44,13 +43,14 @@ class SpanTask(Task):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.data = self._text().data
 
     def _text(self) -> TextTask:
-        return TextTask(self.data, encoding=self.encoding)
+        return TextTask(self.data, test_data=self.test_data, encoding=self.encoding)
 
     def make_tokenizer(self) -> Tokenizer:
-        return unigram(self.tokenizer, lambda: beginning(self._text().source()))
+        return unigram(self.tokenizer, lambda: beginning(self._text().source(), 1 - self.test_fraction))
 
     def model_fields(self, tokenizer: Tokenizer) -> dict[str, Any]:
         return model_fields(tokenizer)
@@ -58,15 +58,19 @@ class SpanTask(Task):
     def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
         c = model.config
         noise = Noise(sentinel_ids(tokenizer), tokenizer.eos_id, c.decoder_start_token_id, self.noise, self.mean_span)
-        source = self._text().source()
-        tokens = cached_tokens(source, tokenizer, tokenizer.eos_id)
-        learned, held_out = split(tokens, self.val_fraction, tokenizer.eos_id)
-        shown = next(spans_pass(held_out, SAMPLES, self.length, noise))
+        source, test = self._text().source(), self._text().test_source()
+        parts = tokens_in_parts(source, test, tokenizer, self.fractions)
+        shown = next(spans_pass(parts.validation, SAMPLES, self.length, noise))
+
+        def measured(part: np.ndarray) -> dict[str, Any]:
+            return {"held_out": lambda: spans_pass(part, config.batch_size, self.length, noise)}
+
         return Data(
-            batches=SpanBatches(learned, config.batch_size, self.length, noise, config.seed),
-            held_out=lambda: spans_pass(held_out, config.batch_size, self.length, noise),
+            batches=SpanBatches(parts.learned, config.batch_size, self.length, noise, config.seed),
+            **measured(parts.validation),
+            test=later(measured, parts.test),
             tokenizer=tokenizer,
-            fingerprint=source.fingerprint(),
+            fingerprint=fingerprint(source, test),
             sample=lambda model: gaps_filled(model, tokenizer, noise, shown[0], shown[2]),
             targets=2,
             notes=source.notes,

@@ -17,9 +17,13 @@ from ..training.config import TrainConfig
 from ..training.data import Data
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Task:
     """What is learned. A task is a dataclass, whose fields become options of the command; their comments are the help."""
+
+    # Data
+    test_data: list[str] = field(default_factory=list)  # data to test on, named like --data: measured once, at the end
+    test_fraction: float = 0.0  # fraction of the data held out for the test, if --test-data is not given; 0 is none
 
     help: ClassVar[str] = ""  # its line in --help
     model: ClassVar[str | None] = None  # its class in MODELS, where it is another than the kind's own: another head
@@ -29,6 +33,21 @@ class Task:
     documents: ClassVar[bool] = False  # whether its data are plain text, of which each row of a table is a document
     unit: ClassVar[str] = "token"  # what its loss is a mean over
     use: ClassVar[str] = "Let it write: tinyllm generate {out}"  # what to do with the trained model
+
+    def __post_init__(self) -> None:
+        self.test_data = [lasting(name) for name in listed(self.test_data)]
+        if self.test_data and self.test_fraction:
+            raise ValueError("test_data and test_fraction are both given: give one of them")
+        if self.test_fraction and self.fractions[0] + self.test_fraction >= 1:
+            raise ValueError(
+                f"val_fraction {self.fractions[0]} and test_fraction {self.test_fraction} leave nothing to learn from: "
+                "their sum must be below 1"
+            )
+
+    @property
+    def fractions(self) -> tuple[float, float]:
+        """The parts of the data for validation and for the test."""
+        return getattr(self, "val_fraction", 0.0), self.test_fraction
 
     def make_tokenizer(self) -> Tokenizer:
         """The tokenizer of a fresh model."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ..data import Batches, Source, cached_tokens, full_pass, open_source, split
+from ..data import Batches, Source, cached_tokens, full_pass, open_source
+from ..data.parts import Parts, text_parts
 from ..generation.decoding import stream
 from ..models import Model
 from ..tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer
 from ..training.config import TrainConfig
-from ..training.data import Data
+from ..training.data import Data, later
 from .task import Task, lasting, learned_or_loaded, listed
 
 LEARN_BPE_FROM = 20_000_000  # characters: more text does not change the merges for the better
@@ -37,28 +38,38 @@ class TextTask(Task):
     sets: ClassVar = ("vocab_size", "eos_token_id", "pad_token_id")  # of the model's configuration: no options
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.data = [lasting(name) for name in listed(self.data)]
 
-    def source(self) -> Source:
-        sources = [open_source(name, encoding=self.encoding) for name in self.data]
+    def source(self, names: Sequence[str] | None = None) -> Source:
+        """The documents of these data, or of those to learn from."""
+        sources = [open_source(name, encoding=self.encoding) for name in (self.data if names is None else names)]
         return sources[0] if len(sources) == 1 else Joined(sources)
 
+    def test_source(self) -> Source | None:
+        """The documents of the test data, if there are any."""
+        return self.source(self.test_data) if self.test_data else None
+
     def make_tokenizer(self) -> Tokenizer:
-        return tokenizer_named(self.tokenizer, self.source())
+        return tokenizer_named(self.tokenizer, self.source(), 1 - self.test_fraction)
 
     def open(self, model: Any, tokenizer: Tokenizer, config: TrainConfig) -> Data:
         length = self.length or model.max_length
         if length > model.max_length:
             raise ValueError(f"length {length} is more than this model takes, {model.max_length}")
-        source = self.source()
-        tokens = cached_tokens(source, tokenizer, tokenizer.eos_id)
-        train, held_out = split(tokens, self.val_fraction, tokenizer.eos_id)
-        prompts = prompts_of(held_out, tokenizer) if self.sample_prompt is None else [self.sample_prompt]
+        source, test = self.source(), self.test_source()
+        parts = tokens_in_parts(source, test, tokenizer, self.fractions)
+        prompts = prompts_of(parts.validation, tokenizer) if self.sample_prompt is None else [self.sample_prompt]
+
+        def measured(part: np.ndarray) -> dict[str, Any]:
+            return {"held_out": lambda: full_pass(part, config.batch_size, length)}
+
         return Data(
-            batches=Batches(train, config.batch_size, length, config.seed),
-            held_out=lambda: full_pass(held_out, config.batch_size, length),
+            batches=Batches(parts.learned, config.batch_size, length, config.seed),
+            **measured(parts.validation),
+            test=later(measured, parts.test),
             tokenizer=tokenizer,
-            fingerprint=source.fingerprint(),
+            fingerprint=fingerprint(source, test),
             sample=(lambda model: self.sample(model, tokenizer, prompts)) if self.sample_tokens else None,
             notes=source.notes,
         )
@@ -78,6 +89,20 @@ def whole_lines(text: str) -> str:
     """Return the text without the line that its end cuts, unless that is the better half of it."""
     end = text.rfind("\n")
     return text[:end].rstrip() if end > len(text) / 2 else text
+
+
+def tokens_in_parts(
+    source: Source, test: Source | None, tokenizer: Tokenizer, fractions: tuple[float, float]
+) -> Parts[np.ndarray]:
+    """The tokens of a text in three parts (text_parts)."""
+    end = tokenizer.eos_id
+    test_tokens = None if test is None else cached_tokens(test, tokenizer, end)
+    return text_parts(cached_tokens(source, tokenizer, end), test_tokens, fractions, end)
+
+
+def fingerprint(source: Source, test: Source | None) -> str:
+    """The same for the same text and the same test data."""
+    return source.fingerprint() if test is None else f"{source.fingerprint()}+{test.fingerprint()}"
 
 
 def prompts_of(held_out: np.ndarray, tokenizer: Tokenizer, count: int = 3) -> list[str]:
@@ -101,13 +126,14 @@ def first_words(text: str) -> str:
     return text[:10]
 
 
-def tokenizer_named(name: str, source: Source) -> Tokenizer:
-    """The tokenizer of a fresh decoder: char, bytes, N tokens learned from these texts: bpe:N; or the one at a path."""
+def tokenizer_named(name: str, source: Source, part: float = 1.0) -> Tokenizer:
+    """The tokenizer of a fresh decoder: char, bytes, N tokens learned from this part of the texts: bpe:N; or the one at a
+    path. char has every character of all texts."""
     if name == "bytes":
         return ByteTokenizer()
     if name == "char":
         return CharacterTokenizer.train(text for text, _ in source.pieces())
-    return learned_or_loaded(name, "bpe", lambda size: BPETokenizer.train(beginning(source), size), ("char", "bytes"))
+    return learned_or_loaded(name, "bpe", lambda size: BPETokenizer.train(beginning(source, part), size), ("char", "bytes"))
 
 
 class Joined(Source):
@@ -126,9 +152,9 @@ class Joined(Source):
         return "+".join(source.fingerprint() for source in self.sources)
 
 
-def beginning(source: Source) -> Iterator[str]:
-    """The first LEARN_BPE_FROM characters."""
-    room = LEARN_BPE_FROM
+def beginning(source: Source, part: float = 1.0) -> Iterator[str]:
+    """The first LEARN_BPE_FROM characters, at most this part of all: a tokenizer does not learn from the test part."""
+    room = LEARN_BPE_FROM if part == 1 else min(LEARN_BPE_FROM, int(part * sum(len(text) for text, _ in source.pieces())))
     for text, _ in source.pieces():
         yield text[:room]
         room -= len(text)

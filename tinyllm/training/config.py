@@ -8,7 +8,8 @@ from typing import Literal
 from ..checkpoints.validation import checked
 from ..kernels.device import check_device
 from ..models import Model
-from ..optim import Adafactor, Adam, Optimizer, learning_rate
+from ..optim import Adafactor, Adam, Average, Optimizer, average_named, learning_rate
+from ..optim.averaging import parsed
 
 
 @dataclass
@@ -28,6 +29,7 @@ class TrainConfig:
     optimizer: Literal["adamw", "adafactor"] = "adamw"  # adafactor: lr relative to a parameter's size, and less memory
     weight_decay: float = 0.1  # of matrices; biases and norms do not decay
     clip: float = 1.0  # the global gradient norm is cut to this; 0 leaves it
+    average: str = "none"  # mean of the weights to evaluate and save: ema:0.999, over steps; last:5, over evaluations
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the matrix products; on cuda bfloat16 is that of activations too
     device: Literal["cpu", "cuda"] = "cpu"  # where it is trained; cuda needs an NVIDIA GPU
     seed: int = 0  # of the weights, the order of the data, and dropout
@@ -50,6 +52,7 @@ class TrainConfig:
             raise ValueError(f"lr must be above 0 and min_lr from 0 to lr; they are {self.lr} and {least_lr}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must be from 0 up to, but not, 1; they are {self.betas[0]} and {self.betas[1]}")
+        parsed(self.average)
         check_device(self.device)
 
     @property
@@ -60,6 +63,9 @@ class TrainConfig:
         if self.optimizer == "adafactor":
             return Adafactor(model, self.lr, weight_decay=self.weight_decay)
         return Adam(model, self.lr, self.betas, weight_decay=self.weight_decay)
+
+    def average_of(self, model: Model) -> Average:
+        return average_named(self.average, model)
 
     def learning_rate(self, step: int) -> float:
         return learning_rate(step, self.steps, self.lr, self.warmup, self.schedule, self.lowest_lr)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ..layers import without_dropout
 from ..models import Model
 from ..tokenizers import Tokenizer
 
+Part = TypeVar("Part")
 Batch = tuple[np.ndarray, ...]  # the arguments of the model's loss, in the order of model.arguments
 
 
@@ -38,6 +39,7 @@ class Data:
 
     batches: Batches
     held_out: Callable[[], Iterable[Batch]]  # gives the batches for evaluation, from their beginning
+    test: Callable[[], dict[str, Any]] | None = None  # gives the fields in which the Data of the test part differ
     tokenizer: Tokenizer | None = None  # saved with the model
     sample: Callable[[Model], str] | None = None  # something that the model writes, to look at on the way
     fingerprint: str = ""  # the same for the same data: a run goes on with no other
@@ -46,6 +48,13 @@ class Data:
     loss_options: dict[str, Any] = field(default_factory=dict)  # of model.loss in training: class_weight, label_smoothing
     notes: str = ""  # what a user should know of the data before the first step: which files were read, and which not
     report: Callable[[Model, Path], None] | None = None  # writes into a run's directory what there is to see of its best
+    unit: str = "token"  # of which held_out has n
+    n: int | None = None  # None: as many as its targets
+
+    def on_test(self) -> Data:
+        """The same with the test part as what is held out."""
+        assert self.test is not None
+        return replace(self, test=None, **self.test())
 
     def count(self, batch: Batch) -> int:
         """Over how many targets the loss of a batch is the mean."""
@@ -92,3 +101,8 @@ class Data:
         if not count:
             raise ValueError("there is nothing to evaluate on: no held-out target counts")
         return {"loss": total / count}
+
+
+def later(measured: Callable[[Part], dict[str, Any]], part: Part | None) -> Callable[[], dict[str, Any]] | None:
+    """Data.test: the fields that `measured` gives for the test part, when they are asked for. None without a test part."""
+    return None if part is None else lambda: measured(part)

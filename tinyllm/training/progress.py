@@ -18,6 +18,7 @@ from rich.text import Text
 from ..kernels import compiling
 from ..layers.quantized import Packed
 from ..models import Model
+from .final import Tested
 from .trainer import Trainer, Watcher
 
 SECONDS_BETWEEN_LINES = 10.0  # where there is no bar
@@ -122,6 +123,9 @@ class Terminal(Watcher):
         )
         if record.get("sample"):
             self.console.print(Text(excerpt(record["sample"]), style="dim"), soft_wrap=True)
+
+    def tested(self, result: Tested) -> None:
+        self.console.print(Text(str(result), style="bold green"), soft_wrap=True)
 
 
 def fitted(parts: list[str], room: int) -> str:

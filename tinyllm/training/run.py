@@ -3,6 +3,7 @@
     run.json             the configuration
     metrics.jsonl        a line for each step and for each evaluation, with a sample of what the model writes
     loss.png             the curve
+    test.json            the best model's measures on the test part, if there is one (final.py)
     checkpoints/step-N/  the last one and the best one (checkpoints/native.py lists the files)
 
 The newest checkpoint is always complete, even if the process is killed. A resumed run writes the log's later lines again.
@@ -17,7 +18,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from ..checkpoints.runs import RUN, checkpoint_path, is_run, steps
 from ..checkpoints.state import read_as
 from ..files import atomic_file, naming
 from ..models import Model
-from ..optim import Optimizer
+from ..optim import Average, Optimizer
 from ..tokenizers import Tokenizer
 
 METRICS, LOCK = "metrics.jsonl", ".lock"
@@ -181,15 +182,26 @@ class Run:
         found = steps(self.path)
         return checkpoint_path(self.path, found[-1]) if found else None
 
-    def save(self, model: Model, tokenizer: Tokenizer | None, optimizer: Optimizer, state: dict[str, Any]) -> Path:
-        """Writes the checkpoint of state["step"], then removes all others but the one of state["best_step"]."""
+    def save(
+        self,
+        model: Model,
+        tokenizer: Tokenizer | None,
+        optimizer: Optimizer,
+        state: dict[str, Any],
+        average: Average | None = None,
+    ) -> Path:
+        """Writes the checkpoint of state["step"], then removes all others but the one of state["best_step"].
+
+        average: of the model's weights; the checkpoint's model has this mean.
+        """
         self.check_there()
         with (self.path / METRICS).open("ab") as log:
             os.fsync(log.fileno())  # the log must not be behind the checkpoint, whatever happens to the machine
         path = checkpoint_path(self.path, state["step"])
         with naming(path), files.complete_directory(path) as directory:
-            native.write_model(directory, model, tokenizer)
-            native.write_training(directory, optimizer, {**state, "lines": self.lines})
+            with average.applied() if average else nullcontext():
+                native.write_model(directory, model, tokenizer)
+            native.write_training(directory, optimizer, {**state, "lines": self.lines}, average)
         self.keep(state)
         return path
 

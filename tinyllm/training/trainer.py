@@ -9,11 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
 
 from .. import kernels
 from ..checkpoints import files, native
+from ..checkpoints.loading import load
 from ..data.batches import IGNORED
 from ..models import Model, nonfinite
 from ..optim import clip_factor
@@ -38,6 +41,7 @@ class Watcher:
     def begun(self, trainer: Trainer) -> None: ...
     def trained(self, record: dict[str, Any]) -> None: ...
     def evaluated(self, record: dict[str, Any]) -> None: ...
+    def tested(self, result: Any) -> None: ...
 
 
 class Trainer:
@@ -59,7 +63,7 @@ class Trainer:
         self.watcher = watcher or Watcher()
         if c.dtype != "float32":
             self._try_precision()
-        self.optimizer = c.optimizer_of(model)
+        self.optimizer, self.average = c.optimizer_of(model), c.average_of(model)
         self._metrics: list[dict[str, Any]] = []  # where there is no run to keep them
         self.step = self.tokens = 0
         self.seconds = 0.0
@@ -69,6 +73,7 @@ class Trainer:
         self.best_loss = math.inf  # the loss on held-out data at this step, which decides between equal measures
         self.start: float | None = None  # the measure before the first step
         self.waited = 0  # evaluations since, not counting those of the first pass over the data
+        self._best_weights: Any = None  # those of the best step, where a test needs them and there is no run to keep them
 
     # The loop ----------------------------------------------------------------------------------------------------------
 
@@ -81,7 +86,10 @@ class Trainer:
             with self.watcher, Stop() as stop:
                 while not stop.asked:
                     if (self.done or self.step % self.config.eval_every == 0) and not self.evaluated:
-                        self._evaluate(stop)
+                        self.average.at_evaluation(self.step)
+                        with self.average.applied():
+                            self._evaluate(stop)
+                            self._keep_best()
                     elif self.done:
                         return
                     else:
@@ -110,6 +118,7 @@ class Trainer:
             raise self._diverged(f"the gradient's norm is {norm}", nonfinite.in_gradient(self.model))
         self.optimizer.lr = self.config.learning_rate(self.step)
         self.optimizer.step(clip_factor(norm, self.config.clip or math.inf))
+        self.average.after_step()
         self.model.eval()
         self.step += 1
         self.tokens += count
@@ -190,6 +199,27 @@ class Trainer:
         """Whether no evaluation was better than the one before the first step."""
         return self.start is not None and self.best_step is not None and self.best <= self.start
 
+    def _keep_best(self) -> None:
+        """Copies the weights, where they are the best, there is no run that keeps them, and a test is to come."""
+        if self.data.test and not self.run and self.evaluated and self.best_step == self.step:
+            self._best_weights = self.model.flat.data.copy()
+
+    @contextmanager
+    def best_model(self) -> Iterator[Model]:
+        """Within the block: the model as it was at the best step; as it is now where nothing was evaluated."""
+        if self.run:
+            yield load(self.run.path, self.config.device)[0]
+            return
+        with self.average.applied():
+            now = self.model.flat.data.copy()
+            self.model.flat.data[...] = now if self._best_weights is None else self._best_weights
+            self.model.changed()
+            try:
+                yield self.model
+            finally:
+                self.model.flat.data[...] = now
+                self.model.changed()
+
     def _record(self, record: dict[str, Any]) -> None:
         self.seconds = time.perf_counter() - self._begun
         record["seconds"] = round(self.seconds, 3)
@@ -224,7 +254,7 @@ class Trainer:
         if not math.isfinite(kernels.global_norm(self.model.flat.data)):
             raise self._diverged("the update before was too large", nonfinite.in_parameters(self.model))
         if self.run:
-            self.run.save(self.model, self.data.tokenizer, self.optimizer, self.state_dict())
+            self.run.save(self.model, self.data.tokenizer, self.optimizer, self.state_dict(), self.average)
 
     def resume(self) -> None:
         """Puts everything back as it was at the run's last checkpoint; where there is none, training begins."""
@@ -236,7 +266,11 @@ class Trainer:
             return
         files.verify(directory)
         native.read_parameters(directory, self.model)
-        state = native.read_training(directory, self.optimizer)
+        state = native.read_training(directory, self.optimizer, self.average)
+        if (saved := (state["average"] or {}).get("name", "none")) != self.average.name:
+            self.watcher.say(
+                f"average was {saved}, and is {self.average.name} from step {state['step']:,} on, without what was before."
+            )
         try:
             self.load_state_dict(state)
         except (KeyError, TypeError, AttributeError, OverflowError) as error:  # "random" and "data" are theirs to check
