@@ -239,6 +239,11 @@ def wordy(header):
     next(about for name, about in header.items() if name != "__metadata__")["data_offsets"] = ["0", "4"]
 
 
+STATE = {
+    "step": 4, "tokens": 9, "seconds": 1.0, "evaluated": True, "best_step": None, "best": None, "waited": 0, "random": {},
+    "data": {}, "fingerprint": "", "lines": 3,
+}  # fmt: skip
+
 DAMAGES = (overlapping, shifted, with_a_hole, twice, negative, enormous, wordy)
 
 
@@ -256,7 +261,7 @@ def test_tensors_that_are_not_where_they_should_be(name, damage, copy):
 def test_moments_that_are_not_where_they_should_be(damage, tmp_path):
     model = tinyllm.GPT.tiny()
     optimizer = tinyllm.Adam(model, lr=0.1)
-    native.write_training(tmp_path, optimizer, {})
+    native.write_training(tmp_path, optimizer, STATE)
     native.read_training(tmp_path, optimizer)
     with_header(tmp_path / "optimizer.safetensors", damage)
     with pytest.raises(CheckpointError, match="optimizer.safetensors"):
@@ -265,10 +270,10 @@ def test_moments_that_are_not_where_they_should_be(damage, tmp_path):
 
 def test_the_number_of_steps_is_a_number(tmp_path):
     optimizer = tinyllm.Adam(tinyllm.GPT.tiny(), lr=0.1)
-    native.write_training(tmp_path, optimizer, {})
+    native.write_training(tmp_path, optimizer, STATE)
     for value in ("x", -1, None, 1.5):
         changed(tmp_path / "state.json", lambda state, value=value: state.update(optimizer_steps=value))
-        with pytest.raises(CheckpointError, match="state.json: optimizer_steps is"):
+        with pytest.raises(CheckpointError, match='state.json: "optimizer_steps" is'):
             native.read_training(tmp_path, optimizer)
 
 

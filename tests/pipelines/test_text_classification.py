@@ -145,7 +145,7 @@ def test_what_cannot_be_labelled_is_told(bert, tmp_path):
     tinyllm.save(tmp_path / "bert", model, tokenizer)
     assert "give texts to label" in run("classify", tmp_path / "bert", fails=True)
     assert "either every line has one, or none" in run("classify", tmp_path / "bert", "a\tb", "c", fails=True)
-    assert "batch_size is 0" in run("classify", tmp_path / "bert", "a", "--batch-size", 0, fails=True)
+    assert "--batch-size is 0" in run("classify", tmp_path / "bert", "a", "--batch-size", 0, fails=True)
 
 
 def test_lengths_that_cannot_be(messages):

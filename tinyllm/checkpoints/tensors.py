@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from ..files import parse_json
 from ..kernels.device import device_of, moved, to_host
@@ -46,6 +45,8 @@ class TensorFile:
         self.path = path
         if not path.is_file():
             raise CheckpointError(f"{path} is missing: the directory is not whole; copy or download it again")
+        from safetensors import SafetensorError, safe_open  # here, because --help need not wait for it
+
         try:
             with safe_open(path, "np"):  # the library checks the header: no holes, nothing overlaps, nothing is cut off
                 pass

@@ -28,7 +28,7 @@ def line_reader() -> Callable[[], str]:
     try:
         import prompt_toolkit  # here, because it is an extra: tinyllm[chat]
     except ModuleNotFoundError:
-        click.echo("prompt_toolkit is not installed, so lines cannot be edited: pip install 'tinyllm[chat]'", err=True)
+        click.echo("prompt_toolkit is not installed, so lines cannot be edited: pip install 'tinyllm-numpy[chat]'", err=True)
         return lambda: input(PROMPT)
     session: Any = prompt_toolkit.PromptSession(history=prompt_toolkit.history.InMemoryHistory())
 
