@@ -3,7 +3,9 @@
 import json
 import math
 import os
+import re
 import tempfile
+import typing
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,6 +52,7 @@ def flush_to_disk(file: BinaryIO) -> None:
 
 LARGEST = 1 << 28  # bytes of a JSON file
 DEEPEST = 100  # levels of lists and objects inside each other
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_json(path: Path, error: type[ValueError] = ValueError) -> dict[str, Any]:
@@ -68,9 +71,14 @@ def read_json(path: Path, error: type[ValueError] = ValueError) -> dict[str, Any
 
 def parse_json(content: bytes, name: str, error: type[ValueError] = ValueError) -> dict[str, Any]:
     """The JSON object in bytes. `error` names what is wrong: the text, a key that is there twice, a number that is not
-    finite, more than 100 levels, a value that is not an object."""
+    finite, more than 100 levels, half of a surrogate pair, a value that is not an object."""
     try:
-        value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite)
+        text = content.decode("utf-8-sig")
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise error(f"{name} has a text with half of a surrogate pair, \\ud800 to \\udfff, which is not Unicode") from None
     except UnicodeDecodeError as problem:
         raise error(f"{name} is not UTF-8 text (byte {problem.start}): damaged, or of another kind") from None
     except json.JSONDecodeError as problem:
@@ -112,6 +120,10 @@ def checked_value(path: Path, name: str, value: Any, hint: Any, error: type[Valu
     try:
         return msgspec.convert(value, hint)
     except msgspec.ValidationError as problem:
+        kind, inner = typing.get_origin(hint), typing.get_args(hint)
+        if kind in (dict, list) and isinstance(value, kind):  # name the first value in it that is wrong
+            for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+                checked_value(path, f"{name}[{short(key)}]", each, inner[-1], error)
         text = str(problem)
         raise error(f"{path}: {name} is {short(value)}; {text[:1].lower()}{text[1:]}") from None
 

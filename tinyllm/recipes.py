@@ -74,7 +74,7 @@ PARTS = ("train", "task", "model", "lora")  # of a run's configuration
 RANGES: dict[str, tuple[float, float]] = {
     "length": (1, math.inf), "max_source": (1, math.inf), "max_target": (1, math.inf), "beams": (1, math.inf),
     "sample_tokens": (0, math.inf), "eval_texts": (0, math.inf), "max_reply": (1, math.inf), "label_smoothing": (0, 1),
-    "hidden_words": (0, 1),
+    "hidden_words": (0, 1), "val_fraction": (0, 1),
 }  # fmt: skip
 
 

@@ -165,7 +165,7 @@ def test_no_format_and_no_jinja(monkeypatch):
         chat_format(tokenizer(special=()))
     monkeypatch.setitem(sys.modules, "jinja2", None)
     chat_format(tokenizer())  # our own needs none
-    with pytest.raises(ModuleNotFoundError, match=r"tinyllm\[chat\]"):
+    with pytest.raises(ModuleNotFoundError, match=r"tinyllm-numpy\[chat\]"):
         chat_format(tokenizer(CHATML))
 
 

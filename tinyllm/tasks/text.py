@@ -11,7 +11,7 @@ import numpy as np
 from ..data import Batches, Source, cached_tokens, full_pass, open_source, split
 from ..generation.decoding import stream
 from ..models import Model
-from ..tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer
+from ..tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer, TokenizerError
 from ..training.config import TrainConfig
 from ..training.data import Data
 from .task import Task, lasting, learned_or_loaded, listed
@@ -54,6 +54,10 @@ class TextTask(Task):
         tokens = cached_tokens(source, tokenizer, tokenizer.eos_id)
         train, held_out = split(tokens, self.val_fraction, tokenizer.eos_id)
         prompts = prompts_of(held_out, tokenizer) if self.sample_prompt is None else [self.sample_prompt]
+        try:
+            tokenizer.encode(self.sample_prompt or "")
+        except TokenizerError as error:
+            raise ValueError(f"sample_prompt: {error}") from None
         return Data(
             batches=Batches(train, config.batch_size, length, config.seed),
             held_out=lambda: full_pass(held_out, config.batch_size, length),
