@@ -75,10 +75,7 @@ def parse_json(content: bytes, name: str, error: type[ValueError] = ValueError) 
     try:
         text = content.decode("utf-8-sig")
         value = json.loads(text, object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite)
-        if _SURROGATE.search(text):
-            json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise error(f"{name} has a text with half of a surrogate pair, \\ud800 to \\udfff, which is not Unicode") from None
+        check_unicode(text, value)
     except UnicodeDecodeError as problem:
         raise error(f"{name} is not UTF-8 text (byte {problem.start}): damaged, or of another kind") from None
     except json.JSONDecodeError as problem:
@@ -86,7 +83,7 @@ def parse_json(content: bytes, name: str, error: type[ValueError] = ValueError) 
     except RecursionError:
         raise error(f"{name} has more than {DEEPEST} levels of lists and objects inside each other") from None
     except ValueError as problem:
-        raise error(f"{name} is not JSON as it should be: {problem}") from None
+        raise error(f"{name} is not JSON as it should be: {problem_of(problem)}") from None
     if not isinstance(value, dict):
         raise error(f"{name} is not a JSON object: it is of another kind")
     level: list[Any] = [value]
@@ -96,6 +93,21 @@ def parse_json(content: bytes, name: str, error: type[ValueError] = ValueError) 
     if level:
         raise error(f"{name} has more than {DEEPEST} levels of lists and objects inside each other")
     return value
+
+
+def check_unicode(text: str, value: Any) -> None:
+    """ValueError if the value that JSON in `text` stands for has half of a surrogate pair, which no file can hold."""
+    if _SURROGATE.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = error.object[error.start]
+            raise ValueError(f"a text has \\u{ord(half):x}, half of a surrogate pair, which is no character") from None
+
+
+def problem_of(error: ValueError) -> str:
+    """What is wrong with JSON; of a number with thousands of digits without Python's advice."""
+    return str(error).partition("; use sys.")[0]
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
