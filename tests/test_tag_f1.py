@@ -43,7 +43,7 @@ def test_parts_of_speech_may_be_single_letters():
 @given(data=st.data())
 def test_equals_seqeval(scheme, kinds, data):
     """Random sequences, most of them malformed, of several texts at a time."""
-    seqeval = pytest.importorskip("seqeval.metrics", reason="compares with seqeval: pip install 'tinyllm[peers]'")
+    seqeval = pytest.importorskip("seqeval.metrics", reason="compares with seqeval: pip install 'tinyllm-numpy[peers]'")
     schemes = pytest.importorskip("seqeval.scheme")
     names = ["O", *(letter + kind for letter in SCHEMES[scheme] if letter != "O" for kind in kinds)]
     lengths = data.draw(st.lists(st.integers(1, 8), min_size=1, max_size=3))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -312,7 +313,10 @@ def _explained(config: dict[str, Any], preset: str | None, given: dict[str, Any]
 
 def _short(value: Any) -> str:
     if isinstance(value, (list, tuple)):
-        return " ".join(map(_short, value))
+        if any(isinstance(item, Mapping) for item in value):
+            return f"({len(value):,} rows)"
+        more = f" and {len(value) - 5:,} more" if len(value) > 5 else ""
+        return " ".join(map(_short, value[:5])) + more
     if not isinstance(value, (str, Path, int, float)):
         return f"({type(value).__name__})"  # a table, say
     text = str(value) if str(value).isprintable() else repr(value)

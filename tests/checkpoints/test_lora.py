@@ -337,7 +337,7 @@ HEADS = {  # their class -> PEFT's task, and modules
 def peft_model(name, directory, **options):
     """A base model of transformers, saved, with adapters and a head of PEFT's that are not those of the beginning."""
     torch, transformers = peers()
-    peft = pytest.importorskip("peft", reason="compares with PEFT: pip install 'tinyllm[peers]'")
+    peft = pytest.importorskip("peft", reason="compares with PEFT: pip install 'tinyllm-numpy[peers]'")
     sizes = {"vocab_size": 13, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 8, "intermediate_size": 12}
     distil = {"vocab_size": 13, "n_layers": 2, "n_heads": 2, "dim": 8, "hidden_dim": 12}
     labels = {"num_labels": 2 if "Question" in name else 3, "pad_token_id": 0}
@@ -402,7 +402,7 @@ def test_peft_adapters_with_a_trained_head(name, tmp_path):
 )
 def test_what_peft_computes_from_the_same_files(options, tmp_path):
     torch, transformers = peers()
-    peft = pytest.importorskip("peft", reason="compares with PEFT: pip install 'tinyllm[peers]'")
+    peft = pytest.importorskip("peft", reason="compares with PEFT: pip install 'tinyllm-numpy[peers]'")
     sizes = {"vocab_size": 13, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 8, "intermediate_size": 12}
     model_class = transformers.LlamaForCausalLM
     order_one(model_class(transformers.LlamaConfig(**sizes))).save_pretrained(tmp_path / "base")

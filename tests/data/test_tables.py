@@ -67,7 +67,7 @@ def test_the_delimiter_is_found_or_asked_for(folder, rows, delimiter):
     st.lists(st.tuples(CELL, st.integers(-3, 3), st.none() | st.floats(allow_nan=False, allow_infinity=False)), max_size=5)
 )
 def test_equals_pandas(folder, rows):
-    pandas = pytest.importorskip("pandas", reason="compares with pandas: pip install 'tinyllm[peers]'")
+    pandas = pytest.importorskip("pandas", reason="compares with pandas: pip install 'tinyllm-numpy[peers]'")
     rows = [row for row in rows if "\r" not in row[0]]  # pandas writes \r as \n
     assume(rows)
     frame = pandas.DataFrame(rows, columns=["text", "label", "weight"])

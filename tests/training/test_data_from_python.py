@@ -45,7 +45,7 @@ class Dataset:
 
 
 def frame(rows):
-    pandas = pytest.importorskip("pandas", reason="needs pandas: pip install 'tinyllm[peers]'")
+    pandas = pytest.importorskip("pandas", reason="needs pandas: pip install 'tinyllm-numpy[peers]'")
     return pandas.DataFrame(rows)
 
 
@@ -107,7 +107,8 @@ def test_a_text_without_line_ends(tmp_path):
     (tmp_path / "dna.txt").write_text("ACGT" * 200, encoding="utf-8")
     trained = tinyllm.train("gpt", data=tmp_path / "dna.txt", tokenizer="char", sample_tokens=5, **GPT)
     samples = [record["sample"] for record in trained.history if "sample" in record]
-    assert samples and all(len(sample) == 6 and set(sample) <= set("ACGT") for sample in samples)
+    lines = [line for sample in samples for line in sample.split("\n")[1::3]]  # under a heading each
+    assert lines and all(len(line) == 15 and set(line) <= set("ACGT") for line in lines)
     assert tinyllm.complete(trained.model, trained.tokenizer, [""], max_new_tokens=2)[0]
     with pytest.raises(ValueError, match="not among the 4 characters"):
         tinyllm.train("gpt", data=tmp_path / "dna.txt", tokenizer="char", sample_prompt="x", **GPT)
@@ -145,10 +146,18 @@ def test_values_become_those_of_json():
     (row,) = rows_of([values], "data")
     expected = {"a": 3, "b": 0.5, "c": [1, 2], "d": True, "g": "2020-02-03", "h": ["x", "y"], "i": {"j": [0, 1]}}
     assert row == expected
-    pandas = pytest.importorskip("pandas", reason="needs pandas: pip install 'tinyllm[peers]'")
+    pandas = pytest.importorskip("pandas", reason="needs pandas: pip install 'tinyllm-numpy[peers]'")
     table = pandas.DataFrame({"text": ["a", None, pandas.NA], "when": [pandas.NaT, pandas.Timestamp(day), pandas.NaT]})
     assert rows_of(table, "data") == [{"text": "a"}, {"when": "2020-02-03T00:00:00"}, {}]
     assert rows_of(pandas.DataFrame({"x": pandas.Categorical(["b", "a"])}), "data") == [{"x": "b"}, {"x": "a"}]
+
+
+def test_a_run_names_its_rows_by_their_number():
+    said = []
+    watcher = Watcher()
+    watcher.say = said.append
+    tinyllm.train("bert", "classification", data=ROWS, **BERT | {"watcher": watcher})
+    assert "Given: data (24 rows)," in said[0]
 
 
 def test_names_of_labels_come_with_a_dataset():
@@ -166,6 +175,9 @@ def test_names_of_labels_come_with_a_dataset():
         ([{"text": "a", "label": ["x"]}, {"text": "b", "label": "y"}], "data, row 1, label is a list"),
         ([{"text": "a"}, 3], "data, row 2, is a int"),
         (7, "data is a int: give a pandas DataFrame"),
+        ([], "data is .., and holds no rows: give a pandas DataFrame"),
+        (None, "data is None, and holds no rows"),
+        ([{"text": "half of \ud83d", "label": "x"}], r"data, row 1: a text has \\ud83d"),
     ],
 )
 def test_refusals_name_the_row(data, message, tmp_path):
