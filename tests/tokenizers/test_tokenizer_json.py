@@ -151,6 +151,14 @@ def test_what_is_not_supported_is_refused_by_name(change, words, tmp_path):
         ({"pre_tokenizer": {"type": "ByteLevel", "use_regex": "no"}}, "pre_tokenizer.use_regex is 'no'"),
         ({"decoder": {"type": "Strip", "content": " ", "start": 10**9, "stop": 0}}, "decoder.start is 1000000000"),
         ({"decoder": {"type": "Strip", "start": 0, "stop": 0}}, "content"),
+        (
+            {"normalizer": {"type": "Replace", "pattern": {"Regex": "(?:a|b){100000000}"}, "content": ""}},
+            "more than 10,000 times",
+        ),
+        (
+            {"normalizer": {"type": "Replace", "pattern": {"Regex": "((a{99}){99}){99}"}, "content": ""}},
+            "more than 10,000 times",
+        ),
         ({"post_processor": {"type": "BertProcessing", "cls": "a", "sep": ["b", 1]}}, "post_processor.cls is 'a'"),
         ({"padding": {"strategy": {"Fixed": 10**9}, "pad_id": 0}}, "padding.strategy"),
         ({"truncation": []}, r"truncation is \[\]"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import regex
 
 from ..files import short
+from ..tokenizers.patterns import repeats_too_much
 from .files import CheckpointError, checked, read_json
 
 SECONDS = 0.1  # that a regular expression of the file may take on the name of a module
@@ -94,7 +95,9 @@ def read_peft_config(path: Path) -> PeftConfig:
     try:
         for pattern in (config.target_modules, config.exclude_modules, config.layers_pattern):
             if isinstance(pattern, str):
+                if repeats_too_much(pattern):
+                    raise OverflowError("it repeats its parts too many times")
                 regex.compile(pattern)
-    except regex.error as error:
+    except (regex.error, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path} has the regular expression {short(pattern)}, which is not one: {error}") from None
     return config
