@@ -107,7 +107,7 @@ def as_typed(message: str, ctx: click.Context) -> str:
         message = re.sub(rf'"{name}"(?= is)', flag, message)
         message = re.sub(rf"{alone}=", f"{flag} ", message)
         message = re.sub(alone if "_" in name else rf"^{alone}(?= (is|are|must)\b)", flag, message)
-    return message
+    return re.sub(r"^(--[\w-]+ is .*), or None$", r"\1", message)  # who gives no value leaves the option out
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:

@@ -3,7 +3,9 @@
 import json
 import math
 import os
+import re
 import tempfile
+import typing
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,6 +52,7 @@ def flush_to_disk(file: BinaryIO) -> None:
 
 LARGEST = 1 << 28  # bytes of a JSON file
 DEEPEST = 100  # levels of lists and objects inside each other
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_json(path: Path, error: type[ValueError] = ValueError) -> dict[str, Any]:
@@ -68,9 +71,11 @@ def read_json(path: Path, error: type[ValueError] = ValueError) -> dict[str, Any
 
 def parse_json(content: bytes, name: str, error: type[ValueError] = ValueError) -> dict[str, Any]:
     """The JSON object in bytes. `error` names what is wrong: the text, a key that is there twice, a number that is not
-    finite, more than 100 levels, a value that is not an object."""
+    finite, more than 100 levels, half of a surrogate pair, a value that is not an object."""
     try:
-        value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite)
+        text = content.decode("utf-8-sig")
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite)
+        check_unicode(text, value)
     except UnicodeDecodeError as problem:
         raise error(f"{name} is not UTF-8 text (byte {problem.start}): damaged, or of another kind") from None
     except json.JSONDecodeError as problem:
@@ -78,7 +83,7 @@ def parse_json(content: bytes, name: str, error: type[ValueError] = ValueError) 
     except RecursionError:
         raise error(f"{name} has more than {DEEPEST} levels of lists and objects inside each other") from None
     except ValueError as problem:
-        raise error(f"{name} is not JSON as it should be: {problem}") from None
+        raise error(f"{name} is not JSON as it should be: {problem_of(problem)}") from None
     if not isinstance(value, dict):
         raise error(f"{name} is not a JSON object: it is of another kind")
     level: list[Any] = [value]
@@ -88,6 +93,21 @@ def parse_json(content: bytes, name: str, error: type[ValueError] = ValueError) 
     if level:
         raise error(f"{name} has more than {DEEPEST} levels of lists and objects inside each other")
     return value
+
+
+def check_unicode(text: str, value: Any) -> None:
+    """ValueError if the value that JSON in `text` stands for has half of a surrogate pair, which no file can hold."""
+    if _SURROGATE.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = error.object[error.start]
+            raise ValueError(f"a text has \\u{ord(half):x}, half of a surrogate pair, which is no character") from None
+
+
+def problem_of(error: ValueError) -> str:
+    """What is wrong with JSON; of a number with thousands of digits without Python's advice."""
+    return str(error).partition("; use sys.")[0]
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -112,6 +132,10 @@ def checked_value(path: Path, name: str, value: Any, hint: Any, error: type[Valu
     try:
         return msgspec.convert(value, hint)
     except msgspec.ValidationError as problem:
+        kind, inner = typing.get_origin(hint), typing.get_args(hint)
+        if kind in (dict, list) and isinstance(value, kind):  # name the first value in it that is wrong
+            for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+                checked_value(path, f"{name}[{short(key)}]", each, inner[-1], error)
         text = str(problem)
         raise error(f"{path}: {name} is {short(value)}; {text[:1].lower()}{text[1:]}") from None
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ PARTS = ("train", "task", "model", "lora")  # of a run's configuration
 RANGES: dict[str, tuple[float, float]] = {
     "length": (1, math.inf), "max_source": (1, math.inf), "max_target": (1, math.inf), "beams": (1, math.inf),
     "sample_tokens": (0, math.inf), "eval_texts": (0, math.inf), "max_reply": (1, math.inf), "label_smoothing": (0, 1),
-    "hidden_words": (0, 1), "test_fraction": (0, 1),
+    "hidden_words": (0, 1), "val_fraction": (0, 1), "test_fraction": (0, 1),
 }  # fmt: skip
 
 
@@ -332,7 +333,10 @@ def _explained(config: dict[str, Any], preset: str | None, given: dict[str, Any]
 
 def _short(value: Any) -> str:
     if isinstance(value, (list, tuple)):
-        return " ".join(map(_short, value))
+        if any(isinstance(item, Mapping) for item in value):
+            return f"({len(value):,} rows)"
+        more = f" and {len(value) - 5:,} more" if len(value) > 5 else ""
+        return " ".join(map(_short, value[:5])) + more
     if not isinstance(value, (str, Path, int, float)):
         return f"({type(value).__name__})"  # a table, say
     text = str(value) if str(value).isprintable() else repr(value)

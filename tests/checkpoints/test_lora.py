@@ -162,6 +162,8 @@ def test_a_whole_model_with_its_adapters_is_saved_and_loaded(tmp_path):
             "has an adapter of model.layers.0.mlp.down_proj, which adapter_config.json does not",
         ),
         ({"target_modules": "("}, "has the regular expression '\\('"),
+        ({"target_modules": "(" * 5000}, "has the regular expression"),
+        ({"target_modules": "(?P<a>.)(?P=a){1000000000}"}, "repeats its parts too many times"),
         ({"target_modules": r"(?:[^\s]|\S)+\s$"}, "a regular expression that takes longer than"),
         ({"exclude_modules": ["down_proj"]}, "down_proj, which adapter_config.json does not choose"),
         ({"exclude_modules": r".*\.down_proj"}, "down_proj, which adapter_config.json does not choose"),

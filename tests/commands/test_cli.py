@@ -124,6 +124,7 @@ def test_an_error_names_options_as_they_are_typed() -> None:
             "runs/batch_size/x and a_batch_size and batch_size.txt stay",
         ),
         ("give --batch-size", "give --batch-size"),
+        ("batch_size is 0, and must be 1 or more, or None", "--batch-size is 0, and must be 1 or more"),
     ]:
         assert cli.as_typed(message, ctx) == shown
     assert cli.message_of(OSError(28, "No space left on device", "a/file")) == "a/file: No space left on device"
@@ -308,6 +309,13 @@ def test_every_preset_makes_a_configuration(kind: str) -> None:
         (["train", "gpt", "--preset", "huge"], 2, "huge"),
         (["train", "gpt", "--data", "nowhere.txt"], 1, "nowhere.txt"),
         (["train", "gpt", "--lr", "-1"], 1, "lr must be above 0"),
+        (["train", "gpt", "--val-fraction", "2"], 1, "--val-fraction is 2.0"),
+        (["train", "gpt", "--data", ""], 1, "a name is empty"),
+        (["train", "gpt", "--init", ""], 2, "'--init': it is empty"),
+        (["train", "--resume", ""], 2, "'--resume': it is empty"),
+        (["generate", ""], 2, "'MODEL': it is empty"),
+        (["gradcheck", "gtp"], 2, "'MODEL': 'gtp' is not one of"),
+        (["gradcheck", "gpt", "--samples", "0"], 2, "--samples"),
         (["train", "--resume", "nowhere"], 1, "nowhere is no training run"),
         (["data", "path", "tinyshakespear"], 1, "did you mean tinyshakespeare"),
     ],

@@ -99,6 +99,8 @@ def test_classify_takes_pairs_from_a_table_or_by_tabs(models, tmp_path):
     assert rows == run(models, "classify", "the cat\ton, the mat", "mat\tsat")
     wrong = run(models, "classify", "the cat\tsat", "mat", fails=True)
     assert "text 2 has 0 tabs" in wrong and "--pairs no" in wrong
+    (tmp_path / "lines.txt").write_text("\nthe cat\tsat\nmat\n", encoding="utf-8")
+    assert "lines.txt, line 3 has 0 tabs" in run(models, "classify", "--file", tmp_path / "lines.txt", fails=True)
     alone = run(models, "classify", "--pairs", "no", "the cat\tsat", "mat").splitlines()
     assert [line.split("\t")[2] for line in alone] == ["the cat sat", "mat"]
 
@@ -109,6 +111,14 @@ def test_a_tab_is_no_pair_for_a_decoder(tmp_path):
     done = CliRunner().invoke(cli.cli, ["classify", str(tmp_path / "gpt"), "--file", "-"], input="a\tb\n\nc\n")
     assert done.exit_code == 0, done.output
     assert [line.split("\t")[2:] for line in done.stdout.split("\n")] == [["a b"], [], ["c"], []]
+
+
+def test_a_line_without_a_gap_is_named(models, tmp_path):
+    (tmp_path / "gaps.txt").write_text("the [MASK]\n\nthe cat\n", encoding="utf-8")
+    wrong = run(models, "fill-mask", "--file", tmp_path / "gaps.txt", fails=True)
+    assert "gaps.txt, line 3: there is no [MASK] in 'the cat'" in wrong
+    (tmp_path / "gaps.csv").write_text("text\nthe [MASK]\nthe cat\n", encoding="utf-8")
+    assert "gaps.csv, line 3: there is" in run(models, "fill-mask", "--file", tmp_path / "gaps.csv", fails=True)
 
 
 def test_tag_formats(models, tmp_path):

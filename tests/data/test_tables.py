@@ -159,6 +159,9 @@ def test_an_open_quote_never_swallows_a_row(folder, rows, data):
         ('[{"text": "a"},\n {"text": "b"}\n {"text": "c"}]', "line 3, is neither JSON"),
         ('[{"text": "a"},\n\n 3]', r"entry 2 \(line 3\): it should be an object"),
         ("[" * 100_000, "nested too deeply"),
+        ('{"a": "x"}\n{"a": "\\ud83d!"}\n', r"line 2: a text has \\ud83d, half of a surrogate pair"),
+        ('{"a": "\\ud83d\\ude00"}\n{"\\uDE00": 1}\n', r"line 2: a text has \\ude00"),
+        ('{"a": 1}\n{"a": ' + "9" * 5000 + "}\n", r"line 2: Exceeds the limit [^;]*$"),
     ],
 )
 def test_json_is_refused_with_its_line(tmp_path, content, message):

@@ -113,8 +113,8 @@ def test_damaged_files_are_named(tmp_path, shared_data):
         (vocab, merges + b"three in line\n", "not a merge"),
         (vocab, b"\xff\xfe", "not UTF-8"),
         (b'{"a": 0}', merges, "lacks"),
-        (b'{"a": 99999999999}', merges, "cannot be right"),
-        (b'{"a": -1}', merges, "cannot be right"),
+        (b'{"a": 99999999999}', merges, "vocab.json: token"),
+        (b'{"a": -1}', merges, "vocab.json: token\\['a'\\] is -1"),
     ]
     for vocab_bytes, merges_bytes, words in cases:
         (tmp_path / "vocab.json").write_bytes(vocab_bytes)

@@ -191,6 +191,35 @@ def test_damaged_models_are_named(tmp_path):
         from_sentencepiece(parse_model(trained(model_type="char")), {})
 
 
+def test_a_field_of_another_wire_type_is_damage():
+    """A number where bytes should be: bytes(number) would be as many zeros."""
+    gigabytes = b"\x80\xa0\xcd\x98\x17"
+    for field in (b"\x08" + gigabytes, b"\x0a\x06\x08" + gigabytes, b"\x1a\x06\x10" + gigabytes, b"\x08" + b"\xff" * 99):
+        with pytest.raises(TokenizerError, match="not a SentencePiece model"):
+            parse_model(field)
+
+
+def test_scores_that_are_not_finite_and_pieces_without_end():
+    def piece(text, score):
+        inside = b"\x0a" + bytes([len(text) & 0x7F | 0x80, len(text) >> 7]) + text + b"\x15" + struct.pack("<f", score)
+        return b"\x0a" + bytes([len(inside) & 0x7F | 0x80, len(inside) >> 7]) + inside
+
+    with pytest.raises(TokenizerError, match="not a SentencePiece model"):
+        parse_model(piece(b"a", float("nan")))
+    bpe = b"\x12\x02\x18\x02"
+    with pytest.raises(TokenizerError, match=r"the piece 'aaaaaaaaaaaaaaaaaaaa'... has 2,000 characters"):
+        from_sentencepiece(parse_model(piece(b"a" * 2000, 0.0) + bpe), {})
+
+
+def test_a_damaged_charsmap_is_named():
+    blob = parse_model(trained(normalization_rule_name="nmt_nfkc")).charsmap
+    size = int.from_bytes(blob[:4], "little")
+    for damaged in (blob[: 4 + size], blob[: 4 + size] + b"a" * len(blob), blob[: 4 + size] + b"\xff\0" * len(blob)):
+        for way in (Charsmap(damaged).by_longest_match, Charsmap(damaged).by_grapheme):
+            with pytest.raises(TokenizerError, match="charsmap is damaged"):
+                way("\u00bd \ufb01")
+
+
 @pytest.mark.parametrize("rule", ["nmt_nfkc", "nmt_nfkc_cf"])
 @given(text=texts)
 @more

@@ -107,7 +107,7 @@ def test_saved_again_it_is_the_same(name, tmp_path):
             {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "ByteLevel"}, {"type": "BertPreTokenizer"}]}},
             "Bert",
         ),
-        ({"truncation": {"max_length": "8"}}, "max_length '8'"),
+        ({"truncation": {"max_length": "8"}}, "truncation.max_length is '8'"),
         ({"truncation": {"max_length": 8, "direction": "Up"}}, "'Up'"),
         ({"padding": {"strategy": {"Fixed": "8"}, "pad_id": 0}}, "padding"),
         ({"padding": {"strategy": "BatchLongest", "pad_id": "0"}}, "pad_id"),
@@ -125,6 +125,80 @@ def test_what_is_not_supported_is_refused_by_name(change, words, tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(spec), encoding="utf-8")
     with pytest.raises(TokenizerError, match=words):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"model": []}, "no 'model'"),
+        ({"model": {"type": "BPE", "vocab": {"a": 0, "b": "1"}, "merges": []}}, "model.vocab"),
+        ({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [["a", "a"], 5]}}, r"model.merges\[1\] is 5"),
+        ({"model": {"type": "Unigram", "vocab": [["a", 0.0], ["b"]]}}, "model.vocab"),
+        ({"model": {"type": 5, "vocab": {}}}, "model.type is 5"),
+        ({"added_tokens": {"a": 1}}, "added_tokens is"),
+        ({"added_tokens": ["a"]}, r"added_tokens\[0\] is 'a'"),
+        ({"added_tokens": [{"id": 300}]}, r"added_tokens\[0\] is .* lacks 'content'"),
+        ({"added_tokens": [{"id": 1.5, "content": "a"}]}, r"added_tokens\[0\].id is 1.5"),
+        ({"added_tokens": [{"id": 10**12, "content": "a"}]}, r"added_tokens\[0\].id is 1000000000000"),
+        ({"added_tokens": [{"id": 1, "content": "a"}]}, "'special' is missing"),
+        ({"normalizer": "NFC"}, "normalizer is 'NFC'"),
+        ({"normalizer": {}}, "normalizer is {}; it lacks 'type'"),
+        ({"normalizer": {"type": "Sequence"}}, "'normalizers' is missing"),
+        ({"normalizer": {"type": "Sequence", "normalizers": [None]}}, r"normalizer.normalizers\[0\] is None"),
+        ({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "A"}}, "precompiled_charsmap is not base64"),
+        ({"normalizer": {"type": "Replace", "pattern": "a", "content": ""}}, "normalizer.pattern is 'a'"),
+        ({"normalizer": {"type": "Replace", "pattern": {"String": "a"}, "content": None}}, "normalizer.content is None"),
+        ({"pre_tokenizer": {"type": "ByteLevel", "use_regex": "no"}}, "pre_tokenizer.use_regex is 'no'"),
+        ({"decoder": {"type": "Strip", "content": " ", "start": 10**9, "stop": 0}}, "decoder.start is 1000000000"),
+        ({"decoder": {"type": "Strip", "start": 0, "stop": 0}}, "content"),
+        (
+            {"normalizer": {"type": "Replace", "pattern": {"Regex": "(?:a|b){100000000}"}, "content": ""}},
+            "more than 10,000 times",
+        ),
+        (
+            {"normalizer": {"type": "Replace", "pattern": {"Regex": "((a{99}){99}){99}"}, "content": ""}},
+            "more than 10,000 times",
+        ),
+        ({"post_processor": {"type": "BertProcessing", "cls": "a", "sep": ["b", 1]}}, "post_processor.cls is 'a'"),
+        ({"padding": {"strategy": {"Fixed": 10**9}, "pad_id": 0}}, "padding.strategy"),
+        ({"truncation": []}, r"truncation is \[\]"),
+        ({"normalizer": {"type": "\ud800"}}, "surrogate"),
+    ],
+)
+def test_values_of_other_types_are_refused_by_name(change, words, tmp_path):
+    spec = json.loads(foreign(ByteLevel(add_prefix_space=False)).to_str()) | change
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec), encoding="utf-8")
+    with pytest.raises(TokenizerError, match=words) as raised:
+        load(tmp_path)
+    assert str(tmp_path / "tokenizer.json") in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "file, config, words",
+    [
+        ("tokenizer_config.json", {"added_tokens_decoder": 5}, "added_tokens_decoder is 5"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"x": {"content": "a"}}}, "not an id"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"0": {"content": 1}}}, "content is 1"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"0": {}}}, "lacks 'content'"),
+        ("tokenizer_config.json", {"bos_token": 5}, "bos_token is 5"),
+        ("tokenizer_config.json", {"bos_token": True}, "bos_token is True"),
+        ("tokenizer_config.json", {"eos_token": {"special": True}}, "eos_token is .* lacks 'content'"),
+        ("tokenizer_config.json", {"extra_special_tokens": [5]}, r"extra_special_tokens.* is .*5"),
+        ("tokenizer_config.json", {"tokenizer_class": 5}, "tokenizer_class is 5"),
+        ("tokenizer_config.json", {"extra_ids": 10**9}, "extra_ids is 1000000000"),
+        ("tokenizer_config.json", {"add_prefix_space": "yes"}, "add_prefix_space is 'yes'"),
+        ("special_tokens_map.json", {"pad_token": ["a"]}, "pad_token is"),
+        ("added_tokens.json", {"a": "b"}, r"token\['a'\] is 'b'"),
+        ("added_tokens.json", {"a": -1}, r"token\['a'\] is -1"),
+        ("config.json", [], "not a JSON object"),
+    ],
+)
+def test_values_of_other_types_beside_a_tokenizer_are_refused_by_name(file, config, words, tmp_path):
+    (tmp_path / "tokenizer.json").write_text(foreign(ByteLevel(add_prefix_space=False)).to_str(), encoding="utf-8")
+    (tmp_path / file).write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(TokenizerError, match=words) as raised:
+        load(tmp_path)
+    assert str(tmp_path / file) in str(raised.value)
 
 
 def added(content, id, **flags):

@@ -464,7 +464,8 @@ def test_a_state_of_the_wrong_type_is_told(tmp_path: Path, field: str, value: ob
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"kind": 5}, '"kind" is 5, and must be a text or null'), ({"train": []}, r'"train" is \[\], and must be a JSON object'),
-    ({"train": {"lr": "fast"}}, "\"lr\" is 'fast', and must be of type float"), ({"train": {"lr": math.nan}}, "number NaN is not finite"),
+    ({"train": {"lr": "fast"}}, "\"lr\" is 'fast', and must be of type float"),
+    ({"train": {"lr": math.nan}}, "number NaN is not finite"),
     ({"train": {"speed": 1}}, 'no field "speed"'), ({"task": {"val_fraction": None}}, '"val_fraction" is None'),
     ({"task_name": "poetry"}, "no task 'poetry'"), ({"colour": 1}, 'no field "colour"'),
     ({"lora": {"lora_r": {}}}, r'"lora_r" is \{\}'), ({"kind": None}, "from Python"), ({"kind": "mamba"}, "'mamba'"),

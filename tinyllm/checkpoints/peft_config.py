@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
 import regex
 
 from ..files import short
+from ..tokenizers.patterns import repeats_too_much
 from .files import CheckpointError, checked, read_json
 
 SECONDS = 0.1  # that a regular expression of the file may take on the name of a module
@@ -62,10 +64,21 @@ class PeftConfig:
         return found is not None and int(found[1]) in ([chosen] if isinstance(chosen, int) else chosen)
 
 
+@cache
+def compiled(pattern: str) -> regex.Pattern[str]:
+    """A regular expression for names of modules. ValueError: it is not one, or compiling it could fill the memory."""
+    try:
+        if repeats_too_much(pattern):
+            raise OverflowError("it repeats its parts too many times")
+        return regex.compile(pattern)
+    except (regex.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"the regular expression {short(pattern)}, which is not one: {error}") from None
+
+
 def matches(names: list[str] | str, module: str) -> bool:
     """Whether a module has one of these names, or ends in one; a string is a regular expression for the whole name."""
     if isinstance(names, str):
-        return regex.fullmatch(names, module, timeout=SECONDS) is not None
+        return compiled(names).fullmatch(module, timeout=SECONDS) is not None
     return any(module == name or module.endswith(f".{name}") for name in names)
 
 
@@ -94,7 +107,7 @@ def read_peft_config(path: Path) -> PeftConfig:
     try:
         for pattern in (config.target_modules, config.exclude_modules, config.layers_pattern):
             if isinstance(pattern, str):
-                regex.compile(pattern)
-    except regex.error as error:
-        raise CheckpointError(f"{path} has the regular expression {short(pattern)}, which is not one: {error}") from None
+                compiled(pattern)
+    except ValueError as error:
+        raise CheckpointError(f"{path} has {error}") from None
     return config

@@ -64,8 +64,8 @@ def _replace(model: Model, bits: int, pack: Pack) -> None:
     if not isinstance(model, LanguageModel):
         raise ValueError(f"{type(model).__name__} cannot be quantized yet: GPT, Llama and OPT can")
     if model.lora is not None or model.bits is not None:
-        has = "has adapters: merge them first" if model.lora is not None else f"has {model.bits} bits already"
-        raise ValueError(f"the model {has}")
+        has = "adapters: merge them first" if model.lora is not None else f"{model.bits} bits already: start from its source"
+        raise ValueError(f"the model has {has}")
     packed: dict[int, Packed] = {}  # a tied matrix once
 
     def once(parameter: Parameter, bits: int) -> Packed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import click
 from ..checkpoints.loading import load
 from ..models.classification import SequenceClassifier
 from ..pipelines.text_classification import classify, label_names
-from .inputs import FromFile, one_line, texts_and_table
+from .inputs import FromFile, one_line, place_of, texts_and_table
 from .options import OnDevice
 from .options import command as command_of
 
@@ -75,17 +75,17 @@ def texts_and_seconds(options: Options, for_pairs: bool) -> tuple[list[str], lis
         return texts, table.texts(options.second_column)
     if options.pairs is False or table is not None or not (options.pairs or for_pairs):
         return texts, None
-    return parted(texts, options.pairs is True)
+    return parted(texts, options.pairs is True, lambda i: place_of(options, options.text, i))
 
 
-def parted(texts: Sequence[str], must: bool) -> tuple[list[str], list[str] | None]:
-    """Texts with a tab in them are two each. Either all are, but for blank ones, or none; must: all are."""
+def parted(texts: Sequence[str], must: bool, place: Callable[[int], str]) -> tuple[list[str], list[str] | None]:
+    """Texts with a tab in them are two each: all of them but for blank ones, or none; must: all. place(i) names text i."""
     tabs = {i: text.count("\t") for i, text in enumerate(texts) if text.strip()}
     if not must and not any(tabs.values()):
         return [*texts], None
     if wrong := [i for i, count in tabs.items() if count != 1]:
         raise ValueError(
-            f"text {wrong[0] + 1} has {tabs[wrong[0]]} tabs, and one tab is between the two texts of a pair: "
+            f"{place(wrong[0])} has {tabs[wrong[0]]} tabs, and one tab is between the two texts of a pair: "
             "either every line has one, or none. Pass --pairs no if tabs belong to the texts"
         )
     parts = [text.partition("\t") for text in texts]

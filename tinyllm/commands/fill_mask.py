@@ -11,7 +11,7 @@ import click
 
 from ..checkpoints.loading import load
 from ..pipelines.mask_filling import Word, fill_mask
-from .inputs import FromFile, one_line, texts_of
+from .inputs import FromFile, one_line, place_of, texts_and_table
 from .options import OnDevice
 from .options import command as command_of
 
@@ -40,17 +40,22 @@ def command(options: Options) -> None:
     A text that is an argument gets a line for each word. Of a file or standard input each line gets one: the words and their
     probabilities with tabs between them, the gaps of one text with a bar between them. A blank line stays blank.
     """
-    if options.top_k < 1 or options.batch_size < 1:
-        raise ValueError(f"top_k and batch_size must be 1 or more, and are {options.top_k} and {options.batch_size}")
+    for name in ("top_k", "batch_size"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"{name} is {getattr(options, name)}, and must be 1 or more")
     if options.text == ["-"]:
         options.text, options.file = [], Path("-")
     if options.text and options.file:
         raise ValueError("give the texts themselves or --file, and not both")
-    texts = texts_of(options, options.text, "texts with [MASK] where a word is missing")
+    texts, table = texts_and_table(options, options.text, "texts with [MASK] where a word is missing")
     model, tokenizer = load(options.model, options.device, options.dtype)
     if tokenizer is None:
         raise ValueError(f"{options.model} has no tokenizer: its words cannot be read")
     filled = [i for i, text in enumerate(texts) if text.strip()]
+    mask = tokenizer.id_to_token(tokenizer.mask_id) if tokenizer.mask_id is not None else None
+    if mask and (wrong := [i for i in filled if mask not in texts[i]]):
+        place = place_of(options, options.text, wrong[0], table)
+        raise ValueError(f"{place}: there is no {mask} in {texts[wrong[0]][:60]!r}: write one")
     encoder: Any = model
     found = dict(zip(filled, fill_mask(encoder, tokenizer, [texts[i] for i in filled], options.top_k, options.batch_size)))
     for i in range(len(texts)):

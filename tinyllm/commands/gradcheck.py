@@ -18,19 +18,27 @@ CLASSES = {name.lower(): name for name in MODELS}
 
 
 @click.command()
-@click.argument("model", type=Choice(list(CLASSES), case_sensitive=False))
+@click.argument("model", metavar="MODEL", type=Choice(list(CLASSES), case_sensitive=False))
 @click.option(
     "--kernels",
     "kernel_set",
-    type=click.Choice(["reference", "cpu"]),
+    type=Choice(["reference", "cpu"]),
     default="reference",
     show_default=True,
     help="The set of kernels that computes.",
 )
-@click.option("--samples", default=12, show_default=True, help="Numbers of each parameter that are compared one by one.")
+@click.option(
+    "--samples",
+    type=click.IntRange(1),
+    default=12,
+    show_default=True,
+    help="Numbers of each parameter that are compared one by one.",
+)
 @click.option("--tolerance", default=1e-6, show_default=True, help="The relative error above which a gradient is wrong.")
 @click.option("--dropout", is_flag=True, help="Check with dropout on.")
-@click.option("--seed", default=0, show_default=True, help="Of the weights, the batch and the directions.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the weights, the batch and the directions."
+)
 def command(model: str, kernel_set: str, samples: int, tolerance: float, dropout: bool, seed: int) -> None:
     """Compare each hand-written gradient of MODEL with central differences.
 

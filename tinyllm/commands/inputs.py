@@ -54,6 +54,14 @@ def texts_and_table(
     return texts, table
 
 
+def place_of(options: FromFile, given: Sequence[str], i: int, table: Table | None = None) -> str:
+    """Where text i of texts_and_table is from, as errors name it."""
+    if i < len(given):
+        return f"text {i + 1}"
+    i -= len(given)
+    return table.where(i) if table is not None else f"{options.file or 'standard input'}, line {i + 1}"
+
+
 def input_lines(file: Path, encoding: str) -> list[str]:
     """The lines of a file or of standard input, blank ones included."""
     return lines_of(read_file(file, encoding, "give a file with a text on each line"))

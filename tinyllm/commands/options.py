@@ -34,7 +34,18 @@ from ..cli import PARAMETERS
 from ..data.names import near, nearest
 from ..kernels.threads import set_threads
 
-TYPES = {int: click.INT, float: click.FLOAT, str: click.STRING, Path: click.Path(path_type=Path)}
+
+class PathType(click.Path):
+    """A path. An empty one, which "$VARIABLE" may be, is an error and not the current folder."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty; give a path.", parameter, ctx)
+        return super().convert(value, parameter, ctx)
+
+
+PATH = PathType(path_type=Path)
+TYPES = {int: click.INT, float: click.FLOAT, str: click.STRING, Path: PATH}
 
 
 def comments(cls: type) -> dict[str, tuple[str, str]]:
@@ -193,7 +204,8 @@ def check_other(out: Path, *sources: Path | None) -> None:
             continue
         read, written = source.resolve(), out.resolve()
         if written.is_relative_to(read) or read.is_relative_to(written):
-            raise ValueError(f"{out} is {source}, or one is inside the other: choose another directory to write")
+            where = f"is {source} itself" if written == read else f"and {source} are one inside the other"
+            raise ValueError(f"{out} {where}, which is read: choose another directory to write")
 
 
 def value_of(option: str, args: list[str]) -> str | None:

@@ -26,7 +26,7 @@ def line_reader() -> Callable[[], str]:
     if not on_a_terminal():
         return lambda: input(PROMPT if sys.stdin.isatty() else "")
     try:
-        import prompt_toolkit  # here, because it is an extra: tinyllm[chat]
+        import prompt_toolkit  # here, because it is an extra: tinyllm-numpy[chat]
     except ModuleNotFoundError:
         click.echo("prompt_toolkit is not installed, so lines cannot be edited: pip install 'tinyllm-numpy[chat]'", err=True)
         return lambda: input(PROMPT)

@@ -19,7 +19,7 @@ from ..training.config import TrainConfig
 from ..training.plots import plot_loss
 from ..training.run import Run
 from ..training.trainer import Interrupted
-from .options import Alternatives, Choice, Command, Group, Parameter, bracketed, parameters, value_of
+from .options import PATH, Alternatives, Choice, Command, Group, Parameter, bracketed, parameters, value_of
 
 EXAMPLES = """
 tinyllm train {kind}                                  the standard library of Python, a small model
@@ -67,8 +67,8 @@ def training_command(name: str, task: str | None, examples: str, args: Sequence[
         _option(
             "--preset", f"Source of the options that are not given. [{presets[0]}, without --init]", type=Choice(presets)
         ),
-        _option("--init", "Directory of a trained model to go on from.", type=click.Path(path_type=Path)),
-        _option("--out", f"Directory of the run. [runs/{run}-1, -2, ...]", type=click.Path(path_type=Path)),
+        _option("--init", "Directory of a trained model to go on from.", type=PATH),
+        _option("--out", f"Directory of the run. [runs/{run}-1, -2, ...]", type=PATH),
     ]
     made.params += parameters(classes["task"], defaults=shown)
     made.params += parameters(classes["train"], defaults=shown)
@@ -159,7 +159,7 @@ def _plot(out: Path, watcher: Any) -> None:
 
 
 @click.command(cls=Kinds, invoke_without_command=True, subcommand_metavar="[KIND [OPTIONS]]")
-@click.option("--resume", "run", type=click.Path(path_type=Path), help="Go on with the run in this directory.")
+@click.option("--resume", "run", type=PATH, help="Go on with the run in this directory.")
 @click.pass_context
 def command(ctx: click.Context, run: Path | None, **options: Any) -> None:
     """Train a model on text: `tinyllm train KIND --help` shows what can be set.

@@ -32,6 +32,8 @@ def stored(options: dict[str, Any], documents: bool) -> Iterator[tuple[dict[str,
     with tempfile.TemporaryDirectory(prefix="tinyllm-") as name:
         folder, named = Path(name).resolve(), dict(options)
         for option in OPTIONS:
+            if option == "data" and option in options and (options[option] is None or is_empty(options[option])):
+                raise DataError(f"data is {options[option]}, and holds no rows: {GIVE}")
             if option in options:
                 named[option] = file_names(options[option], folder / option, TEXTS_OF if documents else "")
         try:
@@ -43,6 +45,10 @@ def stored(options: dict[str, Any], documents: bool) -> Iterator[tuple[dict[str,
             for path in folder.iterdir():
                 said = said.replace(f"{path}, line ", f"{path.stem}, row ").replace(str(path), path.stem)
             raise type(error)(said) from None
+
+
+def is_empty(data: Any) -> bool:
+    return isinstance(data, (list, tuple)) and not data
 
 
 def file_names(data: Any, path: Path, before: str) -> Any:

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from ..files import check_unicode, problem_of
 from .files import DataError
 
 SPACE = re.compile(r"[ \t\r\n]*")
@@ -74,13 +75,15 @@ def loaded(text: str, name: str, where: str) -> Any:
 def parsed(text: str, place: int, name: str, where: str) -> tuple[Any, int]:
     """The JSON value that begins at a place, and where it ends."""
     try:
-        return DECODER.raw_decode(text, place)
+        value, end = DECODER.raw_decode(text, place)
+        check_unicode(text[place:end], value)
+        return value, end
     except json.JSONDecodeError as error:
         raise DataError(f"{name}, {where}, is neither JSON nor JSON lines: {error}") from None
     except RecursionError:
         raise DataError(f"{name}, {where}, is nested too deeply to be data") from None
     except ValueError as error:  # ours, or a number of thousands of digits
-        raise DataError(f"{name}, {where}: {error}") from None
+        raise DataError(f"{name}, {where}: {problem_of(error)}") from None
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def chat_format(tokenizer: Tokenizer | None, name: str | None = None) -> ChatFor
     else:
         raise ValueError(
             "this model has no chat format: its tokenizer has no chat_template. Use `tinyllm generate`, or fine-tune it on "
-            "dialogue (chat.extend gives it the format)"
+            "dialogue: tinyllm finetune KIND --task chat --init MODEL"
         )
     return PlainFormat(tokenizer) if template == TEMPLATE else TemplateFormat(tokenizer, template)
 

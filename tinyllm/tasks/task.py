@@ -122,6 +122,8 @@ def listed(names: Any) -> list[Any]:
 
 def lasting(name: str | Path) -> str:
     """The name of data as a run keeps it: a path in full, since it may be resumed from another folder."""
+    if not str(name):
+        raise ValueError("data: a name is empty; give a file, a folder or the name of a data set")
     if str(name).startswith(TEXTS_OF):
         return TEXTS_OF + lasting(str(name).removeprefix(TEXTS_OF))
     is_name = isinstance(name, str) and (name.partition(":")[0] == "stdlib" or name in DATASETS)

@@ -12,7 +12,7 @@ from ..data import Batches, Source, cached_tokens, full_pass, open_source
 from ..data.parts import Parts, text_parts
 from ..generation.decoding import stream
 from ..models import Model
-from ..tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer
+from ..tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer, TokenizerError
 from ..training.config import TrainConfig
 from ..training.data import Data, later
 from .task import Task, lasting, learned_or_loaded, listed
@@ -60,6 +60,10 @@ class TextTask(Task):
         source, test = self.source(), self.test_source()
         parts = tokens_in_parts(source, test, tokenizer, self.fractions)
         prompts = prompts_of(parts.validation, tokenizer) if self.sample_prompt is None else [self.sample_prompt]
+        try:
+            tokenizer.encode(self.sample_prompt or "")
+        except TokenizerError as error:
+            raise ValueError(f"sample_prompt: {error}") from None
 
         def measured(part: np.ndarray) -> dict[str, Any]:
             return {"held_out": lambda: full_pass(part, config.batch_size, length)}

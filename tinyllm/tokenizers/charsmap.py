@@ -12,6 +12,8 @@ import regex
 from .files import TokenizerError
 from .words import Cache
 
+LONGEST_RESULT = 1000  # bytes of what replaces a string; SentencePiece's own maps have at most 33
+
 
 class Charsmap:
     """A precompiled_charsmap: the size of the trie (uint32), the trie (uint32 each), the results, each ended by a zero.
@@ -74,9 +76,13 @@ class Charsmap:
         """(length, replacement) of each beginning of the text that is in the map, the shortest first."""
         for end, unit, place in self._walk(text.encode()):
             if unit & 0x100:
-                at = self._units[place] & 0x7FFFFFFF
-                result = self._results[at : self._results.index(0, at)]
-                yield len(text.encode()[:end].decode()), result.decode()
+                try:
+                    at = self._units[place] & 0x7FFFFFFF
+                    result = self._results[at : self._results.index(0, at, at + LONGEST_RESULT)]
+                    found = len(text.encode()[:end].decode()), result.decode()
+                except (IndexError, ValueError):
+                    raise TokenizerError(f"the precompiled_charsmap is damaged: it says nothing for {text[:1]!r}") from None
+                yield found
 
     def _leads_on(self, text: str) -> bool:
         """Whether some string of the map begins with the text."""

@@ -3,25 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from msgspec import Meta
-
+from ..files import checked_value
 from .added import AddedToken
 from .base import ROLES
-from .files import Id, TokenizerError, TokenJson, check_types, read_json, read_text
+from .files import TokenizerError, read_json, read_text
+from .json_types import Id, check_config
 
 OPTIONS = ("special", "lstrip", "rstrip", "single_word", "normalized")  # of an added token
-TYPES: dict[str, Any] = {  # of the fields of tokenizer_config.json and special_tokens_map.json
-    "added_tokens_decoder": dict[Annotated[str, Meta(pattern="^[0-9]+$")], TokenJson],
-    "additional_special_tokens": list[str | TokenJson] | None,
-    "extra_special_tokens": list[str | TokenJson] | dict[str, str | TokenJson] | None,
-    "extra_ids": Id,
-    **dict.fromkeys(("add_prefix_space", "add_bos_token", "add_eos_token", "legacy"), bool | None),
-    **dict.fromkeys(("do_lower_case", "strip_accents", "tokenize_chinese_chars"), bool | None),
-    **dict.fromkeys(("clean_up_tokenization_spaces", "split_special_tokens"), bool | None),
-    **{f"{role}_token": str | TokenJson | None for role in ROLES},
-}
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -30,9 +20,9 @@ def read_config(directory: Path) -> dict[str, Any]:
     special_tokens_map.json is the older file. As in transformers, what it says wins, unless tokenizer_config.json lists
     the tokens by id (added_tokens_decoder). A special token that is null is kept as None: the tokenizer has none.
     """
-    config = _object(directory / "tokenizer_config.json")
+    config = _config(directory / "tokenizer_config.json")
     if "added_tokens_decoder" not in config:
-        config |= _object(directory / "special_tokens_map.json")
+        config |= _config(directory / "special_tokens_map.json")
     config = {key: value for key, value in config.items() if value is not None or key.endswith("_token")}
     templates = read_templates(directory, config.pop("chat_template", None))
     return config | ({"chat_template": templates} if templates else {})
@@ -69,10 +59,14 @@ def read_templates(directory: Path, configured: Any) -> dict[str, str]:
     )
 
 
+def _config(path: Path) -> dict[str, Any]:
+    config = _object(path)
+    check_config(path, config)
+    return config
+
+
 def _object(path: Path) -> dict[str, Any]:
-    values = read_json(path) if path.is_file() else {}
-    check_types(path, values, dict.fromkeys(values, Id) if path.name == "added_tokens.json" else TYPES)
-    return values
+    return read_json(path) if path.is_file() else {}
 
 
 def content_of(token: str | Mapping[str, Any]) -> str:
@@ -127,7 +121,8 @@ def added_by_config(
             listed[token["content"]] = token_of({"special": False, **token}, int(id))
     else:
         listed |= {token.content: token for token in file_tokens}
-    for content, id in _object(directory / "added_tokens.json").items():
+    path = directory / "added_tokens.json"
+    for content, id in checked_value(path, "token", _object(path), dict[str, Id], TokenizerError).items():
         is_special = content in special
         listed.setdefault(content, AddedToken(content, id, special=is_special, normalized=not is_special))
     found = {token.content: token for token in kept}

@@ -1,11 +1,8 @@
 """Reading and writing tokenizer files: UTF-8, whole or not at all, and one clear sentence about a file that is wrong."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict
-
-from msgspec import Meta
+from typing import Any
 
 from .. import files
 from ..files import atomic_file
@@ -34,30 +31,6 @@ def read_text(path: Path) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """The file's JSON object, or a TokenizerError that names it."""
     return files.read_json(path, TokenizerError)
-
-
-Id = Annotated[int, Meta(ge=0, lt=1 << 32)]
-
-
-class TokenJson(TypedDict):
-    """A token with its options, as files write it."""
-
-    content: str
-    special: NotRequired[bool | None]
-    lstrip: NotRequired[bool | None]
-    rstrip: NotRequired[bool | None]
-    single_word: NotRequired[bool | None]
-    normalized: NotRequired[bool | None]
-
-
-class AddedJson(TokenJson):
-    id: Id
-
-
-def check_types(path: Path, values: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
-    """TokenizerError names the first of these fields of a file whose value is not of the type that `hints` has for it."""
-    for name in filter(values.__contains__, hints):
-        files.checked_value(path, name, values[name], hints[name], TokenizerError)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -1,43 +1,12 @@
 """The parts that all kinds of tokenizer.json share: the envelope, the added tokens and the post-processor."""
 
-from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from .base import Template, Tokenizer
-from .files import AddedJson, Id, TokenizerError, check_types
+from .files import TokenizerError
 from .json_steps import Json, flat, refuse, sequence
 
 ADDED_KEYS = ("content", "id", "special", "lstrip", "rstrip", "single_word", "normalized")
-
-
-class Step(TypedDict):
-    """A step of a section; what else it has depends on its type."""
-
-    type: str
-
-
-SECTIONS: dict[str, Any] = {
-    "added_tokens": list[AddedJson] | None,
-    **dict.fromkeys(("normalizer", "pre_tokenizer", "post_processor", "decoder"), Step | None),
-    **dict.fromkeys(("truncation", "padding"), dict[str, Any] | None),
-}
-MODEL: dict[str, Any] = {
-    "type": str,
-    "merges": list[str | tuple[str, str]],
-    "unk_id": Id | None,
-    "dropout": float | None,
-    **dict.fromkeys(("unk_token", "continuing_subword_prefix", "end_of_word_suffix"), str | None),
-    **dict.fromkeys(("fuse_unk", "byte_fallback", "ignore_merges"), bool | None),
-    "max_input_chars_per_word": Id,
-}
-
-
-def check_spec(path: Path, spec: Json) -> None:
-    """TokenizerError names the part of a tokenizer.json whose value is of another type than the format has."""
-    check_types(path, spec, SECTIONS)
-    check_types(path, spec["model"], MODEL)
-    pieces = list[tuple[str, float]] if model_type(spec["model"]) == "Unigram" else dict[str, Id]
-    check_types(path, spec["model"], {"vocab": pieces})
 
 
 def envelope(tokenizer: Tokenizer, **parts: Any) -> Json:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from ..files import checked_value
 from .added import WHITE_SPACE, AddedToken
 from .base import CONVENTIONS, Settings, Tokenizer
 from .bert_characters import BertNormalizer
@@ -11,6 +12,7 @@ from .bpe import BPETokenizer
 from .classes import BERT, GPT2, ROBERTA, chosen_class
 from .config import read_config, roles_of
 from .files import TokenizerError, read_json, read_text
+from .json_types import Id
 from .sentencepiece_files import read_llama2c, read_model
 from .tokenizer_json import as_transformers_reads, read_tokenizer_json
 from .wordpiece import WordPieceTokenizer, bert_vocabulary
@@ -53,8 +55,7 @@ def read_gpt2(path: Path) -> Tokenizer:
     names = ("encoder.json", "vocab.bpe") if path.name in ("encoder.json", "vocab.bpe") else ("vocab.json", "merges.txt")
     vocab_path, merges_path = (path.parent / name for name in names)
     vocab = read_json(vocab_path)
-    if not isinstance(vocab, dict) or not all(isinstance(id, int) for id in vocab.values()):
-        raise TokenizerError(f"{vocab_path} is not a vocabulary: it should map each token to its id")
+    checked_value(vocab_path, "token", vocab, dict[str, Id], TokenizerError)
     merges = []
     for number, line in enumerate(read_text(merges_path).split("\n"), 1):
         line = line.removesuffix("\r")

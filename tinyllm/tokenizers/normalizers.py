@@ -39,7 +39,10 @@ def normalizer(step: Json) -> Callable[[str], str]:
     if kind in ("NFC", "NFD", "NFKC", "NFKD"):
         return lambda text: unicode_form(kind, text)
     if kind == "Precompiled":
-        blob = base64.b64decode(step["precompiled_charsmap"] or "")
+        try:
+            blob = base64.b64decode(step["precompiled_charsmap"] or "", validate=True)
+        except ValueError:
+            raise TokenizerError("its precompiled_charsmap is not base64: the file is damaged") from None
         return Charsmap(blob).by_grapheme if blob else str
     if kind == "Prepend":
         return lambda text: step["prepend"] + text if text else text

@@ -1,5 +1,6 @@
 """Regular expressions, and what is between their matches. Those that come from a file are stopped when they run away."""
 
+import math
 from collections.abc import Iterator
 
 import regex
@@ -17,11 +18,22 @@ LARGEST_GROWTH = 100  # normalizers from a file may make a text so many times as
 GROWTH_OF_SHORT_TEXTS = 100_000  # and this many characters longer
 
 
+LARGEST_REPEAT = 10_000  # the product of the counts n in {n} and {n,m}: compiling writes out so many copies
+
+
+def repeats_too_much(pattern: str) -> bool:
+    """Whether compiling the pattern could fill the memory, as that of (a{1000}){1000000} does."""
+    counts = [int(digits.lstrip("0")[:9] or 0) for digits in regex.findall(r"\{(\d+)", pattern)]
+    return sum(math.log(count) for count in counts if count) > math.log(LARGEST_REPEAT)
+
+
 class Pattern:
     """A pattern of a tokenizer.json, in which ^ and $ match at each line. A match that takes too long is a LimitError."""
 
     def __init__(self, pattern: str):
         self.pattern = pattern
+        if repeats_too_much(pattern):
+            raise TokenizerError(f"the pattern {pattern!r} repeats its parts more than {LARGEST_REPEAT:,} times")
         try:
             self._compiled = regex.compile(*translated(pattern))
         except (regex.error, OverflowError, RecursionError) as error:

@@ -3,6 +3,7 @@
 Wire format: developers' guide "Encoding"; fields: sentencepiece_model.proto's ModelProto.
 """
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -123,36 +124,52 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     """A number in groups of seven bits, the lowest first, and where the next thing begins."""
     value = shift = 0
-    while True:
+    while shift < 64:
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
         shift += 7
         if byte < 0x80:
             return value, at
+    raise ValueError("a number of more than 64 bits")
+
+
+def _number(value: int | bytes) -> int:
+    if not isinstance(value, int):
+        raise ValueError("bytes in place of a number")
+    return value
+
+
+def _bytes(value: int | bytes) -> bytes:
+    if isinstance(value, int):
+        raise ValueError("a number in place of bytes")
+    return value
 
 
 def _piece(data: int | bytes) -> tuple[str, float, int]:
     text, score, kind = "", 0.0, NORMAL
-    for number, value in fields(bytes(data)):
+    for number, value in fields(_bytes(data)):
         if number == 1:
-            text = bytes(value).decode("utf-8")
+            text = _bytes(value).decode("utf-8")
         elif number == 2:
-            (score,) = struct.unpack("<f", bytes(value))
+            (score,) = struct.unpack("<f", _bytes(value))
         elif number == 3:
-            kind = int(value)
+            kind = _number(value)
+    if not math.isfinite(score):
+        raise ValueError("a score that is not finite")
     return text, score, kind
 
 
 def _set(model: SentencePieceModel, data: int | bytes, names: dict[int, str]) -> None:
     """Put the fields that have names into the model, each as the type that its default has."""
-    for number, value in fields(bytes(data)):
+    for number, value in fields(_bytes(data)):
         name = names.get(number)
         if name is None:
             continue
         kind = type(getattr(model, name))
-        if kind is str:
-            value = bytes(value).decode("utf-8")  # type: ignore[assignment]
-        elif kind is int and value >= 1 << 63:  # type: ignore[operator]
-            value -= 1 << 64  # type: ignore[operator]  # a negative number, in two's complement
-        setattr(model, name, kind(value))
+        if kind in (str, bytes):
+            text = _bytes(value)
+            setattr(model, name, text.decode("utf-8") if kind is str else text)
+        else:
+            count = _number(value)
+            setattr(model, name, kind(count - (1 << 64) if kind is int and count >= 1 << 63 else count))  # two's complement

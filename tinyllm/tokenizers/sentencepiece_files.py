@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import math
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -152,11 +153,21 @@ def sentinels_of(directory: Path) -> int:
     return config.get("extra_ids", 100 if is_t5 else 0)
 
 
+LONGEST_PIECE = 1000  # characters, or bytes; each way to part a piece is tried
+
+
+def check_length(piece: str | bytes) -> None:
+    """TokenizerError for a piece that is too long to be one."""
+    if len(piece) > LONGEST_PIECE:
+        raise TokenizerError(f"the piece {piece[:20]!r}... has {len(piece):,} characters, more than {LONGEST_PIECE:,}")
+
+
 def merges_of(scores: dict[str, float]) -> list[tuple[str, str, int]]:
     """Every way to make a piece of two; the higher its score, the lower the rank. SentencePiece keeps pieces, not merges."""
     rank_of = {score: rank for rank, score in enumerate(sorted(set(scores.values()), reverse=True))}
     merges = []
     for piece, score in scores.items():
+        check_length(piece)
         for middle in range(1, len(piece)):
             left, right = piece[:middle], piece[middle:]
             if (left in scores or len(left) == 1) and (right in scores or len(right) == 1):
@@ -174,8 +185,10 @@ def read_llama2c(path: Path) -> SentencePieceBPETokenizer:
         while at < len(data):
             score, length = struct.unpack_from("<fi", data, at)
             at += 8 + length
-            if not 0 <= length <= longest or at > len(data):
+            if not 0 <= length <= min(longest, LONGEST_PIECE) or at > len(data):
                 raise ValueError(f"a token of {length} bytes")
+            if not math.isfinite(score):
+                raise ValueError(f"a score of {score}")
             scores.append(score)
             pieces.append(data[at - length : at].decode("utf-8").replace(" ", SPACE))
         if len(pieces) < 259:
@@ -200,6 +213,7 @@ def from_tiktoken(data: bytes) -> BPETokenizer:
         raise TokenizerError("it is neither a SentencePiece model nor tiktoken's list of tokens and ranks") from None
     merges = []
     for token, rank in ranks.items():
+        check_length(token)
         for middle in range(1, len(token)):
             left, right = token[:middle], token[middle:]
             if left in ranks and right in ranks:

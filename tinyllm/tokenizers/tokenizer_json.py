@@ -17,8 +17,9 @@ from .classes import TokenizerClass, chosen_class, rebuilt
 from .config import read_config, roles_of, templates_of
 from .decoders import decoder_steps
 from .files import TokenizerError, read_json
-from .json_parts import ADDED_KEYS, check_spec, model_type, read_merges, read_template
+from .json_parts import ADDED_KEYS, model_type, read_merges, read_template
 from .json_steps import Json, flat, refuse
+from .json_types import check_tokenizer
 from .sentencepiece import SOURCE
 from .sentencepiece_json import read_sentencepiece_bpe, read_source, read_unigram
 from .splitting import CUTTERS
@@ -35,9 +36,9 @@ def read_tokenizer_json(path: Path) -> Tokenizer:
 
 def as_transformers_reads(path: Path, spec: Json, chosen: TokenizerClass | None = None) -> Tokenizer:
     """The tokenizer of a tokenizer.json, as a class of transformers changes it; None: the class that AutoTokenizer takes."""
-    check_spec(path, spec)
+    check_tokenizer(path, spec)
+    config = read_config(path.parent)
     try:
-        config = read_config(path.parent)
         if SOURCE in spec["model"]:  # a SentencePiece model that tinyllm saved
             return from_json(spec, config, path)
         in_bytes = any(step["type"] == "ByteLevel" for step in flat(spec.get("pre_tokenizer"), "pretokenizers"))
@@ -45,8 +46,8 @@ def as_transformers_reads(path: Path, spec: Json, chosen: TokenizerClass | None 
         return from_json(*rebuilt(spec, config, chosen, path.parent), path)
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from None
-    except (KeyError, TypeError, AttributeError) as error:
-        raise TokenizerError(f"{path} is damaged: {type(error).__name__} {error} while reading it") from error
+    except KeyError as error:
+        raise TokenizerError(f"{path} is damaged: {error} is missing") from error
 
 
 def from_json(spec: Json, config: Json | None = None, file: Path | None = None) -> Tokenizer:

@@ -64,7 +64,7 @@ class Terminal(Watcher):
         self.bar.stop()
 
     def say(self, text: str) -> None:
-        self.console.print(text, style="dim", markup=False, soft_wrap=True)
+        self.console.print(text, style="dim", markup=False, soft_wrap=not self.console.is_terminal)
 
     def begun(self, trainer: Trainer) -> None:
         config, model = trainer.config, trainer.model
