@@ -77,7 +77,7 @@ class CompletionTask(PairTask):
             [one for i, part in enumerate(self.parts) for one in self.examples(tokenizer, part[which], self.use_for(i))]
             for which in (0, 1)
         )
-        shown = [grouped(part[1]) for part in self.parts]
+        shown = [part[1].grouped() for part in self.parts]
         shown = [pairs.take(spread(len(pairs), self.eval_texts)) for pairs in shown]
         return PairData(
             batches=ExampleBatches(learned, config.batch_size, config.seed),
@@ -101,11 +101,3 @@ class CompletionTask(PairTask):
             after = [*tokenizer.encode(target, allow_special=False)[: use.max_length - 1], tokenizer.eos_id]
             learned = np.arange(len(before) + len(after)) >= len(before)
             yield Example(np.array(before + after, np.int64), learned)
-
-
-def grouped(pairs: Pairs) -> Pairs:
-    """Each source once, with the targets of all its pairs as references."""
-    groups: dict[str, tuple[str, ...]] = {}
-    for source, references in zip(pairs.sources, pairs.references):
-        groups[source] = groups.get(source, ()) + references
-    return Pairs(list(groups), list(groups.values()))
