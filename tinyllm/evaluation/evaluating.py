@@ -54,12 +54,12 @@ def evaluate(
 
     model: a path, which tinyllm.load reads to this device and dtype; a model with its `tokenizer`; or (model, tokenizer),
     as tinyllm.load and tinyllm.finetune give them. data: a file in a form that the task is trained on, a data set by name,
-    or what Python holds (a DataFrame, a list of dicts). settings: those of evaluation.settings.Settings, such as task="text",
-    stride=512. on_batch: called with the number of examples that are done and that of all.
+    or what Python holds (a DataFrame, a list of dicts). settings: those of evaluation.settings.Settings, such as
+    task="text", stride=512. on_batch: called with the number of examples that are done and that of all.
 
     Returns an Evaluation: n, measures[name] with value, low and high, and baseline in the same form. Shares are from 0 to 1.
-    BLEU, chrF and SQuAD's f1 and exact_match are in percent. Losses are in nats a token, bits_per_byte in bits. ValueError if
-    the model cannot be evaluated for the task, or the data do not fit it.
+    BLEU, chrF and SQuAD's f1 and exact_match are in percent. Losses are in nats a token, bits_per_byte in bits. ValueError
+    if the model cannot be evaluated for the task, or the data do not fit it.
     """
     options = Settings(**settings)
     model, tokenizer = opened(model, tokenizer, device, dtype)
