@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyllm.evaluation.intervals import clopper_pearson, differences, mean, measures, share
+from tinyllm.evaluation.labels import calibration
 
 
 @given(st.integers(1, 400), st.floats(0, 1))
@@ -50,3 +51,9 @@ def test_differences_are_paired():
     assert (same.value, same.low, same.high, same.p, same.real) == (0, 0, 0, 1, False)
     with pytest.raises(ValueError, match="300 examples of one model and 299"):
         differences({"score": mean(a)}, {"score": mean(b[1:])})
+
+
+def test_an_interval_holds_its_measure():
+    confidence = np.full(200, 0.5)
+    found = measures({"error": calibration(confidence, np.arange(200) % 2 == 0)})["error"]
+    assert found.value == found.low == 0 < found.high < 0.1

@@ -11,7 +11,7 @@ from tinyllm import huggingface, kernels, metrics
 from tinyllm.data.squad import read_squad
 from tinyllm.evaluation.questions import read_choices
 from tinyllm.models import BERTConfig, BERTForQuestionAnswering
-from tinyllm.tokenizers import BPETokenizer, WordPieceTokenizer
+from tinyllm.tokenizers import BPETokenizer, ByteTokenizer, WordPieceTokenizer
 
 HELLASWAG = [
     {"ind": i, "activity_label": "Cooking", "ctx_a": f"A man is in the kitchen {i}.", "ctx_b": "he", "ctx": "unused",
@@ -115,3 +115,11 @@ def test_answers_by_the_rule_of_squad(unanswered, tmp_path):
     assert found.measures["exact_match"].value == pytest.approx(expected["exact"])
     assert [one.score for one in found.predictions].count(1.0) == expected["exact"] * 4 / 100
     assert found.baseline["f1"].value > 0
+
+
+def test_questions_are_not_for_a_decoder(tmp_path):
+    path = tmp_path / "squad.json"
+    path.write_text(json.dumps({"version": "1.1", "data": [{"title": "A", "paragraphs": []}]}), encoding="utf-8")
+    model = tinyllm.GPT.tiny(vocab_size=256), ByteTokenizer()
+    with pytest.raises(ValueError, match="data for the task qa, and GPT can be evaluated for text"):
+        tinyllm.evaluate(model, path)

@@ -31,7 +31,7 @@ class Options(OnDevice, Settings):
     # Output
     out: Path | None = None  # file for the predictions, JSON lines with input, reference, prediction and score
     json: bool = False  # print the numbers as one JSON object, and nothing else
-    compare: Path | None = None  # another model, evaluated on the same data: is the difference real?
+    compare: Path | None = None  # another model, to be evaluated on the same data; says which differences are real
 
     # Numbers
     dtype: Literal["float32", "float64"] = "float32"  # what the model computes in

@@ -59,7 +59,10 @@ def task_for(model: Any, tokenizer: Tokenizer, data: str, settings: Settings) ->
     if form == "text":
         return fitting[0]
     if form not in fitting:
-        raise ValueError(f"{data} holds data for the task {form}, which a {type(model).__name__} is not evaluated for")
+        raise ValueError(
+            f"{data} holds data for the task {form}, and {type(model).__name__} can be evaluated for {', '.join(fitting)}: "
+            "give other data, or another model"
+        )
     return form
 
 
@@ -92,6 +95,8 @@ def form_of(data: str, settings: Settings) -> str:
 
 def table_form(table: Table) -> str:
     row = table.rows[0]
+    if "paragraphs" in row or isinstance(row.get("data"), list):
+        return "qa"
     if is_choice(row):
         return "choice"
     if table.known(("messages", "conversations", "conversation", "turns")):

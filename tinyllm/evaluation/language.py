@@ -28,6 +28,7 @@ from .result import Prediction, Scored
 from .settings import Settings
 
 LONGEST = 2048  # tokens in a window where `length` does not say more
+SHOWN = 64  # tokens before a window's targets that a prediction shows as its input
 BLOCK, MOST_BLOCKS, FEW_BLOCKS = 256, 2000, 20  # bytes of text in a block of the bootstrap, and how many blocks there are
 
 
@@ -59,7 +60,7 @@ def evaluate_text(
         for (begin, first, end), row, best in zip(group, found, likeliest):
             here = slice(first - begin - 1, end - begin - 1)
             losses[first:end] = row[here]
-            parts = tokens[begin:first], tokens[first:end], best[here]
+            parts = tokens[max(begin, first - SHOWN) : first], tokens[first:end], best[here]
             read, right, said = (tokenizer.decode(part.tolist()) for part in parts)
             predictions.append(Prediction(read, right, said, -float(row[here].mean())))
     return Scored(
