@@ -10,6 +10,7 @@ from tinyllm import kernels
 from tinyllm.cli import cli
 from tinyllm.models import BERTConfig, BERTForSequenceClassification
 from tinyllm.tokenizers import WordPieceTokenizer
+from tinyllm.training.trainer import Watcher
 
 WORDS = ("prize", "cash", "lunch", "home", "mother", "free", "later")
 
@@ -116,6 +117,26 @@ def test_labelled_lines_are_for_evaluate(models, rows, tmp_path):
     pairs = tmp_path / "pairs.txt"
     pairs.write_text("".join(f"{text}\tand {text}\n" for _, text in rows), encoding="utf-8")
     assert run("classify", models[0], "--file", pairs).count("\t") == 3 * len(rows)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_a_tab_makes_a_pair_for_a_run_that_learned_pairs(pairs, rows, tmp_path):
+    table = tmp_path / "learned.csv"
+    lines = [f"{label},{text},and {text}\n" for label, text in rows]
+    table.write_text("label,text,second\n" + "".join(lines), encoding="utf-8")
+    sizes = {"num_hidden_layers": 1, "num_attention_heads": 1, "hidden_size": 8, "intermediate_size": 8}
+    second = {"second_column": "second"} if pairs else {}
+    tinyllm.finetune(
+        "bert", "classification", data=table, out=tmp_path / "run", steps=1, tokenizer="wordpiece:60", text_column="text",
+        max_position_embeddings=64, watcher=Watcher(), **sizes, **second,
+    )  # fmt: skip
+    read = tmp_path / "read.txt"
+    read.write_text("".join(f"{text}\tand {text}\n" for _, text in rows), encoding="utf-8")
+    said = run("classify", tmp_path / "run", "--file", read).splitlines()
+    assert {line.count("\t") for line in said} == {2 + pairs}
+    found = tinyllm.evaluate(tmp_path / "run", table, text_column="text")
+    assert found.predictions[0].input == ([rows[0][1], f"and {rows[0][1]}"] if pairs else rows[0][1])
+    assert found.measures == tinyllm.evaluate(tinyllm.load(tmp_path / "run"), table, text_column="text", **second).measures
 
 
 def test_train_without_steps_names_the_command(tmp_path):

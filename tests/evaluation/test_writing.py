@@ -9,7 +9,8 @@ from parity import peers
 import tinyllm
 from tinyllm import huggingface, kernels
 from tinyllm.data.forms import MADE
-from tinyllm.evaluation.writing import text_measures
+from tinyllm.evaluation import Settings
+from tinyllm.evaluation.writing import chosen_use, text_measures
 from tinyllm.generation import chat
 from tinyllm.models import T5, T5Config
 from tinyllm.tokenizers import BPETokenizer, UnigramTokenizer
@@ -123,3 +124,24 @@ def test_the_names_of_made_pairs_are_pairs(t5):
     assert "forms" in MADE
     found = tinyllm.evaluate(t5, "forms", limit=2, max_length=3)
     assert found.task == "summarization" and found.n == 2
+
+
+def test_of_several_tasks_one_is_meant(t5):
+    model, tokenizer = t5
+    uses = {
+        f"translation_en_to_{to}": {"prefix": f"translate English to {to}: ", "max_length": n}
+        for to, n in (("de", 3), ("fr", 5))
+    }
+    model = model.with_config(task_specific_params={**model.config.task_specific_params, **uses})
+    lengths = {
+        chosen_use(model, task, Settings(**given)).max_length
+        for task, given in (
+            ("translation", {"source": "en", "target": "de"}), ("text2text", {"prefix": "translate English to de: "}),
+            ("text2text", {"source": "en", "target": "de"}),
+        )
+    }  # fmt: skip
+    assert lengths == {3} and chosen_use(model, "summarization", Settings()).max_length == 8
+    assert chosen_use(model, "translation", Settings(prefix="to fr: ", max_length=9)).prefix == "to fr: "
+    rows = [{"source": TEXTS[0], "target": TEXTS[1]}]
+    with pytest.raises(ValueError, match="several such tasks, summarization with the prefix"):
+        tinyllm.evaluate((model, tokenizer), rows)

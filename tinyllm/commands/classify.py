@@ -10,8 +10,7 @@ from typing import Any
 import click
 
 from ..checkpoints.loading import load
-from ..checkpoints.runs import RUN, is_run
-from ..files import read_json
+from ..checkpoints.runs import is_run, task_options
 from ..models.classification import SequenceClassifier
 from ..pipelines.text_classification import classify, label_names
 from .inputs import FromFile, one_line, texts_and_table
@@ -71,7 +70,7 @@ def command(options: Options) -> None:
 
 def trained_on_pairs(path: Path) -> bool | None:
     """Whether a training run learned pairs of texts; None if that is not known, as of a model that is not in a run."""
-    return read_json(path / RUN).get("task", {}).get("second_column") is not None if is_run(path) else None
+    return task_options(path).get("second_column") is not None if is_run(path) else None
 
 
 def texts_and_seconds(options: Options, for_pairs: bool, names: Sequence[str]) -> tuple[list[str], list[str] | None]:

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import click
 
-from ..checkpoints.loading import load
 from ..evaluation import Difference, Evaluation, Measure, Settings, evaluate
 from ..evaluation.losses import OnBatch
 from .inputs import one_line
@@ -60,9 +59,9 @@ def command(options: Options) -> None:
     settings = {field.name: getattr(options, field.name) for field in dataclasses.fields(Settings)}
 
     def measured(path: Path, **given: Any) -> Evaluation:
-        loaded = load(path, options.device, options.dtype)
         with progress(str(path)) as on_batch:
-            return evaluate(loaded, options.data, on_batch=on_batch, **settings | given)
+            where: dict[str, Any] = {"device": options.device, "dtype": options.dtype, "on_batch": on_batch}
+            return evaluate(path, options.data, **where, **settings | given)
 
     result = measured(options.model)
     other = None if options.compare is None else measured(options.compare, task=result.task)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..checkpoints.loading import load
+from ..checkpoints.runs import task_options
 from ..data.in_memory import stored
 from ..data.sources import TEXTS_OF
 from ..data.tables import table_kind
@@ -62,6 +63,8 @@ def evaluate(
     if the model cannot be evaluated for the task, or the data do not fit it.
     """
     options = Settings(**settings)
+    if isinstance(model, (str, Path)) and options.second_column is None:  # a model of pairs gets pairs
+        options.second_column = task_options(Path(model)).get("second_column")
     model, tokenizer = opened(model, tokenizer, device, dtype)
     with stored({"data": data}, documents=False) as (named, _):
         name = str(named["data"])

@@ -17,7 +17,7 @@ from ..data.text_pairs import read_pairs
 from ..generation.chat import chat_format
 from ..generation.decoding import end_tokens
 from ..models import LanguageModel, Model
-from ..pipelines.text2text import Use, answers, prompt, source, use_of, written
+from ..pipelines.text2text import Use, answers, prompt, source, written
 from ..tokenizers import Tokenizer
 from .intervals import Statistic, mean, share
 from .losses import OnBatch, loss_measures, rows_at_once, token_losses
@@ -53,18 +53,21 @@ def evaluate_pairs(
 
 
 def chosen_use(model: Model, task: str, settings: Settings) -> Use:
-    """How the model is used for the task, with what the settings change."""
+    """How the model is used for the task, with what the settings change.
+
+    ValueError if the model knows several such tasks, and neither source and target (translation_en_to_de) nor the prefix
+    says which is meant.
+    """
     params = getattr(model.config, "task_specific_params", None) or {}
-    stem = STEMS[task] or next(iter(params), "")
-    names = [name for name in params if name.startswith(stem)]
-    if len(names) > 1 and settings.prefix is None:
-        raise ValueError(
-            f"the model has several such tasks, {', '.join(names)}: pass the prefix of the one that is meant, such as "
-            f'--prefix "{Use.of(params[names[0]]).prefix}"'
-        )
-    use = use_of(model, stem) if len(names) < 2 else Use.of(params[names[0]])
-    given = {name: value for name in vars(use) if (value := getattr(settings, name, None)) is not None}
-    return dataclasses.replace(use, **given)
+    uses = {name: Use.of(params[name]) for name in params if name.startswith(STEMS[task])}
+    ending = f"_{settings.source}_to_{settings.target}"
+    for meant in ({name for name in uses if name.endswith(ending)}, {n for n in uses if uses[n].prefix == settings.prefix}):
+        uses = {name: use for name, use in uses.items() if name in meant} or uses
+    if len(uses) > 1 and settings.prefix is None:
+        known = ", ".join(f'{name} with the prefix "{use.prefix}"' for name, use in uses.items())
+        raise ValueError(f"the model has several such tasks, {known}: give --prefix, or --task with --source and --target")
+    given = {field: value for field in vars(Use()) if (value := getattr(settings, field, None)) is not None}
+    return dataclasses.replace(next(iter(uses.values()), Use()), **given)
 
 
 def pair_losses(
