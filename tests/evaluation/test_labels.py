@@ -66,12 +66,17 @@ def test_classification_is_scikit_learns(labels, tmp_path):
 
 
 def test_the_calibration_error_by_hand():
-    confidence, right = np.array([0.95, 0.95, 0.55, 0.6, 1.0]), np.array([True, False, True, True, True])
-    # bins of 1/15: 0.95 twice and 1.0 in the last one, 0.55 and 0.6 (which ends it) in the ninth
+    confidence, right = np.array([0.95, 0.95, 0.55, 0.6, 1.0]), np.array([True, True, True, True, False])
+    # bins of 1/15: 0.95 twice and 1.0 are in the last one, 0.55 and 0.6 (which ends it) in the ninth
     expected = abs(2 / 3 - (0.95 + 0.95 + 1.0) / 3) * 3 / 5 + abs(1 - 0.575) * 2 / 5
     assert calibration(confidence, right).result == pytest.approx(expected)
     certain = class_measures(np.eye(3), np.arange(3), ["a", "b", "c"])
     assert certain["calibration_error"].result == 0 and certain["loss"].result == 0
+
+
+def test_a_label_that_nobody_names_does_not_count():
+    measured = class_measures(np.eye(3)[[0, 0, 1]], np.array([0, 1, 1]), ["a", "b", "c"])
+    assert measured["macro_f1"].result == pytest.approx(2 / 3) and measured["f1:c"].result == 0
 
 
 def test_labels_by_other_names(tmp_path):

@@ -1,5 +1,6 @@
 """Language models, BERT and T5 on plain text: losses equal those of transformers on the same tokens."""
 
+import dataclasses
 import json
 import math
 
@@ -14,7 +15,7 @@ from tinyllm.data.masking import MaskedPairs, Sentences
 from tinyllm.data.spans import Noise, sentinel_ids, spans_pass
 from tinyllm.evaluation.language import windows_of
 from tinyllm.models import T5, BERTConfig, T5Config
-from tinyllm.tokenizers import BPETokenizer, UnigramTokenizer, WordPieceTokenizer
+from tinyllm.tokenizers import BPETokenizer, CharacterTokenizer, UnigramTokenizer, WordPieceTokenizer
 
 TEXT = "The old bridge is closed. Ünder it a river runs, and nobody knows where it ends. " * 6 + "\n"
 
@@ -181,3 +182,25 @@ def test_spans_are_those_of_transformers(book, tmp_path):
     found = tinyllm.evaluate(tmp_path / "hf", book, length=20)
     assert (found.task, found.n) == ("spans", count)
     assert found.measures["loss"].value == pytest.approx(total / count, rel=1e-5)
+
+
+def test_models_with_two_tokenizers_are_compared_by_bits_per_byte(gpt, book):
+    model, _ = gpt
+    character = CharacterTokenizer.train(TEXT)
+    other = tinyllm.GPT(dataclasses.replace(model.config, vocab_size=character.vocab_size), seed=2), character
+    ours, theirs = tinyllm.evaluate(gpt, book), tinyllm.evaluate(other, book)
+    found = ours.compare(theirs)
+    assert [*found] == ["bits_per_byte"] and ours.n != theirs.n
+    expected = ours.measures["bits_per_byte"].value - theirs.measures["bits_per_byte"].value
+    assert found["bits_per_byte"].value == pytest.approx(expected)
+    assert {*ours.compare(ours)} == {"loss", "perplexity", "bits_per_byte"}
+
+
+def test_masked_words_of_two_tokenizers_are_not_compared(book):
+    results = []
+    for size in (60, 90):
+        tokenizer = WordPieceTokenizer.train(TEXT, size)
+        model = tinyllm.BERT.tiny(vocab_size=tokenizer.vocab_size, max_position_embeddings=32)
+        results.append(tinyllm.evaluate((model, tokenizer), book))
+    with pytest.raises(ValueError, match="different hidden tokens"):
+        results[0].compare(results[1])

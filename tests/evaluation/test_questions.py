@@ -9,6 +9,7 @@ from parity import peers
 import tinyllm
 from tinyllm import huggingface, kernels, metrics
 from tinyllm.data.squad import read_squad
+from tinyllm.evaluation import questions
 from tinyllm.evaluation.questions import read_choices
 from tinyllm.models import BERTConfig, BERTForQuestionAnswering
 from tinyllm.tokenizers import BPETokenizer, ByteTokenizer, WordPieceTokenizer
@@ -123,3 +124,12 @@ def test_questions_are_not_for_a_decoder(tmp_path):
     model = tinyllm.GPT.tiny(vocab_size=256), ByteTokenizer()
     with pytest.raises(ValueError, match="data for the task qa, and GPT can be evaluated for text"):
         tinyllm.evaluate(model, path)
+
+
+def test_acc_norm_divides_by_bytes(monkeypatch):
+    """The right answer has the larger log-probability per byte, the wrong one per character and as a whole."""
+    rows = [{"question": "A", "choices": ["\u00e9\u00e9\u00e9", "abcd"], "answer": 0}]
+    monkeypatch.setattr(questions, "token_losses", lambda model, batch: (np.array([[5.0], [4.0]]), None))
+    monkeypatch.setattr(questions, "in_batches", lambda rows, size, on_batch: [[0, 1]])
+    found = tinyllm.evaluate((tinyllm.GPT.tiny(vocab_size=256), ByteTokenizer()), rows)
+    assert (found.measures["accuracy"].value, found.measures["acc_norm"].value) == (0, 1)  # -5 / 6 and -4 / 4

@@ -102,10 +102,14 @@ def test_a_decoder_completes_or_replies(tmp_path):
     rows = [{"question": text, "answer": TEXTS[-1]} for text in TEXTS]
     assert tinyllm.evaluate((model, tokenizer), rows, max_length=5).task == "completion"
     model = chat.extend(model, tokenizer)
-    found = tinyllm.evaluate((model, tokenizer), rows, max_length=5)
+    for id in chat.chat_format(tokenizer).ends:
+        model.tokens.w.data[id] *= 6  # which makes ends likelier
+    found = tinyllm.evaluate((model, tokenizer), rows, max_length=20)
     assert (found.task, found.n, found.unit) == ("chat", 5, "dialogue")
-    talk = chat.Chat(model, tokenizer, max_new_tokens=5, temperature=0.0)
-    assert found.predictions[0].prediction == "".join(talk.reply(TEXTS[0])).strip()
+    talk = chat.Chat(model, tokenizer, max_new_tokens=20, temperature=0.0)
+    for one, text in zip(found.predictions, TEXTS):
+        talk.reset()
+        assert one.prediction == "".join(talk.reply(text)).strip()
     examples = chat.examples(tokenizer, [chat_of(row) for row in rows], 48)
     total = count = 0
     for tokens, targets, mask in tinyllm.data.examples_pass(examples, 1):

@@ -71,9 +71,22 @@ class Evaluation:
         return sorted(self.predictions, key=lambda one: one.score)[:count]
 
     def compare(self, other: Evaluation, resamples: int = intervals.RESAMPLES, seed: int = 0) -> dict[str, Difference]:
-        """Each measure minus the other model's on the same data, by a paired bootstrap."""
+        """Each measure minus the other model's on the same data, by a paired bootstrap.
+
+        If two tokenizers divide a plain text differently, only bits_per_byte is compared: the others are means over tokens.
+        ValueError if the tasks or the examples are not the same.
+        """
         if other.task != self.task:
             raise ValueError(f"one model was evaluated for {self.task} and the other for {other.task}; give both one --task")
+        if self.task == "text":
+            names = {"bits_per_byte"} if self.n != other.n else {*self.statistics}
+            ours = {name: one for name, one in self.statistics.items() if name in names}
+            return intervals.differences(ours, other.statistics, resamples, seed)
+        if [one.reference for one in self.predictions] != [one.reference for one in other.predictions]:
+            raise ValueError(
+                f"the models were evaluated on different {self.unit}s, and a paired comparison needs the same ones: give "
+                "both one file; models that guess hidden tokens also need one tokenizer and length"
+            )
         return intervals.differences(self.statistics, other.statistics, resamples, seed)
 
     def write(self, path: str | Path) -> None:
