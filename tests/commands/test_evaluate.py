@@ -112,6 +112,7 @@ def test_labelled_lines_are_for_evaluate(models, rows, tmp_path):
         said = run("classify", models[0], "--file", path, fails=True)
         assert "label, a tab and a text" in said or "text, a tab and a label" in said
         assert f"tinyllm evaluate {models[0]} --data {path}" in said
+        assert json.loads(run("evaluate", models[0], "--data", path, "--json"))["n"] == 40  # as proposed
         assert run("classify", models[0], "--file", path, "--pairs", "no").count("\n") == len(lines)
         assert run("classify", models[0], "--file", path, "--pairs", "yes").count("\n") == len(lines)
     pairs = tmp_path / "pairs.txt"

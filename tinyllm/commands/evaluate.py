@@ -20,6 +20,7 @@ from .options import command as command_of
 
 WORST = 10  # predictions that are shown
 WIDEST = 100  # characters of a text that is shown
+MOST_LABELS = 12  # of a confusion matrix that is shown
 
 
 @dataclass
@@ -107,7 +108,9 @@ def show(model: Path, result: Evaluation) -> None:
     for name in ("stride", "length", "bleu_signature", "chrf_signature"):
         if name in result.notes:
             click.echo(f"{name.replace('_', ' ')}: {result.notes[name]}")
-    if "confusion" in result.notes:
+    if len(result.notes.get("labels", ())) > MOST_LABELS:
+        click.echo(f"\nThe confusion matrix of {len(result.notes['labels'])} labels is in what --json prints.")
+    elif "confusion" in result.notes:
         labels = [one_line(label) for label in result.notes["labels"]]
         click.echo("\nLabels in rows, predictions in columns:")
         counts = zip(labels, result.notes["confusion"])

@@ -126,7 +126,7 @@ def scored_texts(
     baseline: list[str],
     more: dict[str, Statistic],
 ) -> Scored:
-    """What the texts are worth. more: measures of the model beside those of the texts."""
+    """The measures of the texts that a model wrote. more: measures of the model beside those of its texts."""
     found = text_measures(said, references)
     rouge = found["rougeL"].rows[:, 0]
     predictions = [
