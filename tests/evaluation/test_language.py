@@ -202,5 +202,7 @@ def test_masked_words_of_two_tokenizers_are_not_compared(book):
         tokenizer = WordPieceTokenizer.train(TEXT, size)
         model = tinyllm.BERT.tiny(vocab_size=tokenizer.vocab_size, max_position_embeddings=32)
         results.append(tinyllm.evaluate((model, tokenizer), book))
+    with pytest.raises(ValueError, match="length is 33, and must be from 8 to what this model takes, 32 tokens"):
+        tinyllm.evaluate((model, tokenizer), book, length=33)
     with pytest.raises(ValueError, match="different hidden tokens"):
         results[0].compare(results[1])

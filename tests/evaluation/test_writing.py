@@ -152,3 +152,10 @@ def test_of_several_tasks_one_is_meant(t5):
     rows = [{"source": TEXTS[0], "target": TEXTS[1]}]
     with pytest.raises(ValueError, match="several such tasks, summarization with the prefix"):
         tinyllm.evaluate((model, tokenizer), rows)
+
+
+def test_two_files_whose_lines_belong_together(t5, tmp_path):
+    for side, texts in (("en", TEXTS), ("de", WRITTEN)):
+        (tmp_path / f"test.{side}").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    found = tinyllm.evaluate(t5, str(tmp_path / "test"), source="en", target="de", max_length=3)
+    assert found.n == 4 and [one.input for one in found.predictions] == [*TEXTS[:3], TEXTS[4]]  # one target is empty

@@ -14,7 +14,6 @@ from ..data.registry import DATASETS, find_dataset
 from ..data.sentences import COPIES
 from ..data.sources import TEXTS_OF
 from ..data.tables import INPUTS, LABELS, TARGETS, TEXTS, Table, read_table, table_kind
-from ..data.text_pairs import parallel_files
 from ..models import (
     BERT,
     T5,
@@ -55,7 +54,7 @@ def task_for(model: Any, tokenizer: Tokenizer, data: str, settings: Settings) ->
         return fitting[0]
     form = form_of(data, settings)
     if form == "pairs":
-        return pairs_task(model, tokenizer, data, settings)
+        return pairs_task(model, tokenizer, settings)
     if form == "text":
         return fitting[0]
     if form not in fitting:
@@ -66,8 +65,9 @@ def task_for(model: Any, tokenizer: Tokenizer, data: str, settings: Settings) ->
     return form
 
 
-def pairs_task(model: Any, tokenizer: Tokenizer, data: str, settings: Settings) -> str:
-    """What pairs of texts are to this model: what it was trained for; to one that knows no such task, dialogues or text."""
+def pairs_task(model: Any, tokenizer: Tokenizer, settings: Settings) -> str:
+    """The task of a model on pairs of texts: the one that it was trained for. A decoder that knows none replies if it has a
+    chat template, else it completes."""
     params = getattr(model.config, "task_specific_params", None) or {}
     if isinstance(model, LanguageModel):
         return "completion" if params or tokenizer.chat_template is None or settings.source else "chat"
@@ -86,8 +86,6 @@ def form_of(data: str, settings: Settings) -> str:
         return "text"
     if name in DATASETS and find_dataset(name).text is not None and name == data:
         return "text"
-    if parallel_files(data, settings.source, settings.target) is not None:
-        return "pairs"
     if name not in DATASETS and not table_kind(Path(data)) and not settings.delimiter:
         return "text"
     return table_form(read_table(data, [*INPUTS, *TARGETS], settings.delimiter, settings.encoding))

@@ -28,7 +28,9 @@ def evaluate_masked(
 ) -> Scored:
     """loss, perplexity and accuracy of hidden tokens. Each passage is read once, with tokens hidden as in pretraining
     (data/masking.py), always the same ones."""
-    length = min(settings.length or model.max_length, model.max_length)
+    length = settings.length or model.max_length
+    if not 8 <= length <= model.max_length:
+        raise ValueError(f"length is {length}, and must be from 8 to what this model takes, {model.max_length} tokens")
     text = Sentences.of(open_source(data, quiet=True, encoding=settings.encoding), tokenizer, longest=length - 2)
     size = rows_at_once(model, length, settings.batch_size)
     rows = MaskedPairs(text, tokenizer, size, length, pairs=False, share=settings.masked)
