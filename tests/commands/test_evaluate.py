@@ -1,4 +1,4 @@
-"""tinyllm evaluate: what it prints and writes, and what a wrong call is told."""
+"""tinyllm evaluate: what it prints and writes, and the errors of wrong calls."""
 
 import json
 

@@ -6,7 +6,7 @@ counts of n-grams. So a bootstrap sample, in which example i comes w_i times, ne
     measure* = value(sum_i w_i rows_i),    w ~ multinomial(n; 1/n, ..., 1/n)
 
 The interval is the central 95 % of the measures of the samples (Efron & Tibshirani 1993, section 13.3). It is widened to
-hold the measure itself, which it can miss where samples are biased: that of a calibration error of 0 lies above 0. A share
+hold the measure itself, which it can miss where samples are biased: that of a calibration error of 0 is above 0. A share
 of examples that are right has an exact interval instead (Clopper & Pearson 1934).
 """
 
