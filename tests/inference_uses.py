@@ -92,6 +92,12 @@ def tags_measured(model: Any) -> list[float]:
     return list(TagData(None, list, rows=rows, true=true).evaluate(model, [batch]).values())
 
 
+def evaluated(model: Any, tokenizer: Any, row: dict[str, str]) -> list[float]:
+    """The measures of a model on one example."""
+    found = tinyllm.evaluate((model, tokenizer), [row], resamples=1, max_length=6)
+    return [one.value for one in found.measures.values()]
+
+
 def tokens_of(model: Any) -> np.ndarray:
     return np.array([[5, 6, 7], [8, 9, 4]])
 
@@ -120,6 +126,9 @@ USES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "fill_mask": ("BERT", lambda m: tinyllm.fill_mask(m, WORDS, TEXTS)),
     "tag": ("BERTForTokenClassification", lambda m: tinyllm.tag(m, WORDS, TEXTS)),
     "answer": ("BERTForQuestionAnswering", lambda m: tinyllm.answer(m, WORDS, [("the first", "a model is open")])),
+    "evaluate on a text": ("GPT", lambda m: evaluated(m, BYTES, {"text": "Once upon a time."})),
+    "evaluate on hidden words": ("BERT", lambda m: evaluated(m, WORDS, {"text": "the first run of a model is open"})),
+    "evaluate on pairs": ("T5", lambda m: evaluated(m, BYTES, {"source": "One is here.", "target": "Two"})),
     "sentence_embeddings": ("BERTEncoder", lambda m: tinyllm.sentence_embeddings(m, WORDS, TEXTS)),
 }
 # these measure a model, and may give NaN: training says so in its own way

@@ -112,6 +112,16 @@ def test_texts_where_the_model_is():
     assert answers(made("T5").to("cuda"), PIECES, TEXTS, use) == answers(made("T5"), PIECES, TEXTS, use)
 
 
+def test_evaluation_where_the_model_is():
+    rows = [{"text": text} for text in TEXTS]
+    for name, tokenizer in (("GPT", bytes_of()), ("BERT", PIECES)):
+        found, expected = (
+            tinyllm.evaluate((made(name, tokenizer).to(place), tokenizer), rows, resamples=9, batch_size=2)
+            for place in ("cuda", "cpu")
+        )
+        assert close([*found.measures.values()], [*expected.measures.values()])
+
+
 # The commands ----------------------------------------------------------------------------------------------------------
 
 COMMANDS = {

@@ -3,6 +3,7 @@
 from . import kernels, tokenizers
 from .checkpoints import huggingface, lora
 from .checkpoints.loading import load, save
+from .evaluation.evaluating import evaluate
 from .finite_differences import gradcheck
 from .generation.decoding import complete, generate, stream
 from .kernels import autocast
@@ -53,6 +54,7 @@ __all__ = [
     "classify",
     "clip_grad_norm",
     "complete",
+    "evaluate",
     "fill_mask",
     "finetune",
     "generate",

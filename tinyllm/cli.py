@@ -18,6 +18,7 @@ from .data.names import near
 COMMANDS = {
     "train": "Train a model on text, or resume a run.",
     "finetune": "Teach a model a task: classification, conversation, translation, ...",
+    "evaluate": "Measure a model on a file, with intervals and a baseline.",
     "generate": "Continue a text.",
     "classify": "Label texts with a fine-tuned classifier.",
     "answer": "Find the answers to questions in a text.",

@@ -217,17 +217,30 @@ def bleu(hypotheses: Sequence[str], references: References, max_order: int = 4) 
     As sacrebleu computes it (Post 2018): texts split as by mteval-v13a, case kept, an order without a match counted as 1/2,
     1/4, ... of one; of several references the length is the nearest, and an n-gram counts as often as in any of them.
     """
-    matches, totals, length, reference_length = [0] * max_order, [0] * max_order, 0, 0
-    for hypothesis, group in paired(hypotheses, references):
-        words, others = bleu_words(hypothesis), [bleu_words(text) for text in group]
-        length += len(words)
-        reference_length += min((abs(len(other) - len(words)), len(other)) for other in others)[1]
-        for i in range(max_order):
-            known: Counter = Counter()
-            for other in others:
-                known |= ngrams(other, i + 1)
-            matches[i] += overlap(ngrams(words, i + 1), known)
-            totals[i] += max(len(words) - i, 0)
+    counts = [bleu_counts(hypothesis, group, max_order) for hypothesis, group in paired(hypotheses, references)]
+    return bleu_score(np.sum(counts, 0)) if counts else 0.0
+
+
+def bleu_counts(hypothesis: str, references: Sequence[str], max_order: int = 4) -> np.ndarray:
+    """What a text adds to the BLEU of its corpus: its length, that of the nearest reference, then for each order how many of
+    its n-grams a reference has, then how many it has, (2 + 2 max_order,)."""
+    words, others = bleu_words(hypothesis), [bleu_words(text) for text in references]
+    nearest = min((abs(len(other) - len(words)), len(other)) for other in others)[1]
+    matches, totals = [], []
+    for n in range(1, max_order + 1):
+        known: Counter = Counter()
+        for other in others:
+            known |= ngrams(other, n)
+        matches.append(overlap(ngrams(words, n), known))
+        totals.append(max(len(words) - n + 1, 0))
+    return np.array([len(words), nearest, *matches, *totals])
+
+
+def bleu_score(counts: np.ndarray) -> float:
+    """The BLEU in percent of summed bleu_counts."""
+    length, reference_length, *both = counts.tolist()
+    max_order = len(both) // 2
+    matches, totals = both[:max_order], both[max_order:]
     if not any(matches) or not all(totals):
         return 0.0
     logarithms, halved = [], 1
@@ -266,9 +279,14 @@ def chrf(hypotheses: Sequence[str], references: References, max_order: int = 6, 
     """
     total = np.zeros((max_order, 3), np.int64)
     for hypothesis, group in paired(hypotheses, references):
-        each = [chrf_counts(hypothesis, reference, max_order) for reference in group]
-        total += max(each, key=lambda counts: chrf_score(counts, beta))  # the first of equals
+        total += chrf_nearest(hypothesis, group, max_order, beta)
     return 100 * chrf_score(total, beta)
+
+
+def chrf_nearest(hypothesis: str, references: Sequence[str], max_order: int = 6, beta: float = 2.0) -> np.ndarray:
+    """chrf_counts with the reference that the text comes nearest to, the first of equals."""
+    each = [chrf_counts(hypothesis, reference, max_order) for reference in references]
+    return max(each, key=lambda counts: chrf_score(counts, beta))
 
 
 def chrf_counts(hypothesis: str, reference: str, max_order: int) -> np.ndarray:
@@ -281,7 +299,8 @@ def chrf_counts(hypothesis: str, reference: str, max_order: int) -> np.ndarray:
     return np.array(counts)
 
 
-def chrf_score(counts: np.ndarray, beta: float) -> float:
+def chrf_score(counts: np.ndarray, beta: float = 2.0) -> float:
+    """The chrF, from 0 to 1, of summed chrf_counts."""
     both = counts[(counts[:, 0] > 0) & (counts[:, 1] > 0)]
     if not both[:, 2].any():
         return 0.0
@@ -295,14 +314,18 @@ def rouge(hypotheses: Sequence[str], references: References) -> dict[str, float]
     As the rouge-score package computes them, without stemming: words are runs of a-z and 0-9 of the lower-case text; of
     several references the best counts, for each measure on its own. -> {"rouge1": ..., "rouge2": ..., "rougeL": ...}
     """
-    sums, n = {"rouge1": 0.0, "rouge2": 0.0, "rougeL": 0.0}, 0
-    for hypothesis, group in paired(hypotheses, references):
-        words, others, n = rouge_words(hypothesis), [rouge_words(text) for text in group], n + 1
-        for order in (1, 2):
-            ours, theirs = ngrams(words, order), [ngrams(other, order) for other in others]
-            sums[f"rouge{order}"] += max(f_score(overlap(ours, t), ours.total(), t.total()) for t in theirs)
-        sums["rougeL"] += max(f_score(common_length(words, other), len(words), len(other)) for other in others)
-    return {name: value / max(n, 1) for name, value in sums.items()}
+    scores = [rouge_scores(hypothesis, group) for hypothesis, group in paired(hypotheses, references)]
+    return {name: sum(one[name] for one in scores) / max(len(scores), 1) for name in ("rouge1", "rouge2", "rougeL")}
+
+
+def rouge_scores(hypothesis: str, references: Sequence[str]) -> dict[str, float]:
+    """ROUGE-1, -2 and -L of one text, each with the best of its references."""
+    words, others, scores = rouge_words(hypothesis), [rouge_words(text) for text in references], {}
+    for order in (1, 2):
+        ours, theirs = ngrams(words, order), [ngrams(other, order) for other in others]
+        scores[f"rouge{order}"] = max(f_score(overlap(ours, t), ours.total(), t.total()) for t in theirs)
+    scores["rougeL"] = max(f_score(common_length(words, other), len(words), len(other)) for other in others)
+    return scores
 
 
 def rouge_words(text: str) -> list[str]:

@@ -128,6 +128,13 @@ def test_summarize_a_table_by_its_own_sentences(both, tmp_path):
     for begin, texts in (("rouge1", written), ("the first sentence: rouge1", [row["source"][0] for row in rows])):
         assert f"{begin} {metrics.rouge(texts, references)['rouge1']:.4g}" in done.stderr.splitlines()[begin[0] == "t"]
 
+    again = {"source": rows[0]["source"], "target": ["Dogs and cats."]}  # one more right summary of the first text
+    data.write_text("".join(json.dumps(row) + "\n" for row in [*rows, again]), encoding="utf-8")
+    done = CliRunner().invoke(cli, ["summarize", str(tmp_path / "model"), "--data", str(data), "--extract"])
+    assert done.stdout.splitlines() == written
+    together = metrics.rouge(written, [[*references[0], *again["target"]], references[1]])
+    assert done.stderr.startswith(f"rouge1 {together['rouge1']:.4g}")
+
     talk = tmp_path / "talk.jsonl"
     talk.write_text(json.dumps({"dialogue": "#A#: Hi\n#B#: So.", "summary": "They say hi."}) + "\n", encoding="utf-8")
     sides = ["--source", "dialogue", "--target", "summary", "--max-length", "5"]

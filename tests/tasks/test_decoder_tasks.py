@@ -13,7 +13,7 @@ from tinyllm.data import read_dialogues
 from tinyllm.data.text_pairs import read_pairs
 from tinyllm.pipelines.text2text import answers, prompt, use_of
 from tinyllm.tasks.chat import ChatTask, copied, to_a_reply
-from tinyllm.tasks.completion import CompletionTask, grouped
+from tinyllm.tasks.completion import CompletionTask
 from tinyllm.training.config import TrainConfig
 from tinyllm.training.run import Run
 from tinyllm.training.trainer import Watcher
@@ -71,7 +71,7 @@ def test_the_loss_is_on_the_target_and_its_end(forms):
 
 def test_equal_sources_are_one_with_several_references(forms):
     task = CompletionTask(data=[str(forms)], val=[str(forms)])
-    together = grouped(task.parts[0][1])
+    together = task.parts[0][1].grouped()
     assert len(together) == 18 and together.references[0] == ("The cat is red.", "The cat was red.")
 
 

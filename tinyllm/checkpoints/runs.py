@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+from ..files import read_json
 from .files import CheckpointError
 from .state import read_state
 
@@ -14,6 +16,11 @@ RUN = "run.json"
 def is_run(path: Path) -> bool:
     """Whether a directory is one of training."""
     return (path / RUN).is_file()
+
+
+def task_options(path: Path) -> dict[str, Any]:
+    """The options of the task that a run was trained for; {} of a directory that is no run."""
+    return read_json(path / RUN, CheckpointError).get("task", {}) if is_run(path) else {}
 
 
 def steps(path: Path) -> list[int]:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ..checkpoints.loading import load
+from ..checkpoints.runs import is_run, task_options
 from ..models.classification import SequenceClassifier
 from ..pipelines.text_classification import classify, label_names
 from .inputs import FromFile, one_line, place_of, texts_and_table
@@ -23,7 +24,7 @@ class Options(OnDevice, FromFile):
     text: list[str]  # texts to label
 
     second_column: str | None = None  # the table's column with the second text of each pair
-    pairs: bool | None = None  # whether a tab is between the two texts of a pair; yes if every line has one and it is a BERT
+    pairs: bool | None = None  # whether a tab is between the two texts of a pair; as the model was trained, if that is known
     max_length: int | None = None  # longer texts are cut at so many tokens; at the model's own limit if not given
     batch_size: int = 32  # so many texts are computed together
     all: bool = False  # every label with its probability, the likeliest first
@@ -52,7 +53,8 @@ def command(options: Options) -> None:
     names = label_names(model)
     if tokenizer is None:
         raise ValueError(f"{options.model} has no tokenizer: use tinyllm.load and the model from Python, with tokens")
-    firsts, seconds = texts_and_seconds(options, not isinstance(model, SequenceClassifier))
+    may_be_pairs = not isinstance(model, SequenceClassifier) and trained_on_pairs(options.model) is not False
+    firsts, seconds = texts_and_seconds(options, may_be_pairs, names)
     rows = [firsts] if seconds is None else [firsts, seconds]
     filled = [i for i, row in enumerate(zip(*rows)) if any(tokenizer.encode(text, allow_special=False) for text in row)]
     taken: list[Any] = [[row[i] for i in filled] for row in rows]
@@ -66,16 +68,42 @@ def command(options: Options) -> None:
         click.echo(line)
 
 
-def texts_and_seconds(options: Options, for_pairs: bool) -> tuple[list[str], list[str] | None]:
-    """The texts, and the second ones of pairs. for_pairs: whether the model can have been trained on pairs."""
+def trained_on_pairs(path: Path) -> bool | None:
+    """Whether a training run learned pairs of texts; None if that is not known, as of a model that is not in a run."""
+    return task_options(path).get("second_column") is not None if is_run(path) else None
+
+
+def texts_and_seconds(options: Options, for_pairs: bool, names: Sequence[str]) -> tuple[list[str], list[str] | None]:
+    """The texts, and the second ones of pairs. for_pairs: whether the model can have been trained on pairs. names: of its
+    labels, which say whether lines are labelled ones."""
     texts, table = texts_and_table(options, options.text, "texts to label", options.second_column)
     if options.second_column is not None:
         if table is None or options.text:
             raise ValueError("--second-column names a column of a table: give the table with --file, and no other texts")
         return texts, table.texts(options.second_column)
+    if table is None and options.pairs is None and (form := labelled_form(texts, names)):
+        raise ValueError(
+            f"each line is {form}, and classify labels texts alone: measure the model on them with tinyllm evaluate "
+            f"{options.model} --data {options.file or 'FILE'}, or pass --pairs no (one text) or --pairs yes (two texts)"
+        )
     if options.pairs is False or table is not None or not (options.pairs or for_pairs):
         return texts, None
     return parted(texts, options.pairs is True, lambda i: place_of(options, options.text, i))
+
+
+def labelled_form(texts: Sequence[str], names: Sequence[str]) -> str:
+    """What lines of a label and a text are; "" if they are none: one tab in each, and on the same side of it only labels of
+    the model, by name or number, or a few words that come again and again."""
+    lines = [text.split("\t") for text in texts if text.strip()]
+    if not lines or any(len(line) != 2 for line in lines):
+        return ""
+    known = {*(name.lower() for name in names), *map(str, range(len(names)))}
+    for side, form in ((0, "a label, a tab and a text"), (1, "a text, a tab and a label")):
+        values = {line[side].strip().lower() for line in lines}
+        few = len(values) <= len(names) and 4 * len(values) <= len(lines) and not any(" " in value for value in values)
+        if values <= known or few:
+            return form
+    return ""
 
 
 def parted(texts: Sequence[str], must: bool, place: Callable[[int], str]) -> tuple[list[str], list[str] | None]:

@@ -32,7 +32,7 @@ class Options(OnDevice):
     lines: bool = True  # a text on each line; else all of it is one text
     task: str | None = None  # which of the model's tasks, where it has several: translation_en_to_de
     references: Path | None = None  # a file of right texts, line for line: says at the end how near they are
-    data: str | None = None  # in place of --file, a table or two files as tinyllm finetune reads them, to measure on
+    data: str | None = None  # in place of --file, a table or two files as tinyllm finetune reads them; a source counts once
     source: str | None = None  # of --data: the column, or the file's ending, of the texts
     target: str | None = None  # of --data: that of the right ones
     delimiter: str | None = None  # of --data: what is between a table's columns; found if not given
@@ -124,7 +124,7 @@ def write(options: Options, stem: str, measures: Sequence[str], extract: bool = 
 def texts_of(options: Options) -> tuple[list[str], list[Any] | None]:
     """The texts, and what is right for each where that is known: one text, or several."""
     if options.data is not None:
-        pairs = read_pairs(options.data, options.source, options.target, options.delimiter, options.encoding)
+        pairs = read_pairs(options.data, options.source, options.target, options.delimiter, options.encoding).grouped()
         return pairs.sources, list(pairs.references)
     texts = options.text or read(options.file, options.lines, options.encoding)
     return texts, None if options.references is None else read(options.references, options.lines, options.encoding)

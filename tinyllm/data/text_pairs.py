@@ -56,6 +56,13 @@ class Pairs:
         which = held_out(self.keys(), fraction, seed)
         return self.take(~which), self.take(which)
 
+    def grouped(self) -> Pairs:
+        """Each source once, with the targets of all its pairs as references."""
+        groups: dict[str, tuple[str, ...]] = {}
+        for source, references in zip(self.sources, self.references):
+            groups[source] = groups.get(source, ()) + references
+        return Pairs(list(groups), list(groups.values()))
+
     def fingerprint(self) -> str:
         """The same for the same pairs."""
         return hashlib.sha256(repr((self.sources, self.references)).encode("utf-8")).hexdigest()

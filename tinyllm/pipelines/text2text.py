@@ -76,10 +76,27 @@ def answers(
         raise TypeError("answers takes a list of texts: put a single one into brackets")
     require_whole("batch_size", batch_size, 1)
     use = use or Use()
-    ends = end_tokens(model, None, tokenizer)
-    never, end = tokens_without_text(model, tokenizer, ends), ends[:1]
+    end = end_tokens(model, None, tokenizer)[:1]
     goes_on = isinstance(model, LanguageModel)  # a decoder continues its prompt; an encoder-decoder begins anew
     rows = [prompt(tokenizer, text, use) if goes_on else source(tokenizer, text, use, end) for text in texts]
+    return written(model, tokenizer, rows, use, batch_size, on_batch=on_batch)
+
+
+def written(
+    model: Model,
+    tokenizer: Tokenizer,
+    rows: Sequence[list[int]],
+    use: Use,
+    batch_size: int = 32,
+    ends: Sequence[int] = (),
+    on_batch: Callable[[int], Any] | None = None,
+) -> list[str]:
+    """What the model writes for each row of tokens: a decoder after them, an encoder-decoder from them.
+
+    ends: further tokens that end a text. on_batch: called with the number of rows that are done.
+    """
+    ends = [*dict.fromkeys([*ends, *end_tokens(model, None, tokenizer)])]
+    never = tokens_without_text(model, tokenizer, ends)
     order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
     made = [""] * len(rows)
     for first in range(0, len(order), batch_size):
@@ -90,7 +107,7 @@ def answers(
             no_repeat_ngram_size=use.no_repeat_ngram_size, early_stopping=use.early_stopping, eos_id=ends,
             suppress_tokens=never,
         )  # fmt: skip
-        begins = tokens.shape[1] if goes_on else 1  # behind the prompt, or the decoder's first token
+        begins = tokens.shape[1] if isinstance(model, LanguageModel) else 1  # after the prompt, or the decoder's first token
         for row, ids in zip(group, result[:, begins:].tolist()):
             made[row] = tokenizer.decode(ids, skip_special_tokens=True).strip()
         if on_batch is not None:

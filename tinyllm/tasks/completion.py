@@ -18,7 +18,7 @@ from ..pipelines.text2text import Use, prompt
 from ..tokenizers import Tokenizer
 from ..training.config import TrainConfig
 from ..training.data import Data, later
-from .pairs import Mixture, PairData, PairTask, grouped, spread
+from .pairs import Mixture, PairData, PairTask, spread
 from .task import Task
 from .text import tokenizer_named
 
@@ -81,7 +81,7 @@ class CompletionTask(PairTask):
             rows = examples(part)
             return {"held_out": lambda: examples_pass(rows, config.batch_size)}
 
-        shown = [grouped(pairs) for pairs in self.divided.validation.data]
+        shown = [pairs.grouped() for pairs in self.divided.validation.data]
         shown = [pairs.take(spread(len(pairs), self.eval_texts)) for pairs in shown]
         return PairData(
             batches=ExampleBatches(examples(self.divided.learned), config.batch_size, config.seed),

@@ -207,7 +207,7 @@ class PairTask(Task):
 
     def shown_all(self, part: Mixture) -> dict[str, Any]:
         """The fields of PairData with which all texts of the test part are written, as the trained model writes."""
-        shown = [grouped(pairs) for pairs in part.data]
+        shown = [pairs.grouped() for pairs in part.data]
         return {"shown": shown, "search": True, "n": sum(map(len, shown))}
 
     def written(self, model: Model, tokenizer: Tokenizer, shown: Sequence[Pairs], search: bool = False) -> list[list[str]]:
@@ -319,14 +319,6 @@ MEASURES: dict[str, Any] = {
     "rouge2": lambda texts, references: metrics.rouge(texts, references)["rouge2"],
     "rougeL": lambda texts, references: metrics.rouge(texts, references)["rougeL"],
 }
-
-
-def grouped(pairs: Pairs) -> Pairs:
-    """Each source once, with the targets of all its pairs as references."""
-    groups: dict[str, tuple[str, ...]] = {}
-    for source, references in zip(pairs.sources, pairs.references):
-        groups[source] = groups.get(source, ()) + references
-    return Pairs(list(groups), list(groups.values()))
 
 
 def spread(size: int, count: int) -> np.ndarray:

@@ -42,8 +42,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         vars(self).update(checked(TrainConfig, vars(self)))
         least = {
-            "steps": 1, "batch_size": 1, "accumulate": 1, "epochs": 0, "eval_every": 0, "warmup": 0, "eval_batches": 0,
+            "batch_size": 1, "accumulate": 1, "epochs": 0, "eval_every": 0, "warmup": 0, "eval_batches": 0,
             "patience": 0, "clip": 0, "weight_decay": 0, "seed": 0}  # fmt: skip
+        if not self.steps >= 1:
+            raise ValueError(
+                f"steps must be at least 1, and is {self.steps}. To measure a trained model without training it, use "
+                "tinyllm evaluate MODEL --data FILE"
+            )
         for name, value in least.items():
             if not getattr(self, name) >= value:  # NaN is neither
                 raise ValueError(f"{name} must be at least {value}, and is {getattr(self, name)}")
