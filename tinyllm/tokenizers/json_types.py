@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from ..files import checked_value, short
 from .files import TokenizerError
+from .json_parts import model_type
 
 Id = Annotated[int, Meta(ge=0, lt=1 << 31)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
@@ -150,6 +151,8 @@ SWITCHES = ("add_bos_token", "add_eos_token")  # the keys that end in _token and
 def check_tokenizer(path: Path, spec: Mapping[str, Any]) -> None:
     """TokenizerError for a value of a tokenizer.json that is of another type, with its place in the file."""
     check_fields(path, "model", spec.get("model"), Model)
+    pieces = list if model_type(spec["model"]) == "Unigram" else dict
+    checked_value(path, "model.vocab", spec["model"].get("vocab", pieces()), pieces, TokenizerError)
     for at, token in enumerate(checked_value(path, "added_tokens", spec.get("added_tokens") or [], list, TokenizerError)):
         check_fields(path, f"added_tokens[{at}]", token, Added, required=("id", "content"))
     for name in SECTIONS:
