@@ -11,7 +11,7 @@ import tinyllm
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--data", default="messages", help="TSV, CSV, JSON lines, or a name")
 parser.add_argument("--balance", action="store_true", help="spam counts as much as all the rest")
-parser.add_argument("--epochs", type=float, default=6)
+parser.add_argument("--epochs", type=float, default=15)
 parser.add_argument("--seed", type=int, default=0, help="random seed for the weights, the data order and dropout")
 parser.add_argument("--out", help="keep the run in this directory: tinyllm classify uses it")
 options = parser.parse_args()
