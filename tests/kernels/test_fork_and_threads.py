@@ -39,11 +39,11 @@ def same(a, b): return a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 def run(code: str, cache: Path | None = None, **environment: str) -> str:
     """What the process prints. It must end by itself and without an error."""
-    environment = {**os.environ, "TINYLLM_THREADS": "2", **environment}
+    of_this_process = ("TINYLLM_KERNELS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")  # the last is set by kernels/threads.py
+    inherited = {name: value for name, value in os.environ.items() if name not in of_this_process}
+    environment = {**inherited, "TINYLLM_THREADS": "2", **environment}
     if cache is not None:
         environment["NUMBA_CACHE_DIR"] = str(cache)
-    for name in ("TINYLLM_KERNELS", "OMP_NUM_THREADS"):
-        environment.pop(name, None)
     done = subprocess.run(
         [sys.executable, "-c", MODELS + code], capture_output=True, text=True, env=environment, timeout=LIMIT
     )
