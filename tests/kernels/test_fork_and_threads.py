@@ -19,15 +19,15 @@ MODELS = """
 import multiprocessing, os, sys, threading
 import numpy as np, tinyllm
 from tinyllm import kernels
-gpt = tinyllm.GPT(tinyllm.GPTConfig(vocab_size=300, n_positions=64, n_layer=2, n_head=2, n_embd=64))
-bert = tinyllm.BERT(tinyllm.BERTConfig(vocab_size=300, hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
+gpt = tinyllm.GPT(tinyllm.GPTConfig(vocab_size=300, n_positions=64, n_layer=1, n_head=2, n_embd=64))
+bert = tinyllm.BERT(tinyllm.BERTConfig(vocab_size=300, hidden_size=64, num_hidden_layers=1, num_attention_heads=2,
                                        intermediate_size=128, max_position_embeddings=64))
 x = np.random.default_rng(0).integers(0, 300, (2, 40))
 targets = np.random.default_rng(1).integers(0, 300, (2, 40))
 def forward(): return gpt(x)
 def encode(): return bert(x)
-def generate(): return tinyllm.generate(gpt, x[:1, :8], 20)  # recorded from the third step on
-def sample(): return tinyllm.generate(gpt, x[:, :5], 20, temperature=1.0, seed=3)
+def generate(): return tinyllm.generate(gpt, x[:1, :8], 10)  # recorded from the third step on
+def sample(): return tinyllm.generate(gpt, x[:, :5], 10, temperature=1.0, seed=3)
 def train():
     gpt.zero_grad()
     loss = gpt.loss(x, targets)
