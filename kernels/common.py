@@ -63,12 +63,19 @@ def check_positions(positions: Any, x: Any) -> None:
 def check_rotary(x: Any, positions: Any, frequencies: Any) -> None:
     """ValueError if x is not (B, T, H, D), positions are not integers (T,) or (B, T), or frequencies not at most (D/2,)."""
     B, T, H, D = x.shape if x.ndim == 4 else (0, 0, 0, 0)
-    whole = positions.dtype.kind in "iu" and frequencies.dtype.kind == "f" and x.ndim == 4 and frequencies.ndim == 1
+    numbers = frequencies.dtype.kind == "f" or frequencies.dtype.name == "bfloat16"
+    whole = positions.dtype.kind in "iu" and numbers and x.ndim == 4 and frequencies.ndim == 1
     if not whole or positions.shape not in ((T,), (1, T), (B, T)) or 2 * len(frequencies) > D:
         raise ValueError(
             f"x is {x.shape}, positions are {positions.dtype} {positions.shape}, frequencies {frequencies.dtype} "
             f"{frequencies.shape}; they must be (B, T, H, D), integers (T,) or (B, T), and floats, at most (D / 2,)"
         )
+
+
+def check_squared(x: Any, targets: Any) -> None:
+    """ValueError if targets are not real numbers in the shape of x."""
+    if targets.shape != x.shape or targets.dtype.kind == "c":
+        raise ValueError(f"targets are {targets.dtype} {targets.shape}; they must be real numbers {x.shape}, as x")
 
 
 def check_buckets(w: Any, name: str, bidirectional: bool, max_distance: int, H: int | None = None) -> tuple[int, int]:

@@ -10,9 +10,9 @@ import math
 
 import numpy as np
 
-from ..common import IGNORE, check_linear
+from ..common import IGNORE, check_linear, check_squared
 from . import vmath
-from .arrays import accumulator, computable, divided, indices, like, log_sums, parts_of, rows, vector
+from .arrays import accumulator, computable, divided, indices, log_sums, parts_of, rows, vector
 from .jit import jit
 from .linear import add_gradients
 from .matmul import matmul
@@ -196,12 +196,17 @@ def chunks(n, size):
     return [slice(i, min(i + size, n)) for i in range(0, n, max(size, 1))]
 
 
+def difference_of(x, targets):
+    """x - targets, in the dtype of x."""
+    check_squared(x, targets)
+    computable(x)
+    return x - targets.astype(x.dtype)
+
+
 def squared_error_forward(x, targets):
     """As in the reference set, by NumPy: the hidden states of a teacher are few numbers beside a step's."""
-    computable(x)
-    return float(np.square(x - like(targets.astype(x.dtype), x, "targets")).sum(dtype=np.float64) / max(1, x.size))
+    return float(np.square(difference_of(x, targets)).sum(dtype=np.float64) / max(1, x.size))
 
 
 def squared_error_backward(dloss, x, targets):
-    computable(x)
-    return (x - like(targets.astype(x.dtype), x, "targets")) * x.dtype.type(2 * dloss / max(1, x.size))
+    return difference_of(x, targets) * x.dtype.type(2 * dloss / max(1, x.size))

@@ -156,7 +156,7 @@ template <class T> __global__ void attention_delta(const T* __restrict__ dy, con
 
 // One score on its way back. From x and dp = dy v^T: the weight after dropout, and dx = p (drop(dp) - delta).
 template <class W> struct Pair { W p, dx; };
-template <class T, class W> __device__ Pair<W> backward_pair(W x, W dp, int t, int key, long long row, const Sight& sight,
+template <class T, class W> __device__ Pair<W> backward_pair(W x, W dp, int t, int key, unsigned row, const Sight& sight,
                                                              const Dropout& dropout, W scale, const T* bias,
                                                              const Parts<W>* lse, const W* delta) {
   if (!sight.allowed(t, key)) return {0, 0};
@@ -240,7 +240,6 @@ template <class T, int D, int R> __global__ void __launch_bounds__(THREADS, 2) a
   int last = sight.last_query(min(first + TILE, keys));
   for (int h = g * per_group; h < (g + 1) * per_group; h++) {
     long long row = ((long long)b * heads + h) * queries;
-    const T* bias_of_head = bias ? bias + (long long)h * queries * keys : bias;
     for (int start = sight.first_query(first) / TILE * TILE; start < last; start += TILE) {
       __syncthreads();
       load(s.q, q + b * q_batch + h * q_head, q_step, start, queries, size);
@@ -252,6 +251,7 @@ template <class T, int D, int R> __global__ void __launch_bounds__(THREADS, 2) a
       for (int i = 0; i < R; i++)
         for (int j = 0; j < R; j++) {
           int key = first + ty + SIDE * i, t = start + tx + SIDE * j;
+          const T* bias_of_head = bias ? bias + (long long)h * queries * keys : bias;  // kept from outside, it would spill
           Pair<W> pair = backward_pair(x[i][j], dp[i][j], t, key, row + t, sight, dropout, W(scale), bias_of_head,
                                        lse + row, delta + row);
           s.weights.at[ty + SIDE * i][tx + SIDE * j] = pair.p;

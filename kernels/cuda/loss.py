@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..common import IGNORE, check_linear
+from ..common import IGNORE, check_linear, check_squared
 from .arrays import accumulator, checked, computable, indices, log_sums, row_layout, rows, vector, wide
 from .blas import product
 from .device import to_device
@@ -141,8 +141,7 @@ def chunks(n, size):
 
 def difference_of(x, targets):
     """x - targets, in float32 where x is bfloat16. targets may be on the host."""
-    if targets.shape != x.shape:
-        raise ValueError(f"targets are {targets.shape}; they must be {x.shape}, as x")
+    check_squared(x, targets)
     return computable(x).astype(wide(x)) - to_device(targets, x).astype(wide(x))
 
 

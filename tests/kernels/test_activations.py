@@ -68,7 +68,9 @@ def test_the_layers_take_hugging_faces_names(monkeypatch):
     for ours, theirs in ACTIVATIONS.items():
         for name in (ours, *theirs):
             assert MLP(4, 8, name).up.activation == GatedMLP(4, 8, name).activation == activation_named(name) == ours
-    message = "the activation 'mish' is not supported; pass one of 'gelu', 'gelu_tanh', .*'silu', 'swish', 'tanh'"
+    message = (
+        "the activation 'mish' is not supported; pass one of 'gelu', 'gelu_python', 'gelu_tanh', .*'silu', 'swish', 'tanh'"
+    )
     for layer in (MLP, GatedMLP):
         with pytest.raises(ValueError, match=message):
             layer(4, 8, "mish")

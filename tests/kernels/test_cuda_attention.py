@@ -49,7 +49,8 @@ def test_bfloat16_equals_the_reference(data):
     if arguments["bias"] is not None:
         given["dbias"] = np.ones(arguments["bias"].shape, np.float32)
     wide = {n: a.copy() for n, a in widened(given).items()}
-    expected = backward("attention", "reference", widened(arguments), truth, wide)
+    # y is rounded, and over many queries of few keys that shows in dk: both backwards are given the same y
+    expected = backward("attention", "reference", widened(arguments), widened(outputs), wide)
     gradients = backward("attention", "cuda", arguments, outputs, given)
     for name in (*given, "dq", "dk", "dv"):
         assert gradients[name].dtype == (np.float32 if name == "dbias" else bfloat16)

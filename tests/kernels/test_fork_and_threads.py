@@ -19,15 +19,15 @@ MODELS = """
 import multiprocessing, os, sys, threading
 import numpy as np, tinyllm
 from tinyllm import kernels
-gpt = tinyllm.GPT(tinyllm.GPTConfig(vocab_size=300, n_positions=64, n_layer=2, n_head=2, n_embd=64))
-bert = tinyllm.BERT(tinyllm.BERTConfig(vocab_size=300, hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
+gpt = tinyllm.GPT(tinyllm.GPTConfig(vocab_size=300, n_positions=64, n_layer=1, n_head=2, n_embd=64))
+bert = tinyllm.BERT(tinyllm.BERTConfig(vocab_size=300, hidden_size=64, num_hidden_layers=1, num_attention_heads=2,
                                        intermediate_size=128, max_position_embeddings=64))
 x = np.random.default_rng(0).integers(0, 300, (2, 40))
 targets = np.random.default_rng(1).integers(0, 300, (2, 40))
 def forward(): return gpt(x)
 def encode(): return bert(x)
-def generate(): return tinyllm.generate(gpt, x[:1, :8], 20)  # recorded from the third step on
-def sample(): return tinyllm.generate(gpt, x[:, :5], 20, temperature=1.0, seed=3)
+def generate(): return tinyllm.generate(gpt, x[:1, :8], 10)  # recorded from the third step on
+def sample(): return tinyllm.generate(gpt, x[:, :5], 10, temperature=1.0, seed=3)
 def train():
     gpt.zero_grad()
     loss = gpt.loss(x, targets)
@@ -39,11 +39,11 @@ def same(a, b): return a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 def run(code: str, cache: Path | None = None, **environment: str) -> str:
     """What the process prints. It must end by itself and without an error."""
-    environment = {**os.environ, "TINYLLM_THREADS": "2", **environment}
+    of_this_process = ("TINYLLM_KERNELS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")  # the last is set by kernels/threads.py
+    inherited = {name: value for name, value in os.environ.items() if name not in of_this_process}
+    environment = {**inherited, "TINYLLM_THREADS": "2", **environment}
     if cache is not None:
         environment["NUMBA_CACHE_DIR"] = str(cache)
-    for name in ("TINYLLM_KERNELS", "OMP_NUM_THREADS"):
-        environment.pop(name, None)
     done = subprocess.run(
         [sys.executable, "-c", MODELS + code], capture_output=True, text=True, env=environment, timeout=LIMIT
     )

@@ -148,6 +148,11 @@ def attempt(op: str, kernel_set: str, arguments: dict[str, Any]) -> Any:
     return [*(result if isinstance(result, tuple) else (result,)), *written]
 
 
+def parts(x: Any) -> np.ndarray:
+    """The real and the imaginary parts, without NaN."""
+    return np.nan_to_num(np.array([np.real(x), np.imag(x)], "f8"))
+
+
 def wanted(op: str) -> list[str]:
     ways = [f"{name}_{way}" for name in OPS for way in ("forward", "backward")]
     return [*(op for op in ways if op in kernels.FILE_OF), *OTHERS]
@@ -156,7 +161,7 @@ def wanted(op: str) -> list[str]:
 @pytest.mark.parametrize("fast_set", FAST_SETS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("op", wanted("all"))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(data=st.data())
 def test_wrong_arguments_are_refused_or_computed_right(op, dtype, fast_set, data):
     if fast_set == "cuda":
@@ -186,12 +191,12 @@ def test_wrong_arguments_are_refused_or_computed_right(op, dtype, fast_set, data
     if op == "relative_bias_last":  # behind the end there is nothing
         end = int(arguments["end"][0])
         found, expected = [found[0][..., :end]], [expected[0][..., :end]]
+    narrow = any(a.dtype.kind == "f" and a.itemsize < 8 for a in arguments.values() if isinstance(a, np.ndarray))
     for a, b in zip(found, expected, strict=True):
         if a is None or b is None:
             assert a is b
         else:
-            both = [np.nan_to_num(np.asarray(x, "f8")) for x in (a, b)]
-            assert error(*both) < (1e-3 if dtype == "float32" else 1e-9), name
+            assert error(parts(a), parts(b)) < (1e-3 if narrow else 1e-9), name
 
 
 @pytest.mark.parametrize("kernel_set", SETS)
