@@ -125,6 +125,7 @@ def test_damaged_files_are_named(tmp_path, shared_data):
         load(tmp_path.parent)
     with pytest.raises(TokenizerError, match="no such file"):
         load(tmp_path / "absent")
+    (tmp_path / "vocab.json").write_bytes(vocab)
     (tmp_path / "merges.txt").unlink()
     with pytest.raises(TokenizerError, match="cannot read .*merges.txt"):
         load(tmp_path / "vocab.json")
