@@ -83,7 +83,7 @@ class TextTask(Task):
         sees the model learn."""
         samples = []
         for i, prompt in enumerate(prompts):
-            new = stream(model, tokenizer, prompt, self.sample_tokens, temperature=0.6, top_k=50, top_p=0.9, seed=0)
+            new = stream(model, tokenizer, prompt, self.sample_tokens, temperature=0.8, top_k=40, seed=0)
             text = whole_lines(prompt + "".join(new))
             samples.append(f"sample {i + 1} of {len(prompts)}: {prompt.strip()}\n{text}")
         return "\n\n".join(samples)
