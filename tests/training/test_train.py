@@ -157,7 +157,7 @@ def test_it_learns(text: Path) -> None:
         ({"clip": math.nan}, '"clip" is nan'),
         ({"dropout": math.nan}, "dropout is nan, and must be at least 0 and below 1"),
         ({"embd_pdrop": -0.5}, "embd_pdrop is -0.5"),
-        ({"val_fraction": math.nan}, '"val_fraction" is nan'),
+        ({"val_fraction": math.nan}, "val_fraction is nan, and must be at least 0 and below 1"),
         ({"steps": "5"}, "\"steps\" is '5', and must be of type int"),
         ({"steps": 5.5}, '"steps" is 5.5'),
         ({"n_embd": [8]}, r'"n_embd" is \[8\], and must be of type int'),
@@ -177,7 +177,7 @@ def test_it_learns(text: Path) -> None:
         ({"tokenizer": "words"}, "'words'"),
         ({"tokenizer": "bpe:many"}, "how many tokens"),
         ({"length": 9}, "more than this model takes, 8"),
-        ({"val_fraction": 1.5}, "between 0 and 1"),
+        ({"val_fraction": 1.5}, "val_fraction is 1.5, and must be at least 0 and below 1"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_written(text: Path, tmp_path: Path, options: dict, message: str) -> None:
