@@ -44,9 +44,8 @@ class LinearActivation(Linear):
 
     def backward(self, dy):
         x, u = self.kept()
-        return kernels.linear_activation_backward(
-            dy, x, self.w.data, u, self.w.grad, self.b and self.b.grad, self.activation
-        )
+        db = self.b and self.b.grad
+        return kernels.linear_activation_backward(dy, x, self.w.data, u, self.w.grad, db, self.activation)
 
 
 class Output(Layer):
@@ -76,17 +75,9 @@ class Output(Layer):
     def backward(self, dloss=1.0):
         """The gradient dx (B, T, C) of dloss * loss."""
         x, targets, lse, logits, label_smoothing = self.kept()
+        b, db = self.b and self.b.data, self.b and self.b.grad
         return kernels.linear_cross_entropy_backward(
-            dloss,
-            x,
-            self.w.data,
-            self.b and self.b.data,
-            targets,
-            lse,
-            logits,
-            self.w.grad,
-            self.b and self.b.grad,
-            label_smoothing,
+            dloss, x, self.w.data, b, targets, lse, logits, self.w.grad, db, label_smoothing
         )
 
 
