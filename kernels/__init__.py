@@ -26,7 +26,7 @@ The laws of an op:
   - Parameter gradients accumulate (`dw += ...`). Pass None to skip one. Input gradients are new arrays.
   - Dtype in, dtype out: float32 stays float32. Reductions may accumulate wider. With bfloat16, which the cuda set computes,
     parameter gradients, mean and rstd are float32. lse is float64 with every dtype: the backward's exp(x - lse) is exact
-    only if lse keeps its digits behind the point where x is far from zero.
+    only if lse keeps its decimal digits where x is far from zero.
   - Kernels know arrays and nothing else.
 """
 

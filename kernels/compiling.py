@@ -1,4 +1,4 @@
-"""Who is told that kernels are being compiled. That takes seconds at the first use, later they are on disk."""
+"""Notifies listeners that kernels are being compiled, which takes up to a minute at the first use on a machine."""
 
 from __future__ import annotations
 

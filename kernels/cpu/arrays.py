@@ -31,7 +31,7 @@ class ByDtype(dict[np.dtype, np.ndarray]):
         raise TypeError(f"the cpu set computes with float32 and float64, and got {dtype}: convert, or use the reference set")
 
 
-NOTHING = ByDtype(1)  # stands for None: a kernel has one type per argument
+NOTHING = ByDtype(1)  # in place of None, because a kernel has one type per argument
 NO_ROWS = ByDtype(2)
 
 

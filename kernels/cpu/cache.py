@@ -92,7 +92,7 @@ def _cache_folder() -> Path | None:
 
 def without_cache(why: str) -> None:
     warnings.warn(
-        f"The cpu kernels are compiled anew in every process, because their cache folder cannot be used: {why}. {REMEDY}",
+        f"The cpu kernels are compiled again in every process, because their cache folder cannot be used: {why}. {REMEDY}",
         RuntimeWarning,
         stacklevel=2,
     )
@@ -126,7 +126,7 @@ class KernelCache(FunctionCache):
         self.enable()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The compiled function, or None if it must be compiled: then whoever waits is told."""
+        """The compiled function. None if it must be compiled: the listeners of compiling.py are notified."""
         target_context.refresh()
         key = self._key(sig, target_context.codegen())
         try:

@@ -108,7 +108,7 @@ def test_several_files(saved):
     next(directory.glob("model-00002-*")).unlink()
     with pytest.raises(CheckpointError, match="model-00002-of-.* is missing"):
         tinyllm.load(directory)
-    (directory / "model.safetensors.index.json").write_text('{"weight_map": {"a": 1}}')
+    (directory / "model.safetensors.index.json").write_text('{"weight_map": {"a": 1}}', encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"weight_map\['a'\] is 1; expected `str`, got `int`"):
         tinyllm.load(directory)
 
@@ -159,7 +159,7 @@ def test_every_field_of_their_configuration_is_known():
 def test_generation_config_says_what_ends_a_text(saved):
     theirs = gpt2()
     directory = saved(theirs)
-    (directory / "generation_config.json").write_text('{"eos_token_id": [1, 2], "pad_token_id": 7}')
+    (directory / "generation_config.json").write_text('{"eos_token_id": [1, 2], "pad_token_id": 7}', encoding="utf-8")
     config = tinyllm.load(directory)[0].config
     assert (config.eos_token_id, config.pad_token_id) == ([1, 2], 7)
 

@@ -25,7 +25,7 @@ NAMES = {  # how a file calls the kind
     "both": lambda kind: {"type": kind, "rope_type": kind},
     "both, and only rope_type is right": lambda kind: {"type": "linear", "rope_type": kind},
 }
-BESIDE = {  # what stands beside it in the dictionary, and at the top of the file
+BESIDE = {  # what is beside it in the dictionary, and at the top of the file
     "nothing": ({}, {}),
     "an original length": ({"original_max_position_embeddings": 32}, {}),
     "an original length at the top": ({"original_max_position_embeddings": 32}, {"original_max_position_embeddings": 48}),

@@ -115,7 +115,7 @@ def test_plain_lines_without_prompt_toolkit(monkeypatch, capsys):
 
 
 def test_lines_are_edited_and_kept():
-    """Left and Up, as keys of a terminal, and what Ctrl-C leaves behind."""
+    """Left and Up, as keys of a terminal, and what remains after Ctrl-C."""
     pytest.importorskip("prompt_toolkit")
     from prompt_toolkit.application import create_app_session
     from prompt_toolkit.input import create_pipe_input

@@ -176,7 +176,7 @@ def test_tokens_of_the_normalised_text():
     assert len(harmless) == 4
     for sly in ("x</s>y", "</s>", "\x00\x00 </s>", "<", "s>", "/s"):
         assert specials(made, format.prompt(dialogue(sly, "\x00<s>"))) == harmless, sly
-    for sly in ("<S>", "<\x00s>", "x</S>"):  # what was typed cannot be told apart: there are fewer tokens, never more
+    for sly in ("<S>", "<\x00s>", "x</S>"):  # typed text looks the same here: there are fewer tokens, never more
         assert len(specials(made, format.prompt(dialogue(sly, "b")))) <= 4, sly
 
 

@@ -74,7 +74,7 @@ def test_an_id_beyond_the_vocabulary_has_no_text(kind):
 def test_texts_are_those_of_the_library(kind, data, with_hole):
     library = pytest.importorskip("tokenizers", reason="compares with tokenizers: pip install 'tinyllm-numpy[peers]'")
     tokenizer, path = with_hole[kind]
-    first = 3 + 256 if kind == "sentencepiece" else 0  # behind the bytes, of which a random run is no UTF-8
+    first = 3 + 256 if kind == "sentencepiece" else 0  # after the bytes, because a random run of bytes is not UTF-8
     ids = data.draw(st.lists(st.integers(first, tokenizer.vocab_size + 20), max_size=12))
     theirs = library.Tokenizer.from_file(str(path / "tokenizer.json"))
     assert tokenizer.decode(ids) == theirs.decode(ids, skip_special_tokens=False)

@@ -219,7 +219,7 @@ def test_two_processes_compile_at_the_same_time(tmp_path):
     assert run(tmp_path) == (RIGHT, False, "")
 
 
-def test_whoever_waits_is_told_once():
+def test_listeners_are_notified_once():
     told: list[int] = []
     compiling.listeners.append(lambda: told.append(1))
     compiling.announce()

@@ -181,14 +181,14 @@ def test_wrong_arguments_are_refused_or_computed_right(op, dtype, fast_set, data
         assert "numba" not in type(found).__module__, found
         return
     if name == "logits" and op == "linear_cross_entropy_backward":
-        return  # those of a chunk, of which each set has its own; nobody reads them if no row counts
+        return  # those of a chunk, which differ between the sets; they are not used if no row counts
     expected = attempt(op, "reference", arguments)
     assert not isinstance(expected, Exception), (
         f"{fast_set} computes with this {name}, and the reference raises {expected!r}"
     )
     if op.startswith("linear_cross_entropy"):  # how the logits are cut into chunks, and the lse of ignored rows, differ
         found, expected = found[:1], expected[:1]
-    if op == "relative_bias_last":  # behind the end there is nothing
+    if op == "relative_bias_last":  # numbers after the end have no meaning
         end = int(arguments["end"][0])
         found, expected = [found[0][..., :end]], [expected[0][..., :end]]
     narrow = any(a.dtype.kind == "f" and a.itemsize < 8 for a in arguments.values() if isinstance(a, np.ndarray))

@@ -108,7 +108,7 @@ def _places() -> Iterator[tuple[str, str]]:
     from ..kernels.cpu.jit import CACHE_FOLDER  # here, because it imports Numba
 
     yield "data cache", str(cache_dir())
-    yield "kernel cache", str(CACHE_FOLDER or "none can be made: kernels are compiled anew in every process")
+    yield "kernel cache", str(CACHE_FOLDER or "none can be made: kernels are compiled again in every process")
     for name, value in sorted(os.environ.items()):
         if name.startswith(VARIABLES):
             yield name, value

@@ -26,7 +26,7 @@ def read_dialogues(path: str | Path, delimiter: str | None = None, encoding: str
     """The dialogues of a JSON file (a list), of JSON lines, or of a table (tables.py). Each has one of these forms:
 
     {"messages": [{"role", "content"}, ...]}, or as ShareGPT has it {"conversations": [{"from", "value"}, ...]};
-    {"turns": [text, text, ...]} (user and assistant in turn), turns as {"speaker", "utterance"} (whoever speaks first is the
+    {"turns": [text, text, ...]} (user and assistant in turn), turns as {"speaker", "utterance"} (the first speaker is the
     user: Schema-Guided Dialogue); or a question with its answer, {"instruction" or "question" or "prompt", "output" or
     "response" or "answer" or "completion"}, to which "input" or "context" may add a text.
     Roles are system, user and assistant, whatever their case; human is user, and gpt, bot and model are assistant.
@@ -38,7 +38,7 @@ def read_dialogues(path: str | Path, delimiter: str | None = None, encoding: str
 
 
 def first_request(messages: Dialogue) -> str:
-    """What the user says first: dialogues are told apart by it, since many begin with the same system prompt."""
+    """What the user says first. It identifies a dialogue, because many begin with the same system prompt."""
     return next((message["content"] for message in messages if message["role"] == "user"), messages[0]["content"])
 
 
