@@ -74,7 +74,7 @@ def parse_json(content: bytes, name: str, error: type[ValueError] = ValueError) 
     finite, more than 100 levels, half of a surrogate pair, a value that is not an object."""
     try:
         text = content.decode("utf-8-sig")
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite)
+        value = json.loads(text, object_pairs_hook=once, parse_constant=_finite, parse_float=_finite)
         check_unicode(text, value)
     except UnicodeDecodeError as problem:
         raise error(f"{name} is not UTF-8 text (byte {problem.start}): damaged, or of another kind") from None
@@ -110,8 +110,8 @@ def problem_of(error: ValueError) -> str:
     return str(error).partition("; use sys.")[0]
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object, whose keys must differ."""
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object from its keys and values. ValueError for a key that is there twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

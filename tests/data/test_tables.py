@@ -154,7 +154,7 @@ def test_an_open_quote_never_swallows_a_row(folder, rows, data):
     [
         ('{"text": "a"}\n\n{"text": NaN}\n', "line 3: NaN is not a value of JSON"),
         ('{"text": "a"}\n{"text": Infinity}\n', "line 2: Infinity"),
-        ('{"text": "a", "text": "b"}\n', "line 1: it names 'text' twice"),
+        ('{"text": "a", "text": "b"}\n', "line 1: the key 'text' is there twice"),
         ('{"text": "a"}\n{"text": "b"\n', "line 2, is neither JSON"),
         ('[{"text": "a"},\n {"text": "b"}\n {"text": "c"}]', "line 3, is neither JSON"),
         ('[{"text": "a"},\n\n 3]', r"entry 2 \(line 3\): it should be an object"),

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from ..files import check_unicode, problem_of
+from ..files import check_unicode, once, problem_of
 from .files import DataError
 
 SPACE = re.compile(r"[ \t\r\n]*")
@@ -84,16 +84,6 @@ def parsed(text: str, place: int, name: str, where: str) -> tuple[Any, int]:
         raise DataError(f"{name}, {where}, is nested too deeply to be data") from None
     except ValueError as error:  # ours, or a number of thousands of digits
         raise DataError(f"{name}, {where}: {problem_of(error)}") from None
-
-
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose names are different."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"it names {twice!r} twice: remove one of them")
-    return made
 
 
 def no_number(spelling: str) -> Any:

@@ -27,7 +27,7 @@ def check(model: Any, last: LastLoss) -> None:
             "backward() was called in another thread than the last loss() of this model, and would be that of this loss: "
             "call both in one thread, and train a model in one thread at a time"
         )
-    now = [flat for flat in (model.flat, model.base) if flat]
+    now = model._flats()
     same = [
         flat is seen and flat.version == version and [part.tobytes() for part in flat.watched] == watched
         for flat, (seen, version, watched) in zip(now, last.weights)
